@@ -1,0 +1,207 @@
+"""The worker as a Faust app: topics, the windowed table, the agent, its life.
+
+    events topic ─> agent `collect` ─> WindowTable.tumbling(window) ─on_window_close─> Deliver
+                                                                     └> S3, then receipts topic
+
+`create_app(settings)` makes one. `faust -A stream_app.app worker` finds the attribute `app`, which
+is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and the environment.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import cached_property
+from typing import Any, Final, cast
+
+import faust
+from faust.types import StreamT, tuples
+
+from stream_app.assignment import Assignment
+from stream_app.batches import Program
+from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, load
+from stream_app.consumer import BatchTransport, RecordBatchConsumer
+from stream_app.delivery import Deliver
+from stream_app.errors import StreamAppError
+from stream_app.kafka import client_options
+from stream_app.partition import TP, Rules
+from stream_app.receipts import Message
+from stream_app.retries import Patience
+from stream_app.s3 import Storage
+from stream_app.settings import Kafka, Settings
+from stream_app.table import WindowTable
+
+TICK_SECONDS: Final = 0.25
+"""How often idle partitions are looked at."""
+BATCHES_WAITING_MAX: Final = 4
+"""Batches between the fetcher and the agent; each is at most one fetch of a partition."""
+MIB: Final = 1024 * 1024
+DAY_SECONDS: Final = 86_400.0
+
+logger = logging.getLogger(__name__)
+
+
+class StreamApp(faust.App):
+    """A Faust app that reads record batches and keeps nothing on disk."""
+
+    settings: Settings
+    consumer: RecordBatchConsumer
+
+    @cached_property
+    def client_options(self) -> dict[str, Any]:
+        """How clients of ours beside Faust's connect to Kafka."""
+        return client_options(self.settings.kafka)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Make none: no table of ours has a store."""
+
+
+def create_app(settings: Settings) -> StreamApp:
+    """Return the worker for these settings, ready to be started.
+
+    Raises:
+        ExpressionError: A payload expression does not compile.
+        SetupError: A file named in `[kafka]` cannot be used.
+    """
+    kafka, delivery = settings.kafka, settings.delivery
+    app = StreamApp(
+        kafka.group,
+        broker=kafka.broker,
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=float(kafka.session_timeout_seconds),
+        broker_heartbeat_interval=max(1.0, kafka.session_timeout_seconds / 10),
+        # While S3 is away no batch is taken, for as long as that lasts: still a live member.
+        broker_max_poll_interval=DAY_SECONDS,
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=BATCHES_WAITING_MAX,
+        # Nothing is acknowledged, so waiting for acknowledgements would never end.
+        stream_wait_empty=False,
+        agent_supervisor="mode.CrashingSupervisor",
+        table_cleanup_interval=TICK_SECONDS,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        web_bind="127.0.0.1",
+        web_tables_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    app.settings = settings
+    app.BootStrategy.enable_web = False  # also under `faust worker`, which turns it on
+
+    events = app.topic(
+        kafka.events_topic,
+        key_type=bytes,
+        key_serializer="raw",
+        value_type=None,  # the value is a Batch already
+        value_serializer="raw",
+        acks=False,  # only our own commits count
+    )
+    receipts = app.topic(
+        kafka.receipts_topic,
+        key_type=bytes,
+        key_serializer="raw",
+        value_type=bytes,
+        value_serializer="raw",
+    )
+
+    async def publish(message: Message) -> None:
+        sent = await receipts.send(
+            key=message.key, value=message.value, headers=list(message.headers)
+        )
+        await sent
+
+    storage = Storage(settings.s3)
+    deliver = Deliver(
+        storage, publish, Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds)
+    )
+    window = timedelta(seconds=delivery.window_seconds)
+    table = WindowTable(
+        app,
+        name="windows",
+        assignment=Assignment(
+            Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
+            delivery.memory_max_mib * MIB,
+        ),
+        program=Program(settings.destinations),
+        on_window_close=deliver,
+    )
+    table.tumbling(window, expires=window)
+
+    @app.agent(events, name="collect")
+    async def collect(batches: StreamT[Any]) -> None:
+        """Take each record batch into its partition's open window."""
+        async for event in batches.events():
+            await table.collect(event.message)
+
+    async def revoked(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
+        del tps  # rebalances are eager: all of them
+        table.revoked()
+
+    async def assigned(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
+        mine = [TP(*tp) for tp in tps if tp.topic == kafka.events_topic]
+        table.assigned(mine, app.consumer_generation_id)
+
+    async def boot() -> None:
+        await app.add_async_context(storage)
+        await app.add_runtime_dependency(table)
+        logger.info(
+            "ready: %d destinations, windows of %d s",
+            len(settings.destinations),
+            delivery.window_seconds,
+        )
+
+    app.on_partitions_revoked.connect(cast("Any", revoked))
+    app.on_partitions_assigned.connect(cast("Any", assigned))
+    app.task(boot)
+    return app
+
+
+def run_worker(settings: Settings) -> int:
+    """Run a worker until SIGTERM or Ctrl-C; return its exit status.
+
+    Raises:
+        SetupError: S3 does not accept our credentials.
+    """
+    asyncio.run(_require_credentials(settings))
+    for name in ("faust", "mode", "aiokafka"):
+        # Their messages of less weight speak of Faust's insides, not of the worker's life.
+        logging.getLogger(name).setLevel(logging.WARNING)
+    worker = faust.Worker(create_app(settings), override_logging=False, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+
+
+async def _require_credentials(settings: Settings) -> None:
+    async with Storage(settings.s3) as storage:
+        await storage.require_credentials(settings.destinations[0].bucket)
+
+
+def _credentials(kafka: Kafka) -> faust.SSLCredentials | faust.SASLCredentials | None:
+    options = client_options(kafka)
+    if kafka.sasl_mechanism is not None:
+        return faust.SASLCredentials(
+            mechanism=kafka.sasl_mechanism,
+            username=kafka.sasl_username,
+            password=kafka.sasl_password,
+            ssl_context=options["ssl_context"],
+        )
+    context = options["ssl_context"]
+    return None if context is None else faust.SSLCredentials(context)
+
+
+def __getattr__(name: str) -> StreamApp:
+    if name != "app":
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    try:
+        app = create_app(load(os.environ.get(CONFIG_VARIABLE, CONFIG_DEFAULT), os.environ))
+    except StreamAppError as error:
+        raise SystemExit(f"stream-app: {error}") from None
+    globals()["app"] = app  # made once
+    return app

@@ -1,0 +1,104 @@
+"""A fetch of one partition, and what each destination answers to it.
+
+The unit of work is the batch. Records are grouped by their key once, each destination evaluates
+its expression over the records it matches in one call, and only what is not delivered is looked
+at one by one.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stream_app.settings import Destination
+from stream_app.expressions import Expression, Outcome, Record, compile_expression
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition in offset order, with the positions around them.
+
+    Offsets may have holes (compaction, transaction markers), so the positions say more than the
+    records do: a batch without records still moves its partition on.
+    """
+
+    position: int
+    """The consumer's position before the fetch: where the batch continues."""
+    next_position: int
+    """The position after it: where the next batch will continue."""
+    records: Sequence[Record]
+
+    def after(self, offset: int) -> "Batch":
+        """Return what of this batch lies at `offset` or beyond."""
+        if offset <= self.position:
+            return self
+        cut = bisect_left(self.records, offset, key=_offset)
+        return Batch(offset, max(offset, self.next_position), self.records[cut:])
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one destination answers to the records of a batch that it matches."""
+
+    destination: Destination
+    offsets: Sequence[int]
+    """Ascending."""
+    outcomes: Sequence[Outcome]
+    """As long as `offsets`."""
+    exceptions: Sequence[int]
+    """Places in the two where the outcome is not a payload, ascending."""
+
+
+_Route = tuple[Destination, Expression]
+
+
+class Program:
+    """The destinations with their compiled expressions; matches records by pipeline.
+
+    Raises:
+        ExpressionError: An expression does not compile.
+    """
+
+    def __init__(self, destinations: Sequence[Destination]) -> None:
+        self._every: list[_Route] = []
+        self._by_pipeline: defaultdict[bytes, list[_Route]] = defaultdict(list)
+        for destination in destinations:
+            route = (destination, compile_expression(destination.payload))
+            if destination.pipeline is None:
+                self._every.append(route)
+            else:
+                self._by_pipeline[destination.pipeline.encode()].append(route)
+        self.uses_engine = any(
+            expression.uses_engine
+            for routes in (self._every, *self._by_pipeline.values())
+            for _, expression in routes
+        )
+        """Whether evaluation may take long: the caller then does it in a thread."""
+
+    def answer(self, records: Sequence[Record]) -> list[Answers]:
+        """Evaluate records in offset order; destinations that match none are left out."""
+        answers = _answers(self._every, records) if records else []
+        if self._by_pipeline:
+            groups: defaultdict[bytes | None, list[Record]] = defaultdict(list)
+            for record in records:
+                groups[record.key].append(record)
+            for key, matched in groups.items():
+                if key is not None and key in self._by_pipeline:
+                    answers += _answers(self._by_pipeline[key], matched)
+        return answers
+
+
+def _answers(routes: Sequence[_Route], matched: Sequence[Record]) -> list[Answers]:
+    if not routes:
+        return []
+    offsets = [record.offset for record in matched]
+    answers = []
+    for destination, expression in routes:
+        outcomes = expression.evaluate(matched, destination.id)
+        exceptions = [place for place, it in enumerate(outcomes) if it.__class__ is not bytes]
+        answers.append(Answers(destination, offsets, outcomes, exceptions))
+    return answers
+
+
+def _offset(record: Record) -> int:
+    return record.offset

@@ -1,0 +1,61 @@
+"""The exception tree, one line for each: what happened, and how it is treated.
+
+    StreamAppError
+    ├── ConfigurationError    the operator's text is wrong: every mistake at once, nothing started
+    ├── ExpressionError       a payload expression does not compile
+    ├── SetupError            a server, topic, port, file or right is missing: one line, then exit
+    ├── DeliveryError         a request to S3 failed, `code` as S3 spells it
+    │   ├── TransientError    time heals it: retried under back-off
+    │   └── PermanentError    somebody must act: retried slowly, then answered by a failed receipt
+    ├── FencedError           the partition is no longer ours: its work is dropped, unseen
+    └── InvariantError        a rule of the design is broken: nothing is committed from here on
+
+Anything else that is raised is a defect, and crashes the worker before it commits.
+"""
+
+from collections.abc import Sequence
+
+
+class StreamAppError(Exception):
+    """Any error that this package raises on purpose."""
+
+
+class ConfigurationError(StreamAppError):
+    """The configuration cannot be used; `mistakes` holds one line for each mistake."""
+
+    def __init__(self, mistakes: Sequence[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class ExpressionError(StreamAppError):
+    """A payload expression does not compile; the text is the engine's, with its place."""
+
+
+class SetupError(StreamAppError):
+    """Something outside this process is missing or refuses; the text says what to do."""
+
+
+class DeliveryError(StreamAppError):
+    """A request to S3 failed; `code` is S3's error code, or a name of ours for the network."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class TransientError(DeliveryError):
+    """Time heals it: 5xx, SlowDown, a conflict, a lost connection, expired credentials."""
+
+
+class PermanentError(DeliveryError):
+    """Somebody must act: a missing bucket, a missing right, a setting that S3 refuses."""
+
+
+class FencedError(StreamAppError):
+    """The partition belongs to another worker, or to a later assignment of this one."""
+
+
+class InvariantError(StreamAppError):
+    """A rule that the design rests on does not hold; the state that broke it is not committed."""

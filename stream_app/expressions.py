@@ -1,0 +1,319 @@
+"""Payload expressions: from the records of one destination to the lines that it is sent.
+
+An expression is any JavaScript expression over `$event`, the record's JSON. Two ways evaluate it:
+
+- the *fast path*, for plain paths (`$event.body`, `$event.a["x-y"]`) and object literals of plain
+  paths: it slices the record's own bytes, some 1 us an event;
+- the *engine*, for everything else, and for every record where the fast path finds no value.
+
+There is one semantics, the engine's. The fast path only counts when each of its paths leads to a
+value, so that `undefined`, a `TypeError` or `.length` of a string are the engine's to decide. What
+remains different is spelling: a slice keeps the record's numbers, key order and duplicate keys as
+they are, where JavaScript writes its own (`docs/expressions.md` lists them).
+
+Pure: no clock, no I/O; safe to call from several threads at once.
+"""
+
+import enum
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from stream_app.engine import Answer, Call, Engine, Program, Thrown
+
+PAYLOAD_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one line; a larger payload fails its event."""
+ERROR_LENGTH_MAX: Final = 200
+"""Characters of a failure's text: it is copied into a receipt for every failed event."""
+
+_ENGINE: Final = Engine()
+
+
+class Record(Protocol):
+    """What is read of a Kafka record; `aiokafka.structs.ConsumerRecord` is one."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since 1970."""
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Skip(enum.Enum):
+    """The outcome of an event that the destination is not sent."""
+
+    SKIP = "skip"
+
+
+SKIP: Final = Skip.SKIP
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The outcome of an event that has no payload; `error` is one line for the receipt."""
+
+    error: str
+
+
+Outcome = bytes | Literal[Skip.SKIP] | Failure
+"""A line (JSON, UTF-8, no line break inside or at its end), skipped, or failed."""
+
+
+def compile_expression(text: str, *, engine: Engine = _ENGINE) -> "Expression":
+    """Check and compile; raises ExpressionError with the engine's message and the place."""
+    return Expression(Program(text, engine), _compile_fast_path(text))
+
+
+class Expression:
+    """A compiled payload expression. Made by `compile_expression`."""
+
+    def __init__(self, program: Program, fast_path: "_FastPath | None") -> None:
+        self.text = program.text
+        self._program = program
+        self._fast_path = fast_path
+        # An escape could spell `$context`, and text given to `eval` could hold it.
+        self._needs_context = re.search(r"\$context|\\u|\beval\b", self.text) is not None
+
+    @property
+    def uses_engine(self) -> bool:
+        """False when records in which the paths are found never enter the engine."""
+        return self._fast_path is None
+
+    def evaluate(self, records: Sequence[Record], destination: str) -> list[Outcome]:
+        """Return the outcome of each record, in order; bad data is an outcome, never raised."""
+        if self._fast_path is None:
+            return self._evaluate_in_engine(records, destination)
+        outcomes = self._fast_path(records)
+        missed = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        decided = self._evaluate_in_engine([records[index] for index in missed], destination)
+        for index, outcome in zip(missed, decided, strict=True):
+            outcomes[index] = outcome
+        return outcomes  # type: ignore[return-value]  # Every None was replaced.
+
+    def _evaluate_in_engine(self, records: Sequence[Record], destination: str) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        calls: list[Call] = []
+        called: list[int] = []
+        for record in records:
+            value = record.value
+            if value is None:
+                outcomes.append(SKIP)
+                continue
+            try:
+                event = value.decode()
+            except UnicodeDecodeError as error:
+                outcomes.append(_failure(_not_utf8(error)))
+                continue
+            called.append(len(outcomes))
+            outcomes.append(SKIP)
+            calls.append(
+                Call(
+                    event,
+                    _context(record, destination) if self._needs_context else None,
+                    float(record.timestamp),
+                    f"{record.topic}/{record.partition}@{record.offset}",
+                )
+            )
+        for index, answer in zip(called, self._program.run(calls), strict=True):
+            outcomes[index] = _outcome(answer)
+        return outcomes
+
+
+def _outcome(answer: Answer) -> Outcome:
+    if answer is None:
+        return SKIP
+    if isinstance(answer, Thrown):
+        return _failure(answer.message)
+    line = answer.encode()
+    return line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(line)
+
+
+def _too_large(line: bytes) -> Failure:
+    return _failure(
+        f"the payload has {len(line)} bytes; at most {PAYLOAD_BYTES_MAX} are delivered: "
+        "choose fewer fields"
+    )
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    # The engine words everything else that is not JSON, after the same beginning.
+    return f"the record's value is not JSON: not UTF-8 at byte {error.start}"
+
+
+def _failure(message: str) -> Failure:
+    """Return a failure whose text is one line of at most ERROR_LENGTH_MAX characters."""
+    text = " ".join(_UNPRINTABLE.sub(" ", message[: 2 * ERROR_LENGTH_MAX]).split())
+    return Failure(text if len(text) <= ERROR_LENGTH_MAX else text[: ERROR_LENGTH_MAX - 1] + "…")
+
+
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def _context(record: Record, destination: str) -> str:
+    """Return `$context` as JSON text, but for the timestamp, which the engine writes."""
+    return msgspec.json.encode(
+        {
+            "topic": record.topic,
+            "partition": record.partition,
+            "offset": record.offset,
+            "pipeline": _text(record.key),
+            "headers": {name: _text(value) for name, value in record.headers},
+            "destination": destination,
+        }
+    ).decode()
+
+
+def _text(value: bytes | None) -> str | None:
+    # Keys and headers are bytes of any kind; what is no UTF-8 shows as U+FFFD.
+    return None if value is None else value.decode(errors="replace")
+
+
+# --- The fast path -------------------------------------------------------------------------------
+
+_FastPath = Callable[[Sequence[Record]], "list[Outcome | None]"]
+"""Outcomes in order; None where a path finds no value or the value is not plain JSON."""
+
+_Path = tuple[str, ...]
+
+_PATH_LENGTH_MAX: Final = 32
+_FIELDS_MAX: Final = 256
+"""Longer paths and larger objects are left to the engine."""
+
+# Strings with a backslash are left to the engine, and so is white space beyond ASCII.
+_STRING = r"""(?:"[^"\\\r\n]*"|'[^'\\\r\n]*')"""
+_NAME = r"[A-Za-z_$][A-Za-z0-9_$]*"
+_S = r"[ \t\r\n]*"
+_STEP = rf"{_S}(?:\?\.{_S}|\.{_S}){_NAME}|{_S}(?:\?\.)?{_S}\[{_S}{_STRING}{_S}\]"
+_PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*"
+_FIELD = rf"{_S}({_NAME}|{_STRING}){_S}:{_S}({_PATH}){_S}"
+_PATH_TEXT: Final = re.compile(_PATH)
+_OBJECT_TEXT: Final = re.compile(rf"\{{{_FIELD}(?:,{_FIELD})*,?{_S}\}}")
+_FIELD_TEXT: Final = re.compile(_FIELD)
+_STEP_KEY: Final = re.compile(rf"({_STRING})|\.{_S}({_NAME})")
+_INTEGER_KEY: Final = re.compile(r"[0-9]+")
+
+
+def _compile_fast_path(text: str) -> _FastPath | None:
+    """Return the fast path of an expression that the engine accepts, or None if it has none."""
+    text = text.strip(" \t\r\n")
+    if _PATH_TEXT.fullmatch(text):
+        return _slicer([_keys(text)], None)
+    if _OBJECT_TEXT.fullmatch(text) is None:
+        return None
+    names: list[str] = []
+    paths: list[_Path] = []
+    for match in _FIELD_TEXT.finditer(text, 1):
+        name, path = match.groups()
+        names.append(name[1:-1] if name[0] in "\"'" else name)
+        paths.append(_keys(path))
+    if (
+        len(names) > _FIELDS_MAX
+        or len(set(names)) < len(names)  # The last one wins, in the first one's place.
+        or "__proto__" in names  # Sets the prototype instead.
+        or any(_INTEGER_KEY.fullmatch(name) for name in names)  # JavaScript moves these ahead.
+    ):
+        return None
+    template = ",".join(
+        msgspec.json.encode(name).decode().replace("%", "%%") + ":%b" for name in names
+    )
+    return _slicer(paths, f"{{{template}}}".encode())
+
+
+def _keys(path: str) -> _Path:
+    return tuple(
+        match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5)
+    )
+
+
+def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
+    """Return a function that decodes just the paths and writes their slices."""
+    shape = _Shape()
+    if not all(shape.add(path) for path in paths):
+        return None
+    try:
+        decode = msgspec.json.Decoder(shape.type()).decode
+    except ValueError:
+        return None  # A key that msgspec does not take, such as one with a control character.
+    pick: Callable[[object], object]
+    if () in paths:
+        count = len(paths)
+        pick = (lambda raw: raw) if template is None else (lambda raw: (raw,) * count)
+    else:
+        pick = attrgetter(*(shape.attribute(path) for path in paths))
+
+    def evaluate(records: Sequence[Record]) -> list[Outcome | None]:
+        outcomes: list[Outcome | None] = []
+        append = outcomes.append
+        for record in records:
+            value = record.value
+            if value is None:
+                append(SKIP)
+                continue
+            try:
+                picked = pick(decode(value))
+                line = bytes(picked) if template is None else template % picked  # type: ignore
+                if not value.isascii():
+                    value.decode()  # msgspec does not look at the bytes of what it slices.
+                if b"\n" in line or b"\r" in line:
+                    line = msgspec.json.format(line, indent=-1)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                append(None)
+                continue
+            append(line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(line))
+        return outcomes
+
+    return evaluate
+
+
+class _Shape:
+    """The tree of keys that a set of paths needs decoded, as nested msgspec structs."""
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Shape] = {}
+        self.is_leaf = False
+
+    def add(self, path: _Path) -> bool:
+        """Enter a path; False if it is too long, or one path goes through another's end."""
+        if len(path) > _PATH_LENGTH_MAX:
+            return False
+        node = self
+        for key in path:
+            if node.is_leaf:
+                return False
+            node = node.children.setdefault(key, _Shape())
+        node.is_leaf = True
+        return not node.children
+
+    def type(self) -> type:
+        """Return the type to decode; ValueError for a key that msgspec does not take."""
+        if self.is_leaf:
+            return msgspec.Raw
+        names = {key: f"f{index}" for index, key in enumerate(self.children)}
+        return msgspec.defstruct(
+            "Shape",
+            [(names[key], child.type()) for key, child in self.children.items()],
+            rename={name: key for key, name in names.items()},
+            gc=False,
+        )
+
+    def attribute(self, path: _Path) -> str:
+        """Return the dotted attribute of the decoded value where a path ends."""
+        names, node = [], self
+        for key in path:
+            names.append(f"f{list(node.children).index(key)}")
+            node = node.children[key]
+        return ".".join(names)

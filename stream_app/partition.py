@@ -1,0 +1,429 @@
+"""One assigned partition as a state machine: which window a record joins, and what is due next.
+
+    committed                      first                position
+        │ closed window │ closed window │ open window       │ not yet read
+        └ deliveries: DECIDED ─recorded→ RECORDED ─uploaded→ STORED ─published→ SETTLED
+
+A window is a run of contiguous offsets. It closes when a record of a later minute arrives, when
+the partition is idle at its end and the minute is over, or when a bound is reached. None of these
+is repeatable, so the closing is committed first (`to_commit`, `recorded`), and only then becomes
+anything visible (`works`). What a predecessor has recorded is rebuilt exactly: the same offsets,
+the same upload time, so the same keys.
+
+Pure: no clock, no I/O. Times are handed in; illegal moves raise and change nothing.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from stream_app.batches import Answers, Batch
+from stream_app.closings import CLOSING_BYTES_MAX, METADATA_BYTES_MAX, Closing, Commit, encode
+from stream_app.deliveries import ClosedWindow, Delivery, Move, State
+from stream_app.errors import FencedError, InvariantError
+from stream_app.expressions import Record
+from stream_app.receipts import RECEIPT_BYTES_MAX, Problem, Receipt, Source, Status, Stored
+from stream_app.window import Window
+
+MS: Final = 1000
+
+
+class TP(NamedTuple):
+    """A partition of a topic; equal to the tuples that Faust and aiokafka use."""
+
+    topic: str
+    partition: int
+
+
+class GapError(InvariantError):
+    """A batch does not continue where its partition stands: records between were not seen."""
+
+    def __init__(self, tp: TP, position: int, found: int) -> None:
+        super().__init__(
+            f"{tp.topic}/{tp.partition}: expected offset {position}, the batch starts at {found}"
+        )
+        self.position = position
+        self.found = found
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of the settings decides about windows and receipts."""
+
+    group: str
+    window_seconds: int
+    grace_seconds: float
+    receipt_bytes_max: int = RECEIPT_BYTES_MAX
+    metadata_bytes_max: int = METADATA_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One delivery to be performed; valid as long as the partition's epoch is the same."""
+
+    partition: "Partition"
+    epoch: int
+    window: ClosedWindow
+    delivery: Delivery
+
+    @property
+    def valid(self) -> bool:
+        """Whether the partition is still held under the assignment that gave this out."""
+        return self.epoch == self.partition.epoch
+
+
+class Partition:
+    """One partition of the events topic, held by this worker under one assignment.
+
+    Args:
+        tp: Which partition.
+        rules: Window length, grace and bounds.
+        epoch: Number of the assignment; work of another epoch is refused.
+        commit: The committed offset and closings as read back, None when nothing is committed.
+    """
+
+    def __init__(self, tp: TP, rules: Rules, epoch: int, commit: Commit | None) -> None:
+        self.tp = tp
+        self.epoch = epoch
+        self.acknowledged = commit
+        """The last commit that the broker has confirmed, or that was read back from it."""
+        self.attempted: Commit | None = None
+        """A commit on its way; its answer may be lost."""
+        self.position = commit.offset if commit else None
+        """The next offset to collect; None until the first batch says where the log begins."""
+        self.held_closed = 0
+        """Bytes of memory that closed windows in flight take."""
+        self._rules = rules
+        self._first = self.position
+        self._replay = deque(commit.closings if commit else ())
+        self._open = self._new_window()
+        self._window_start: int | None = None
+        self._newest_start = self._replay[0].window_start if self._replay else 0
+        """Stream time, to the minute: no window starts before the one before it."""
+        self._closed: deque[ClosedWindow] = deque()
+        self._ready: list[Work] = []
+        """Deliveries that may be performed and were not given out yet."""
+
+    # --- records in ---------------------------------------------------------------------------
+
+    def collect(self, batch: Batch, answers: Sequence[Answers], now: float) -> Batch | None:
+        """Add a batch to the open window, closing windows where records demand it.
+
+        Records below the position have been collected before and are dropped. Closed windows show
+        in `to_commit` and `works`.
+
+        Returns:
+            What could not be taken because the commit's metadata is full: hand it in again when
+            older windows have settled. None when all was taken.
+
+        Raises:
+            GapError: The batch starts beyond the position; nothing was changed.
+        """
+        if self.position is None:
+            self.position = self._first = batch.position
+        if batch.position > self.position:
+            raise GapError(self.tp, self.position, batch.position)
+        end = batch.next_position
+        records = batch.after(self.position).records
+        place = 0
+        while self.position < end:
+            if self._due(records, place, now):
+                if self.full:
+                    return batch.after(self.position)
+                self._close(int(now))
+                continue
+            upto = self._segment(records, place, end, now)
+            if not (self._replay and self._replay[0].settled):
+                upto = self._open.add(answers, self.position, upto)
+            place = bisect_left(records, upto, lo=place, key=_offset)
+            self.position = upto
+            if self._replay and self.position >= self._replay[0].end:
+                self._close_recorded()
+        return None
+
+    def skip_to(self, offset: int) -> int:
+        """Accept that records before `offset` are gone; return how many offsets that is."""
+        position = self.position if self.position is not None else offset
+        self.position = offset
+        if self._first is None:
+            self._first = offset
+        while self._replay and self.position >= self._replay[0].end:
+            self._close_recorded()
+        return offset - position
+
+    def tick(self, now: float, log_end: int | None) -> None:
+        """Close the open window if the partition is idle at `log_end` and the minute is over.
+
+        `log_end` is the first offset that a reader of committed records cannot see yet; None when
+        it is unknown.
+        """
+        position = self.position
+        if log_end is None or position is None or position < log_end or position == self._first:
+            return
+        start, length = self._window_start, self._rules.window_seconds
+        over = (
+            start is None
+            or now >= start + length + self._rules.grace_seconds
+            or now < start - length  # the clock was set back: its minutes will not come soon
+        )
+        if over and not self._replay and not self.full:
+            self._close(int(now))
+
+    def close_early(self, now: float) -> bool:
+        """Close the open window for the sake of memory; False when its end is not ours to set."""
+        if self._window_start is None or self._replay or self.full:
+            return False
+        self._close(int(now))
+        return True
+
+    @property
+    def held_open(self) -> int:
+        """Bytes of memory that the open window takes."""
+        return self._open.held
+
+    @property
+    def full(self) -> bool:
+        """Whether the commit's metadata has no room for a further closing."""
+        closings = self._unsettled_closings()
+        if len(closings) * CLOSING_BYTES_MAX < self._rules.metadata_bytes_max - CLOSING_BYTES_MAX:
+            return False
+        size = len(encode(Commit(self._commit_offset(), closings)))
+        return size + CLOSING_BYTES_MAX > self._rules.metadata_bytes_max
+
+    # --- the commit ---------------------------------------------------------------------------
+
+    def to_commit(self) -> Commit | None:
+        """Return what should be committed now, None when the broker has it already."""
+        if not self._closed:
+            return None
+        commit = Commit(self._commit_offset(), self._unsettled_closings())
+        if commit == self.acknowledged:
+            return None
+        self.attempted = commit
+        return commit
+
+    def recorded(self, commit: Commit) -> None:
+        """Note that the broker has this commit: its windows may be delivered."""
+        self.acknowledged = commit
+        self.attempted = None
+        ends = {closing.end for closing in commit.closings}
+        for window in self._closed:
+            if not window.recorded and window.end in ends:
+                self._release(window)
+        while self._closed and self._closed[0].end <= commit.offset:
+            self._closed.popleft()
+
+    def suspend(self, epoch: int) -> None:
+        """The partition may go to another worker: work given out so far is void."""
+        self.epoch = epoch
+        self._ready.clear()
+
+    def resume(self, epoch: int, commit: Commit | None) -> bool:
+        """Go on after a rebalance if nobody owned the partition in between.
+
+        That is so when the commit read back is the one that we know of, or the one that was on
+        its way. Otherwise False: this object is void, a new one must be built from `commit`.
+        """
+        if commit is not None and commit == self.attempted:
+            self.recorded(commit)
+        elif commit != self.acknowledged:
+            return False
+        self.epoch = epoch
+        self.attempted = None
+        self._ready = [
+            Work(self, epoch, window, delivery)
+            for window in self._closed
+            for delivery in window.deliveries
+            if delivery.state in (State.RECORDED, State.STORED)
+        ]
+        return True
+
+    # --- deliveries ---------------------------------------------------------------------------
+
+    def works(self) -> list[Work]:
+        """Return the deliveries that have become due, oldest window first, each once an epoch."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def content(self, work: Work) -> bytes | None:
+        """Return the object's bytes, the same each time; None when there is no line to deliver."""
+        self._check(work)
+        delivery = work.delivery
+        if delivery.body is None:
+            return None
+        self.held_closed -= delivery.held
+        content = delivery.body.finish()
+        self.held_closed += delivery.held
+        return content
+
+    def uploaded(self, work: Work, result: Stored | Problem | None, attempts: int) -> Receipt:
+        """Note the end of a delivery's upload and return the receipt that is due.
+
+        Args:
+            work: As given out by `works`.
+            result: What S3 stored; or why it was given up; or None when no line had to go there.
+            attempts: How often it was tried.
+
+        Raises:
+            FencedError: The partition was taken away since; nothing was changed.
+        """
+        self._check(work)
+        delivery = work.delivery
+        if result is None and delivery.tally.delivered:
+            raise InvariantError(f"object {delivery.key}: has lines but was not written")
+        delivery.move(Move.UPLOAD)
+        if isinstance(result, Stored):
+            receipt = self._receipt(work, Status.DELIVERED, attempts, stored=result)
+        elif result is None:
+            receipt = self._receipt(work, Status.EMPTY, attempts)
+        else:
+            receipt = self._receipt(work, Status.FAILED, attempts, problem=result)
+        delivery.receipt = receipt
+        self.held_closed -= delivery.held
+        delivery.body = None
+        self.held_closed += delivery.held
+        return receipt
+
+    def retrying(self, work: Work, problem: Problem, attempts: int) -> Receipt:
+        """Return the receipt that says that this window is late, and why."""
+        self._check(work)
+        return self._receipt(work, Status.RETRYING, attempts, problem=problem)
+
+    def published(self, work: Work) -> None:
+        """Note that the broker has the receipt: the delivery is settled.
+
+        Raises:
+            FencedError: The partition was taken away since; nothing was changed.
+        """
+        self._check(work)
+        work.delivery.move(Move.PUBLISH)
+        work.window.open_count -= 1
+        self.held_closed -= work.delivery.held
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _due(self, records: Sequence[Record], place: int, now: float) -> bool:
+        """Whether the open window must end before the record at `place`."""
+        start, length = self._window_start, self._rules.window_seconds
+        if self._replay or start is None:
+            return False
+        if self._open.full or now < start - length:  # or the clock was set back
+            return True
+        return place < len(records) and _time(records[place], now) >= start + length
+
+    def _segment(self, records: Sequence[Record], place: int, end: int, now: float) -> int:
+        """Open a window if none is, and return the offset up to which it reaches."""
+        if self._replay:
+            self._window_start = self._replay[0].window_start
+            return min(self._replay[0].end, end)
+        if place >= len(records):
+            return end
+        length = self._rules.window_seconds
+        if self._window_start is None:
+            time = max(_time(records[place], now), min(self._newest_start, now))
+            self._window_start = self._newest_start = int(time // length * length)
+        window_end = self._window_start + length
+        if now >= window_end:  # else no record's time, being no later than now, is beyond it
+            for later in range(place, len(records)):
+                if _time(records[later], now) >= window_end:
+                    return records[later].offset
+        return end
+
+    def _new_window(self) -> Window:
+        return Window(None if self._replay else self._rules.receipt_bytes_max)
+
+    def _close(self, uploaded_at: int) -> None:
+        start = self._window_start if self._window_start is not None else uploaded_at
+        self._append(uploaded_at, start, recorded=False)
+
+    def _close_recorded(self) -> None:
+        closing = self._replay.popleft()
+        self._newest_start = max(self._newest_start, closing.window_start)
+        self._append(closing.uploaded_at, closing.window_start, recorded=True, end=closing.end)
+
+    def _append(
+        self, uploaded_at: int, window_start: int, *, recorded: bool, end: int | None = None
+    ) -> None:
+        first, end = self._first, self.position if end is None else end
+        if first is None or end is None:
+            raise InvariantError(f"{self.tp}: a window closes before its first offset is known")
+        deliveries = self._open.close(*self.tp, first, uploaded_at)
+        window = ClosedWindow(first, end, uploaded_at, window_start, deliveries, len(deliveries))
+        self._closed.append(window)
+        if recorded:
+            self._release(window)
+        self.held_closed += sum(delivery.held for delivery in deliveries)
+        self._open = self._new_window()
+        self._window_start = None
+        self._first = end
+
+    def _release(self, window: ClosedWindow) -> None:
+        """The broker has the closing: from here on the window may become visible."""
+        window.recorded = True
+        for delivery in window.deliveries:
+            delivery.move(Move.RECORD)
+            self._ready.append(Work(self, self.epoch, window, delivery))
+
+    def _commit_offset(self) -> int:
+        offset = self._closed[0].first if self._closed else self._first
+        for window in self._closed:
+            if not window.settled:
+                return window.first
+            offset = window.end
+        if offset is None:
+            raise InvariantError(f"{self.tp}: a commit before the first offset is known")
+        return offset
+
+    def _unsettled_closings(self) -> tuple[Closing, ...]:
+        """The closings beyond the offset that can be committed, settled or not."""
+        closings: list[Closing] = []
+        for window in self._closed:
+            if closings or not window.settled:
+                closings.append(window.closing)
+        return (*closings, *self._replay)
+
+    def _receipt(
+        self,
+        work: Work,
+        status: Status,
+        attempts: int,
+        *,
+        stored: Stored | None = None,
+        problem: Problem | None = None,
+    ) -> Receipt:
+        window, delivery = work.window, work.delivery
+        return Receipt(
+            status=status,
+            group=self._rules.group,
+            destination=delivery.destination.id,
+            pipeline=delivery.destination.pipeline,
+            window_start=window.window_start,
+            window_end=window.window_start + self._rules.window_seconds,
+            source=Source(*self.tp, window.first, window.end),
+            tally=delivery.tally,
+            bucket=delivery.destination.bucket,
+            key=delivery.key,
+            size_uncompressed=delivery.size_uncompressed,
+            uploaded_at=window.uploaded_at,
+            attempts=attempts,
+            stored=stored,
+            problem=problem,
+        )
+
+    def _check(self, work: Work) -> None:
+        if not work.valid:
+            raise FencedError(
+                f"{self.tp.topic}/{self.tp.partition}: work of epoch {work.epoch}, now {self.epoch}"
+            )
+
+
+def _time(record: Record, now: float) -> float:
+    """Seconds; a record without a time, or from the future, counts as now."""
+    milliseconds = record.timestamp
+    return now if milliseconds < 0 or milliseconds > now * MS else milliseconds / MS
+
+
+def _offset(record: Record) -> int:
+    return record.offset

@@ -1,0 +1,202 @@
+"""Producing events: newline-delimited JSON from files or standard input into the events topic.
+
+    read a chunk ─> split into lines ─> is it JSON? ─> producer (idempotent, acks=all) ─> count
+                                          └ no: wait for those before it, say FILE:LINE, stop
+
+A line is sent as it is written, without the white space around it. Lines with nothing in them are
+passed over. Order within a partition is the order of the lines.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Final
+
+import orjson
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
+
+from stream_app.errors import SetupError
+from stream_app.kafka import client_options, explained, require_topics
+from stream_app.settings import Kafka
+
+if TYPE_CHECKING:
+    from aiokafka.structs import RecordMetadata
+
+STANDARD_INPUT: Final = "-"
+EVENT_BYTES_MAX: Final = 1_000_000
+"""Kafka's default bound for a message is 1 MiB with everything around the event."""
+CHUNK_BYTES: Final = 64 * 1024
+IN_FLIGHT_MAX: Final = 2_000
+"""Events handed to the producer and not yet acknowledged."""
+LINGER_MS: Final = 5
+"""How long the producer waits for more events of a partition before it sends."""
+
+
+async def send(
+    kafka: Kafka,
+    names: Iterable[str],
+    *,
+    pipeline: str | None,
+    read: Callable[[int], None],
+) -> Counter[int]:
+    """Send every event; return how many each partition took.
+
+    Args:
+        kafka: Where to.
+        names: Files, in this order; `-` is standard input.
+        pipeline: The records' key.
+        read: Called with the number of bytes whenever some were read.
+
+    Raises:
+        SetupError: A line is no event, a file cannot be read, or Kafka refuses; it says how many
+            events were sent before.
+    """
+    await require_topics(kafka, kafka.events_topic)
+    sending = _Sending(kafka, None if pipeline is None else pipeline.encode())
+    try:
+        with explained(kafka, topic=kafka.events_topic):
+            await sending.run(names, read)
+    except SetupError as error:
+        raise SetupError(f"{error}; events sent before that: {sending.sent.total()}") from error
+    return sending.sent
+
+
+class _Sending:
+    """One run: a producer and the events that it has not acknowledged yet."""
+
+    def __init__(self, kafka: Kafka, key: bytes | None) -> None:
+        self.sent: Counter[int] = Counter()
+        self._kafka = kafka
+        self._key = key
+        self._in_flight: deque[tuple[str, asyncio.Future[RecordMetadata]]] = deque()
+        self._producer = AIOKafkaProducer(
+            **client_options(kafka),
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=LINGER_MS,
+        )
+
+    async def run(self, names: Iterable[str], read: Callable[[int], None]) -> None:
+        await self._producer.start()
+        try:
+            for name in names:
+                async with contextlib.aclosing(_lines(name, read)) as lines:
+                    async for place, line in lines:
+                        await self._send(place, line)
+            await self._settle(0)
+        except SetupError:
+            # A bad line stops what comes after it, never what was before it.
+            await self._settle(0)
+            raise
+        finally:
+            await self._producer.stop()
+            # What failed with the first failure has nobody else to look at it.
+            await asyncio.gather(*(sent for _, sent in self._in_flight), return_exceptions=True)
+
+    async def _send(self, place: str, line: bytes) -> None:
+        mistake = _mistake(line)
+        if mistake is not None:
+            raise SetupError(f"{place}: {mistake}")
+        await self._settle(IN_FLIGHT_MAX - 1)
+        topic = self._kafka.events_topic
+        with _sized(place, line):
+            self._in_flight.append(
+                (place, await self._producer.send(topic, value=line, key=self._key))
+            )
+
+    async def _settle(self, most: int) -> None:
+        """Count the acknowledged events; wait until at most this many are in flight."""
+        while self._in_flight and (len(self._in_flight) > most or self._in_flight[0][1].done()):
+            place, sent = self._in_flight[0]
+            with _sized(place):
+                record = await sent
+            self._in_flight.popleft()
+            self.sent[record.partition] += 1
+
+
+@contextlib.contextmanager
+def _sized(place: str, line: bytes | None = None) -> Generator[None]:
+    try:
+        yield
+    except (MessageSizeTooLargeError, RecordTooLargeError) as error:
+        size = "" if line is None else f" with its {len(line)} bytes"
+        raise SetupError(
+            f"{place}: Kafka takes no event as large as this one{size}; shorten it, or raise the "
+            "topic's max.message.bytes"
+        ) from error
+
+
+def _mistake(line: bytes) -> str | None:
+    """Say why a line is no event; None when it is one."""
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # orjson refuses some JSON that the payload expressions' engine reads (lone surrogates).
+        try:
+            json.loads(line.decode(), parse_constant=_refuse)
+        except UnicodeDecodeError as error:
+            return f"byte {error.start + 1} of the line is no UTF-8; write UTF-8"
+        except RecursionError:
+            return "it is nested too deeply; write a flatter event"
+        except ValueError as error:
+            return f"it is no JSON: {error}; write one JSON value on each line"
+    return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON value")
+
+
+async def _lines(name: str, read: Callable[[int], None]) -> AsyncGenerator[tuple[str, bytes]]:
+    """Yield (place, line) for every line that holds something."""
+    shown = "standard input" if name == STANDARD_INPUT else name
+    number = 0
+    rest = b""
+    async with contextlib.aclosing(_chunks(name, shown)) as chunks:
+        async for chunk in chunks:
+            read(len(chunk))
+            # The end of the file ends its last line.
+            *lines, rest = (rest + (chunk or b"\n")).split(b"\n")
+            for line in (*lines, *((rest,) if len(rest) > EVENT_BYTES_MAX else ())):
+                number += 1
+                if len(line) > EVENT_BYTES_MAX:
+                    raise SetupError(
+                        f"{shown}:{number}: the line is longer than {EVENT_BYTES_MAX} bytes; write "
+                        "one event on each line, and shorter ones"
+                    )
+                if event := line.strip():
+                    yield f"{shown}:{number}", event
+
+
+async def _chunks(name: str, shown: str) -> AsyncGenerator[bytes]:
+    """Yield what there is as soon as it is there, and an empty chunk at the end."""
+    try:
+        descriptor = os.dup(0) if name == STANDARD_INPUT else os.open(name, os.O_RDONLY)
+        try:
+            while chunk := await _chunk(descriptor):
+                yield chunk
+            yield b""
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SetupError(f"{shown} cannot be read: {error.strerror or error}") from error
+
+
+async def _chunk(descriptor: int) -> bytes:
+    """Read once when there is something; pipes and terminals may let us wait, files never do."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, ready.set)
+    except PermissionError:
+        # What epoll refuses are regular files: they are always ready.
+        return os.read(descriptor, CHUNK_BYTES)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, CHUNK_BYTES)

@@ -1,0 +1,366 @@
+"""Settings: what can be set, what it is for, and which values it takes.
+
+A setting is declared once, as a field of one of the four dataclasses below: its type, its default,
+and an `About`. The reader (`config`), its messages and `docs/configuration.md` (by a test) draw on
+that declaration, so a new setting is one new field.
+
+Pure: values only. `config.parse` makes them from the operator's text and environment.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field
+from typing import Any, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+SESSION_TIMEOUT_SECONDS_MIN: Final = 6
+"""Kafka's own default for the least that a broker accepts (`group.min.session.timeout.ms`)."""
+SESSION_TIMEOUT_SECONDS_MAX: Final = 1800
+"""Kafka's own default for the most (`group.max.session.timeout.ms`)."""
+WINDOW_SECONDS_MAX: Final = 86_400
+GRACE_SECONDS_MAX: Final = 3_600
+MEMORY_MIB_MIN: Final = 16
+"""Two parts of a multipart upload (8 MiB each): one being sent, one being filled."""
+MEMORY_MIB_MAX: Final = 1_048_576
+RETRY_SECONDS_MAX: Final = 30 * 86_400
+DESTINATIONS_MAX: Final = 10_000
+PIPELINE_BYTES_MAX: Final = 1_024
+PREFIX_BYTES_MAX: Final = 512
+"""S3 keys end at 1,024 bytes, and the part after the prefix takes about 100."""
+PAYLOAD_BYTES_MAX: Final = 65_536
+PAYLOAD_DEFAULT: Final = "$event"
+KAFKA_PORT_DEFAULT: Final = 9092
+
+SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a setting is for and which values it takes."""
+
+    help: str
+    wanted: str
+    """Completes "write ...": what a right value looks like."""
+    allows: Callable[[Any], bool]
+    """Whether a value of the setting's type is a right one."""
+    secret: bool = False
+
+
+def about(setting: "Field[Any]") -> About:
+    """Return what a field of `Kafka`, `S3`, `Delivery` or `Destination` declares of itself."""
+    declared: About = setting.metadata["about"]
+    return declared
+
+
+def broker_addresses(broker: str) -> list[tuple[str, int]]:
+    """Split `kafka://HOST:PORT;kafka://HOST2:PORT` into (host, port) pairs; raise ValueError."""
+    return [_broker_address(url) for url in broker.split(";")]
+
+
+def _broker_address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    if url != f"kafka://{parts.netloc}":
+        raise ValueError("not kafka://HOST:PORT")
+    host, port = _address(parts)
+    return host, KAFKA_PORT_DEFAULT if port is None else port
+
+
+def _address(parts: SplitResult) -> tuple[str, int | None]:
+    """Return host and port of a URL that carries no credentials; raise ValueError."""
+    host, port = parts.hostname or "", parts.port
+    if "@" in parts.netloc or port == 0 or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", host):
+        raise ValueError("no usable host and port")
+    return host, port
+
+
+def _is_broker(text: str) -> bool:
+    try:
+        return bool(broker_addresses(text))
+    except ValueError:
+        return False
+
+
+def _is_endpoint(text: str) -> bool:
+    try:
+        _address(urlsplit(text))
+    except ValueError:
+        return False
+    # urlsplit() drops line ends without a word, so the text itself is looked at.
+    return re.fullmatch(r"https?://[!-~]+", text) is not None and not set("?#") & set(text)
+
+
+def _is_bucket(text: str) -> bool:
+    """Tell whether S3's naming rules for general purpose buckets allow this name."""
+    return (
+        re.fullmatch(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", text) is not None
+        and re.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", text) is None
+        and not text.startswith(("xn--", "sthree-", "amzn-s3-demo-"))
+        and not text.endswith(("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"))
+    )
+
+
+def _is_prefix(text: str) -> bool:
+    return (
+        _is_plain(text)
+        and len(text.encode()) <= PREFIX_BYTES_MAX
+        and not text.startswith("/")
+        and not {".", ".."} & set(text.split("/"))
+    )
+
+
+def _is_pipeline(text: str) -> bool:
+    return _is_plain(text) and 1 <= len(text.encode()) <= PIPELINE_BYTES_MAX
+
+
+def _is_payload(text: str) -> bool:
+    return len(text.encode()) <= PAYLOAD_BYTES_MAX
+
+
+def _is_topic(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) is not None and text not in (".", "..")
+
+
+def _is_plain(text: str) -> bool:
+    return re.search(r"[\x00-\x1f\x7f-\x9f]", text) is None
+
+
+def _is_name(text: str) -> bool:
+    return text != "" and _is_plain(text)
+
+
+def _text(
+    help: str,  # noqa: A002 - the word for it
+    *,
+    wanted: str = "text without control characters",
+    allows: Callable[[str], bool] = _is_name,
+    secret: bool = False,
+) -> dict[str, About]:
+    return {"about": About(help, wanted, allows, secret)}
+
+
+def _whole(help: str, least: int, most: int) -> dict[str, About]:  # noqa: A002 - the word for it
+    def allows(number: int) -> bool:
+        return least <= number <= most
+
+    return {"about": About(help, f"a whole number from {least} to {most}", allows)}
+
+
+def _choice(help: str, *choices: str) -> dict[str, About]:  # noqa: A002 - the word for it
+    wanted = "one of " + ", ".join(f'"{choice}"' for choice in choices)
+    return {"about": About(help, wanted, choices.__contains__)}
+
+
+_TOPIC_WANTED: Final = "1 to 249 of the characters a-z A-Z 0-9 . _ -"
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """The `[kafka]` table."""
+
+    broker: str = field(
+        default="kafka://127.0.0.1:9092",
+        metadata=_text(
+            "Where Kafka answers; several brokers are joined by a semicolon.",
+            wanted='kafka://HOST:PORT, several joined by ";"',
+            allows=_is_broker,
+        ),
+    )
+    group: str = field(
+        default="stream-app",
+        metadata=_text(
+            "The consumer group. Workers of one group share the partitions; another group delivers "
+            "every event again.",
+            wanted=_TOPIC_WANTED,
+            allows=_is_topic,
+        ),
+    )
+    events_topic: str = field(
+        default="events",
+        metadata=_text("The topic that is read.", wanted=_TOPIC_WANTED, allows=_is_topic),
+    )
+    receipts_topic: str = field(
+        default="delivery-receipts",
+        metadata=_text(
+            "The topic that delivery receipts are published to.",
+            wanted=_TOPIC_WANTED,
+            allows=_is_topic,
+        ),
+    )
+    session_timeout_seconds: int = field(
+        default=10,
+        metadata=_whole(
+            "How long a worker that died keeps its partitions. The broker's own bounds apply too.",
+            SESSION_TIMEOUT_SECONDS_MIN,
+            SESSION_TIMEOUT_SECONDS_MAX,
+        ),
+    )
+    security_protocol: SecurityProtocol = field(
+        default="plaintext",
+        metadata=_choice(
+            "How to speak to the brokers: encrypted (`ssl`), with a login (`sasl_plaintext`), or "
+            "both (`sasl_ssl`).",
+            *("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"),
+        ),
+    )
+    sasl_mechanism: SaslMechanism | None = field(
+        default=None,
+        metadata=_choice(
+            "How to log in; needed with the two `sasl_` protocols.",
+            *("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        ),
+    )
+    sasl_username: str | None = field(
+        default=None, metadata=_text("The user to log in as; needed with the `sasl_` protocols.")
+    )
+    sasl_password: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_text(
+            "That user's password. Better in the environment than in a file.", secret=True
+        ),
+    )
+    ssl_ca_file: str | None = field(
+        default=None,
+        metadata=_text(
+            "PEM file of the authorities that may sign the brokers' certificates; left out: those "
+            "that the machine trusts."
+        ),
+    )
+    ssl_certificate_file: str | None = field(
+        default=None, metadata=_text("PEM file of our own certificate, where brokers ask for one.")
+    )
+    ssl_key_file: str | None = field(
+        default=None, metadata=_text("PEM file of that certificate's private key, unencrypted.")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class S3:
+    """The `[s3]` table: defaults for every destination."""
+
+    region: str = field(
+        default="us-east-1",
+        metadata=_text(
+            "The buckets' region.",
+            wanted='a region, for example "eu-west-1"',
+            allows=lambda text: re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None,
+        ),
+    )
+    endpoint_url: str | None = field(
+        default=None,
+        metadata=_text(
+            "Where an S3 server other than AWS answers; left out: AWS.",
+            wanted="http://HOST:PORT or https://HOST, without credentials in it",
+            allows=_is_endpoint,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The `[delivery]` table."""
+
+    window_seconds: int = field(
+        default=60,
+        metadata=_whole("How long a window lasts.", 1, WINDOW_SECONDS_MAX),
+    )
+    grace_seconds: int = field(
+        default=2,
+        metadata=_whole(
+            "How long past its end an idle partition's window waits for late records.",
+            0,
+            GRACE_SECONDS_MAX,
+        ),
+    )
+    memory_max_mib: int = field(
+        default=256,
+        metadata=_whole(
+            "Most bytes of lines and compressed data that a worker holds, in MiB; beyond it the "
+            "backlog waits in Kafka.",
+            MEMORY_MIB_MIN,
+            MEMORY_MIB_MAX,
+        ),
+    )
+    retry_for_seconds: int = field(
+        default=86_400,
+        metadata=_whole(
+            "How long an upload is retried that fails for a reason which time heals.",
+            1,
+            RETRY_SECONDS_MAX,
+        ),
+    )
+    give_up_after_seconds: int = field(
+        default=600,
+        metadata=_whole(
+            "How long an upload is retried that S3 refuses until somebody acts (a missing right, a "
+            "missing bucket).",
+            1,
+            RETRY_SECONDS_MAX,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One `[[destinations]]` entry: which events, what of each, and where it goes."""
+
+    id: str = field(
+        metadata=_text(
+            "Its name in receipts, logs and metrics; unique.",
+            wanted="1 to 64 of the characters a-z 0-9 -",
+            allows=lambda text: re.fullmatch(r"[a-z0-9-]{1,64}", text) is not None,
+        )
+    )
+    bucket: str = field(
+        metadata=_text(
+            "The bucket that its objects go to.",
+            wanted="3 to 63 of a-z 0-9 . - that begin and end with a letter or digit, hold no .., "
+            "are no IP address, and have none of the beginnings and endings that S3 reserves",
+            allows=_is_bucket,
+        )
+    )
+    pipeline: str | None = field(
+        default=None,
+        metadata=_text(
+            "The record key of the events that it takes; left out: every event.",
+            wanted=f"a record key of 1 to {PIPELINE_BYTES_MAX} bytes without control characters",
+            allows=_is_pipeline,
+        ),
+    )
+    prefix: str = field(
+        default="",
+        metadata=_text(
+            "The beginning of its objects' keys; usually it ends with a slash.",
+            wanted=f"at most {PREFIX_BYTES_MAX} bytes without control characters, a / in front, or "
+            "the segments . and ..",
+            allows=_is_prefix,
+        ),
+    )
+    payload: str = field(
+        default=PAYLOAD_DEFAULT,
+        metadata=_text(
+            "JavaScript expression over `$event` whose value becomes a line; `undefined` skips the "
+            "event. Empty: the whole event.",
+            wanted=f"an expression of at most {PAYLOAD_BYTES_MAX} bytes",
+            allows=_is_payload,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a worker is told; nothing else is read while it runs."""
+
+    kafka: Kafka
+    s3: S3
+    delivery: Delivery
+    destinations: tuple[Destination, ...]
+
+
+TABLES: Final[Mapping[str, type[Kafka] | type[S3] | type[Delivery]]] = {
+    "kafka": Kafka,
+    "s3": S3,
+    "delivery": Delivery,
+}
+"""The tables whose settings the environment can override, by name."""

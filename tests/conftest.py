@@ -1,0 +1,36 @@
+"""The real servers that the whole suite shares, started when the first test asks for them."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from stream_app.embedded import KafkaServer, S3Server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaServer]:
+    """One broker for the session: a test uses topics of its own, and never stops it."""
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One S3 server for the session: a test uses buckets of its own, and never stops it."""
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: S3Server) -> str:
+    """A fresh, empty bucket."""
+    name = f"test-{uuid4().hex[:12]}"
+    s3.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def topic_prefix() -> str:
+    """A text that no other test's topics and groups begin with."""
+    return f"test-{uuid4().hex[:12]}-"

@@ -1,0 +1,126 @@
+"""Records, batches and answers for tests of the core, and the steps of a closing in one call.
+
+A record's value says what every destination answers to it: `skip`, `fail TEXT`, or a payload. So
+these tests need no expression, and matching by pipeline is written a second time, naively.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from stream_app.batches import Answers, Batch
+from stream_app.closings import Commit
+from stream_app.config import Destination
+from stream_app.expressions import SKIP, Failure, Outcome
+from stream_app.partition import TP, Partition, Rules, Work
+from stream_app.receipts import Receipt, Stored
+
+EVENTS = TP("events", 3)
+RULES = Rules(group="stream-app", window_seconds=60, grace_seconds=2)
+ORDERS = Destination(id="orders-archive", bucket="my-bucket", pipeline="orders", prefix="test/")
+EVERY = Destination(id="every", bucket="other-bucket")
+MINUTE = 1_795_537_860
+"""2026-11-24T16:31:00Z."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A record as `expressions.Record` wants it."""
+
+    offset: int
+    timestamp: int
+    """Milliseconds since 1970; -1 for none."""
+    key: bytes | None = b"orders"
+    value: bytes | None = b"1"
+    topic: str = EVENTS.topic
+    partition: int = EVENTS.partition
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def record(offset: int, second: float, value: str = "1", key: bytes | None = b"orders") -> Sample:
+    """Return a record whose time is `second` seconds after MINUTE."""
+    return Sample(offset, int((MINUTE + second) * 1000), key, value.encode())
+
+
+def batch(*records: Sample, position: int | None = None, after: int | None = None) -> Batch:
+    """Return a fetch; its positions are those right around the records unless given."""
+    return Batch(
+        records[0].offset if position is None else position,
+        records[-1].offset + 1 if after is None else after,
+        records,
+    )
+
+
+def outcome(sample: Sample) -> Outcome:
+    text = (sample.value or b"").decode()
+    if text == "skip":
+        return SKIP
+    return Failure(text.removeprefix("fail ")) if text.startswith("fail ") else text.encode()
+
+
+def answer(records: Iterable[Sample], *destinations: Destination) -> list[Answers]:
+    """Return what destinations (ORDERS when none is given) answer to records."""
+    answers = []
+    for destination in destinations or (ORDERS,):
+        pipeline = destination.pipeline
+        matched = [it for it in records if pipeline is None or it.key == pipeline.encode()]
+        if matched:
+            outcomes = [outcome(it) for it in matched]
+            places = [n for n, it in enumerate(outcomes) if not isinstance(it, bytes)]
+            answers.append(Answers(destination, [it.offset for it in matched], outcomes, places))
+    return answers
+
+
+def collect(
+    partition: Partition, fetched: Batch, second: float, *destinations: Destination
+) -> Batch | None:
+    """Hand a batch in at `second` seconds after MINUTE."""
+    answers = answer(fetched.records, *destinations)  # type: ignore[arg-type] # they are samples
+    return partition.collect(fetched, answers, MINUTE + second)
+
+
+def stored(content: bytes, *, already_existed: bool = False) -> Stored:
+    return Stored(len(content), '"etag"', None, "c2hhMjU2", already_existed)
+
+
+def record_closings(partition: Partition) -> Commit | None:
+    """Commit what is due, as if the broker confirmed at once."""
+    commit = partition.to_commit()
+    if commit is not None:
+        partition.recorded(commit)
+    return commit
+
+
+def settle(work: Work) -> tuple[bytes | None, Receipt]:
+    """Take one delivery through upload and receipt."""
+    partition = work.partition
+    content = partition.content(work)
+    receipt = partition.uploaded(work, None if content is None else stored(content), attempts=1)
+    partition.published(work)
+    return content, receipt
+
+
+def settle_all(partition: Partition) -> list[tuple[bytes | None, Receipt]]:
+    """Commit and settle until nothing is due."""
+    settled = []
+    while True:
+        record_closings(partition)
+        works = partition.works()
+        if not works:
+            return settled
+        settled += [settle(work) for work in works]
+
+
+def held_closed(partition: Partition) -> int:
+    """Return from scratch what the unsettled deliveries of closed windows take."""
+    return sum(
+        1024 + it.tally.bytes_estimate + (it.body.held if it.body else 0)
+        for window in partition._closed
+        for it in window.deliveries
+        if it.state.name != "SETTLED"
+    )
+
+
+def held_open(partition: Partition) -> int:
+    """Return from scratch what the open window takes."""
+    contents = partition._open._contents.values()
+    return sum(1024 + it.tally.bytes_estimate + it.body.held for it in contents)

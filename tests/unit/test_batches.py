@@ -1,0 +1,99 @@
+import pytest
+
+from stream_app.batches import Batch, Program
+from stream_app.config import Destination
+from stream_app.errors import ExpressionError
+from stream_app.expressions import SKIP, Failure
+
+from .records import Sample, batch, record
+
+
+def to(name: str, pipeline: str | None = None, payload: str = "$event.v") -> Destination:
+    return Destination(id=name, bucket="my-bucket", pipeline=pipeline, payload=payload)
+
+
+def keyed(offset: int, key: bytes | None, value: bytes = b'{"v":1}') -> Sample:
+    return Sample(offset, 0, key, value)
+
+
+def test_the_rest_of_a_batch_begins_at_the_offset() -> None:
+    fetched = batch(record(10, 0), record(12, 0), record(15, 0), position=9, after=20)
+    rest = fetched.after(12)
+    assert (rest.position, rest.next_position) == (12, 20)
+    assert [it.offset for it in rest.records] == [12, 15]
+
+
+def test_the_rest_after_a_hole_begins_in_the_hole() -> None:
+    rest = batch(record(10, 0), record(15, 0)).after(12)
+    assert rest.position == 12
+    assert [it.offset for it in rest.records] == [15]
+
+
+@pytest.mark.parametrize("offset", [5, 9])
+def test_nothing_is_cut_at_or_below_the_position(offset: int) -> None:
+    fetched = batch(record(10, 0), position=9)
+    assert fetched.after(offset) is fetched
+
+
+def test_nothing_is_left_beyond_the_end() -> None:
+    assert batch(record(10, 0)).after(99) == Batch(99, 99, ())
+
+
+def test_records_go_to_the_destinations_of_their_pipeline() -> None:
+    program = Program([to("a", "orders"), to("b", "signups")])
+    answers = program.answer([keyed(1, b"orders"), keyed(2, b"signups"), keyed(3, b"orders")])
+    assert {it.destination.id: list(it.offsets) for it in answers} == {"a": [1, 3], "b": [2]}
+
+
+def test_a_destination_without_pipeline_matches_every_record() -> None:
+    answers = Program([to("all")]).answer([keyed(1, b"x"), keyed(2, None), keyed(3, b"")])
+    assert [list(it.offsets) for it in answers] == [[1, 2, 3]]
+
+
+def test_several_destinations_may_take_one_pipeline() -> None:
+    answers = Program([to("a", "orders"), to("b", "orders"), to("all")]).answer(
+        [keyed(1, b"orders")]
+    )
+    assert sorted(it.destination.id for it in answers) == ["a", "all", "b"]
+
+
+def test_a_destination_that_matches_nothing_is_left_out() -> None:
+    program = Program([to("a", "orders")])
+    assert program.answer([keyed(1, b"signups"), keyed(2, None)]) == []
+
+
+def test_no_records_have_no_answers() -> None:
+    assert Program([to("all"), to("a", "orders")]).answer([]) == []
+
+
+def test_a_pipeline_is_compared_as_utf_8() -> None:
+    answers = Program([to("a", "größe")]).answer([keyed(1, "größe".encode())])
+    assert [list(it.offsets) for it in answers] == [[1]]
+
+
+def test_exceptions_are_the_places_without_a_payload() -> None:
+    records = [
+        keyed(7, b"k", b'{"v":1}'),
+        keyed(8, b"k", b"{}"),
+        keyed(9, b"k", b'{"v":2}'),
+        keyed(10, b"k", b"no json"),
+    ]
+    (answers,) = Program([to("all")]).answer(records)
+    assert list(answers.exceptions) == [1, 3]
+    assert answers.outcomes[0] == b"1"
+    assert answers.outcomes[1] is SKIP
+    assert isinstance(answers.outcomes[3], Failure)
+
+
+def test_plain_paths_need_no_engine() -> None:
+    assert not Program([to("a", "orders"), to("all")]).uses_engine
+
+
+@pytest.mark.parametrize("pipeline", [None, "orders"])
+def test_any_other_expression_needs_the_engine(pipeline: str | None) -> None:
+    assert Program([to("a"), to("b", pipeline, "$event.v + 1")]).uses_engine
+
+
+def test_an_expression_that_does_not_compile_is_refused() -> None:
+    with pytest.raises(ExpressionError):
+        Program([to("a", payload="$event.")])

@@ -1,0 +1,349 @@
+import pytest
+
+from stream_app.config import (
+    S3,
+    Delivery,
+    Destination,
+    Kafka,
+    Settings,
+    environment_name,
+    parse,
+)
+from stream_app.errors import ConfigurationError
+
+DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
+WHERE = "app.toml"
+
+
+def settings(text: str, **environment: str) -> Settings:
+    return parse(text, environment, WHERE)
+
+
+def mistakes(text: str, **environment: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text, environment, WHERE)
+    return list(caught.value.mistakes)
+
+
+def test_one_destination_is_a_whole_configuration() -> None:
+    assert settings(DESTINATION) == Settings(
+        Kafka(), S3(), Delivery(), (Destination("orders", "my-bucket"),)
+    )
+
+
+def test_every_table_is_read() -> None:
+    text = """
+        [kafka]
+        broker = "kafka://a:1;kafka://b:2"
+        group = "g"
+        events_topic = "e"
+        receipts_topic = "r"
+        session_timeout_seconds = 30
+        security_protocol = "sasl_ssl"
+        sasl_mechanism = "SCRAM-SHA-512"
+        sasl_username = "u"
+        sasl_password = "p"
+        ssl_ca_file = "ca.pem"
+        ssl_certificate_file = "c.pem"
+        ssl_key_file = "k.pem"
+        [s3]
+        region = "eu-west-1"
+        endpoint_url = "http://127.0.0.1:8333"
+        [delivery]
+        window_seconds = 1
+        grace_seconds = 0
+        memory_max_mib = 16
+        retry_for_seconds = 10
+        give_up_after_seconds = 20
+        [[destinations]]
+        id = "a"
+        pipeline = "orders"
+        bucket = "bucket-a"
+        prefix = "x/"
+        payload = "$event.body"
+        [[destinations]]
+        id = "b"
+        bucket = "bucket-a"
+    """
+    assert settings(text) == Settings(
+        Kafka(
+            broker="kafka://a:1;kafka://b:2",
+            group="g",
+            events_topic="e",
+            receipts_topic="r",
+            session_timeout_seconds=30,
+            security_protocol="sasl_ssl",
+            sasl_mechanism="SCRAM-SHA-512",
+            sasl_username="u",
+            sasl_password="p",  # noqa: S106 - a made-up one
+            ssl_ca_file="ca.pem",
+            ssl_certificate_file="c.pem",
+            ssl_key_file="k.pem",
+        ),
+        S3("eu-west-1", "http://127.0.0.1:8333"),
+        Delivery(1, 0, 16, 10, 20),
+        (
+            Destination("a", "bucket-a", "orders", "x/", "$event.body"),
+            Destination("b", "bucket-a"),
+        ),
+    )
+
+
+def test_blank_payload_is_the_whole_event() -> None:
+    assert settings(DESTINATION + 'payload = "  "').destinations[0].payload == "$event"
+
+
+def test_environment_wins_over_the_file() -> None:
+    text = '[kafka]\ngroup = "file"\n[delivery]\nwindow_seconds = 5\n' + DESTINATION
+    read = settings(
+        text, STREAM_APP_KAFKA_GROUP="variable", STREAM_APP_DELIVERY_WINDOW_SECONDS="30"
+    )
+    assert (read.kafka.group, read.delivery.window_seconds) == ("variable", 30)
+
+
+def test_right_variable_hides_a_wrong_value_in_the_file() -> None:
+    text = "[delivery]\nwindow_seconds = 0\n" + DESTINATION
+    read = settings(text, STREAM_APP_DELIVERY_WINDOW_SECONDS="30")
+    assert read.delivery.window_seconds == 30
+
+
+def test_variables_of_others_are_not_looked_at() -> None:
+    assert settings(DESTINATION, STREAM_APP_CONFIG="x", KAFKA_BROKER="y", STREAM_APP_KAFKA="z")
+
+
+def test_empty_variable_leaves_an_optional_setting_out() -> None:
+    text = '[s3]\nendpoint_url = "http://127.0.0.1:1"\n' + DESTINATION
+    assert settings(text, STREAM_APP_S3_ENDPOINT_URL="").s3.endpoint_url is None
+
+
+def test_empty_variable_is_a_mistake_where_a_value_is_needed() -> None:
+    assert mistakes(DESTINATION, STREAM_APP_KAFKA_GROUP="") == [
+        (
+            "environment: STREAM_APP_KAFKA_GROUP is ''; write 1 to 249 of the characters "
+            "a-z A-Z 0-9 . _ -"
+        )
+    ]
+
+
+def test_unknown_variable_names_the_nearest_known_one() -> None:
+    assert mistakes(DESTINATION, STREAM_APP_KAFKA_GRUP="x") == [
+        (
+            "environment: variable 'STREAM_APP_KAFKA_GRUP' is unknown; did you mean "
+            "STREAM_APP_KAFKA_GROUP?"
+        )
+    ]
+
+
+def test_environment_names_are_upper_case() -> None:
+    assert environment_name("s3", "endpoint_url") == "STREAM_APP_S3_ENDPOINT_URL"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = """
+        [kafka]
+        brokr = "x"
+        [delivery]
+        window_seconds = 0
+        [s4]
+        [[destinations]]
+        id = "orders"
+        [[destinations]]
+        bucket = "my-bucket"
+    """
+    assert mistakes(text, STREAM_APP_DELIVERY_GRACE_SECONDS="soon") == [
+        (
+            "app.toml: table 's4' is unknown; remove it, or write one of kafka, s3, delivery, "
+            "destinations"
+        ),
+        "app.toml: [kafka]: key 'brokr' is unknown; did you mean broker?",
+        "app.toml: [delivery]: window_seconds is 0; write a whole number from 1 to 86400",
+        (
+            "environment: STREAM_APP_DELIVERY_GRACE_SECONDS is 'soon'; write a whole number from 0 "
+            "to 3600"
+        ),
+        "app.toml: [[destinations]] 1 (id 'orders'): bucket is missing; write bucket = \"NAME\"",
+        'app.toml: [[destinations]] 2: id is missing; write id = "NAME"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ("a = ", "app.toml: line 1, column 5: Invalid value; write valid TOML there"),
+        ("\nx = [1,", "app.toml: line 2, column 8: Invalid value; write valid TOML there"),
+        ('x = """\nab', "app.toml: line 2, column 3: Unterminated string; write valid TOML there"),
+    ],
+)
+def test_syntax_error_has_line_and_column(text: str, mistake: str) -> None:
+    assert mistakes(text) == [mistake]
+
+
+def test_deep_nesting_is_a_mistake() -> None:
+    assert mistakes("x = " + "[" * 5000) == ["app.toml: values are nested too deeply; flatten them"]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("true", "true"),
+        ("false", "false"),
+        ("1.5", "1.5"),
+        ("0x" + "f" * 4000, "a number too large"),
+        ('"60"', "'60'"),
+        ('"' + "x" * 100 + '"', "'" + "x" * 60 + "…'"),
+        (r'"a\u0007b"', r"'a\x07b'"),
+        ("[1]", "a list"),
+        ("{a = 1}", "a table"),
+        ("2026-11-24", "a date or time"),
+    ],
+)
+def test_value_of_another_type_is_shown_short(written: str, shown: str) -> None:
+    assert mistakes(f"[delivery]\nwindow_seconds = {written}\n{DESTINATION}") == [
+        f"app.toml: [delivery]: window_seconds is {shown}; write a whole number from 1 to 86400"
+    ]
+
+
+def test_whole_number_is_no_text() -> None:
+    assert mistakes(DESTINATION + "pipeline = 3") == [
+        (
+            "app.toml: [[destinations]] 1 (id 'orders'): pipeline is 3; write a record key of 1 to "
+            "1024 bytes without control characters"
+        )
+    ]
+
+
+@pytest.mark.parametrize("number", ["1_0", " 5", "5 ", "", "0x5", "٣", "9" * 5000])
+def test_variable_takes_decimal_digits_only(number: str) -> None:
+    (mistake,) = mistakes(DESTINATION, STREAM_APP_DELIVERY_WINDOW_SECONDS=number)
+    assert mistake.startswith("environment: STREAM_APP_DELIVERY_WINDOW_SECONDS is '")
+
+
+def test_variable_that_is_no_utf8_is_a_mistake() -> None:
+    (mistake,) = mistakes(DESTINATION, STREAM_APP_KAFKA_SASL_USERNAME="a\udcff")
+    assert mistake.startswith(r"environment: STREAM_APP_KAFKA_SASL_USERNAME is 'a\udcff'; write ")
+
+
+def test_credentials_in_a_url_are_not_shown() -> None:
+    text = '[kafka]\nbroker = "kafka://me:se@cret@host:1"\n' + DESTINATION
+    assert mistakes(text) == [
+        (
+            "app.toml: [kafka]: broker is 'kafka://***@host:1'; write kafka://HOST:PORT, several "
+            'joined by ";"'
+        )
+    ]
+
+
+@pytest.mark.parametrize(("written", "found"), [('"a\\u0000"', "not usable"), ("1234", "not text")])
+def test_secret_is_not_shown(written: str, found: str) -> None:
+    text = f'[kafka]\nsecurity_protocol = "plaintext"\nsasl_password = {written}\n' + DESTINATION
+    assert mistakes(text) == [
+        f"app.toml: [kafka]: sasl_password is {found}; write text without control characters"
+    ]
+
+
+def test_secret_is_not_in_the_settings_text() -> None:
+    assert "hush" not in repr(Kafka(sasl_password="hush"))  # noqa: S106 - a made-up one
+
+
+def test_table_must_be_a_table() -> None:
+    assert mistakes("kafka = 3\n" + DESTINATION) == ["app.toml: kafka is 3; write a table, [kafka]"]
+
+
+@pytest.mark.parametrize("written", ["", "destinations = []"])
+def test_one_destination_is_needed(written: str) -> None:
+    assert mistakes(written) == [
+        "app.toml: there are 0 [[destinations]]; write 1 to 10000 of them, each with id and bucket"
+    ]
+
+
+def test_destinations_have_a_most() -> None:
+    (mistake,) = mistakes("destinations = [" + "1," * 10_001 + "]")
+    assert mistake.startswith("app.toml: there are 10001 [[destinations]]")
+
+
+def test_single_brackets_for_destinations_are_a_mistake() -> None:
+    (mistake,) = mistakes('[destinations]\nid = "a"')
+    assert mistake.startswith("app.toml: destinations is a table; write [[destinations]] in two ")
+
+
+def test_destination_must_be_a_table() -> None:
+    assert mistakes("destinations = [3]") == [
+        "app.toml: [[destinations]] 1: it is 3; write a table"
+    ]
+
+
+def test_ids_are_unique() -> None:
+    assert mistakes(DESTINATION * 3) == [
+        (
+            "app.toml: [[destinations]] 2 (id 'orders'): id is also that of [[destinations]] 1; "
+            "write another one"
+        ),
+        (
+            "app.toml: [[destinations]] 3 (id 'orders'): id is also that of [[destinations]] 1; "
+            "write another one"
+        ),
+    ]
+
+
+def test_unknown_key_of_a_destination_names_the_nearest() -> None:
+    assert mistakes(DESTINATION + 'buket = "x"') == [
+        "app.toml: [[destinations]] 1 (id 'orders'): key 'buket' is unknown; did you mean bucket?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kafka", "expected"),
+    [
+        (
+            'events_topic = "delivery-receipts"',
+            "events_topic and receipts_topic are both 'delivery-receipts'; write two topics",
+        ),
+        (
+            'sasl_username = "u"',
+            (
+                'sasl_username is set but security_protocol is "plaintext"; write sasl_ssl there, '
+                "or remove sasl_username"
+            ),
+        ),
+        (
+            'ssl_ca_file = "ca.pem"',
+            (
+                'ssl_ca_file is set but security_protocol is "plaintext"; write ssl or sasl_ssl '
+                "there, or remove ssl_ca_file"
+            ),
+        ),
+        (
+            'security_protocol = "ssl"\nssl_key_file = "k"',
+            "ssl_key_file is set without ssl_certificate_file; write both or neither",
+        ),
+        (
+            'security_protocol = "ssl"\nssl_certificate_file = "c"',
+            "ssl_certificate_file is set without ssl_key_file; write both or neither",
+        ),
+        (
+            'security_protocol = "sasl_ssl"\nsasl_mechanism = "PLAIN"\nsasl_username = "u"',
+            (
+                'sasl_password is missing with security_protocol = "sasl_ssl"; write sasl_password '
+                "or set STREAM_APP_KAFKA_SASL_PASSWORD"
+            ),
+        ),
+    ],
+)
+def test_contradiction_is_a_mistake(kafka: str, expected: str) -> None:
+    assert mistakes(f"[kafka]\n{kafka}\n{DESTINATION}") == [f"app.toml: [kafka]: {expected}"]
+
+
+@pytest.mark.parametrize(
+    "kafka",
+    [
+        'events_topic = "delivery-receipts"\nreceipts_topic = 3',
+        'security_protocol = "tls"\nsasl_username = "u"',
+        'security_protocol = "ssl"\nssl_key_file = "k"\nssl_certificate_file = 3',
+        (
+            'security_protocol = "sasl_ssl"\nsasl_mechanism = "X"\nsasl_username = "u"\n'
+            'sasl_password = "p"'
+        ),
+    ],
+)
+def test_wrong_setting_causes_no_second_line(kafka: str) -> None:
+    assert len(mistakes(f"[kafka]\n{kafka}\n{DESTINATION}")) == 1

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from stream_app.config import parse
+from stream_app.configfile import CONFIG_BYTES_MAX, compile_payloads, load
+from stream_app.errors import ConfigurationError
+
+DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
+
+
+def mistakes(path: Path) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(str(path), {})
+    return list(caught.value.mistakes)
+
+
+def test_file_and_environment_give_settings(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(DESTINATION, "utf-8")
+    settings = load(str(path), {"STREAM_APP_KAFKA_GROUP": "g"})
+    assert (settings.kafka.group, settings.destinations[0].id) == ("g", "orders")
+
+
+def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    assert mistakes(path) == [
+        f"{path}: there is no such file; write one, or name it: --config or STREAM_APP_CONFIG"
+    ]
+
+
+def test_folder_is_no_configuration(tmp_path: Path) -> None:
+    assert mistakes(tmp_path) == [
+        f"{tmp_path}: it cannot be read: Is a directory; name another: --config or "
+        "STREAM_APP_CONFIG"
+    ]
+
+
+def test_name_that_no_file_can_have_is_a_mistake() -> None:
+    (mistake,) = mistakes(Path("a\0b"))
+    assert "it cannot be read: embedded null byte" in mistake
+
+
+def test_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"#" * (CONFIG_BYTES_MAX + 1))
+    assert mistakes(path) == [f"{path}: it is longer than 16777216 bytes; is it a configuration?"]
+
+
+def test_file_must_be_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(b"# \xff")
+    assert mistakes(path) == [f"{path}: byte 2 is no UTF-8; save the file as UTF-8"]
+
+
+def test_right_expressions_compile() -> None:
+    compile_payloads(parse(DESTINATION, {}, "x"), "x")
+
+
+def test_every_wrong_expression_has_a_line() -> None:
+    second = DESTINATION.replace("orders", "b")
+    text = f'{DESTINATION}payload = "("\n{second}payload = "a.b"\n'
+    third = DESTINATION.replace("orders", "c")
+    settings = parse(f'{text}{third}payload = ")"\n', {}, "x")
+    with pytest.raises(ConfigurationError) as caught:
+        compile_payloads(settings, "x.toml")
+    assert [mistake.split(" compile")[0] for mistake in caught.value.mistakes] == [
+        "x.toml: [[destinations]] 1 (id 'orders'): payload does not",
+        "x.toml: [[destinations]] 3 (id 'c'): payload does not",
+    ]
+    assert all(mistake.isprintable() for mistake in caught.value.mistakes)

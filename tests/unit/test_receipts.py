@@ -1,0 +1,164 @@
+import hashlib
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from stream_app.receipts import Problem, Receipt, Source, Status, Stored, Tally
+
+RECEIPT = Receipt(
+    status=Status.DELIVERED,
+    group="stream-app",
+    destination="orders-archive",
+    pipeline="orders",
+    window_start=1_795_537_860,
+    window_end=1_795_537_920,
+    source=Source("events", 3, 4242, 4300),
+    tally=Tally(30, [[4250, 4251]], 2, [(4260, "TypeError: no")]),
+    bucket="my-bucket",
+    key="test/2026/x.gz",
+    size_uncompressed=4096,
+    uploaded_at=1_795_537_922,
+    attempts=1,
+    stored=Stored(812, '"e"', "v1", "c2hhMjU2", already_existed=False),
+)
+PROBLEM = Problem("AccessDenied", "Access Denied", retryable=False)
+
+
+def headers(receipt: Receipt) -> dict[str, str]:
+    return {name: text.decode() for name, text in receipt.message(1_795_537_923).headers}
+
+
+def test_tally_counts_each_record_as_one_of_three() -> None:
+    tally = Tally()
+    tally.deliver(3)
+    tally.skip(10)
+    tally.fail(11, "no")
+    assert (tally.matched, tally.delivered, tally.skipped_count) == (5, 3, 1)
+    assert tally.failed == [(11, "no")]
+
+
+def test_skipped_records_in_a_row_are_one_run() -> None:
+    tally = Tally()
+    for offset in (10, 11, 14):  # 12 and 13 are not matched
+        tally.skip(offset)
+    assert tally.skipped == [[10, 14]]
+    assert tally.skipped_count == 3
+
+
+def test_a_delivered_record_ends_a_run() -> None:
+    tally = Tally()
+    tally.skip(10)
+    tally.deliver(1)
+    tally.skip(12)
+    assert tally.skipped == [[10, 10], [12, 12]]
+
+
+def test_a_failed_record_ends_a_run() -> None:
+    tally = Tally()
+    tally.skip(10)
+    tally.fail(11, "no")
+    tally.skip(12)
+    assert tally.skipped == [[10, 10], [12, 12]]
+
+
+def test_a_longer_run_takes_no_more_bytes() -> None:
+    tally = Tally()
+    tally.skip(10)
+    before = tally.bytes_estimate
+    tally.skip(11)
+    assert tally.bytes_estimate == before
+
+
+def test_document_has_the_fields_of_the_design() -> None:
+    assert RECEIPT.document() == {
+        "status": "delivered",
+        "destination": "orders-archive",
+        "pipeline": "orders",
+        "window": {"start": "2026-11-24T16:31:00Z", "end": "2026-11-24T16:32:00Z"},
+        "source": {"topic": "events", "partition": 3, "first_offset": 4242, "end_offset": 4300},
+        "counts": {"matched": 30, "delivered": 27, "skipped": 2, "failed": 1},
+        "skipped": [[4250, 4251]],
+        "failed": [{"offset": 4260, "error": "TypeError: no"}],
+        "object": {
+            "bucket": "my-bucket",
+            "key": "test/2026/x.gz",
+            "size": 812,
+            "lines": 27,
+            "uncompressed_size": 4096,
+            "etag": '"e"',
+            "version_id": "v1",
+            "checksum": {"algorithm": "SHA256", "value": "c2hhMjU2"},
+        },
+        "attempts": 1,
+        "already_existed": False,
+        "uploaded_at": "2026-11-24T16:32:02Z",
+        "error": None,
+    }
+
+
+def test_an_object_that_a_predecessor_finished_is_named_so() -> None:
+    assert RECEIPT.stored is not None
+    receipt = replace(RECEIPT, stored=replace(RECEIPT.stored, already_existed=True))
+    assert receipt.document()["already_existed"] is True
+
+
+def test_empty_receipt_names_no_object() -> None:
+    tally = Tally(2, [[4242, 4243]], 2)
+    receipt = replace(RECEIPT, status=Status.EMPTY, stored=None, tally=tally, size_uncompressed=0)
+    document = receipt.document()
+    assert document["object"] is None
+    assert document["uploaded_at"] is None
+    assert "ce_subject" not in headers(receipt)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.RETRYING])
+def test_receipt_of_a_late_window_names_the_object_that_would_be(status: Status) -> None:
+    document = replace(RECEIPT, status=status, stored=None, problem=PROBLEM).document()
+    assert document["object"] == {
+        "bucket": "my-bucket",
+        "key": "test/2026/x.gz",
+        "size": None,
+        "lines": 27,
+        "uncompressed_size": 4096,
+        "etag": None,
+        "version_id": None,
+        "checksum": None,
+    }
+    assert document["error"] == {
+        "code": "AccessDenied",
+        "message": "Access Denied",
+        "retryable": False,
+    }
+    assert document["uploaded_at"] is None
+    assert document["already_existed"] is False
+
+
+def test_id_is_a_hash_of_what_the_receipt_speaks_of() -> None:
+    name = b"events\x003\x004242\x00orders-archive\x00delivered"
+    assert RECEIPT.id == hashlib.sha256(name).hexdigest()
+
+
+def test_the_same_receipt_published_again_has_the_same_id() -> None:
+    again = replace(RECEIPT, attempts=9, uploaded_at=0, stored=None)
+    assert again.id == RECEIPT.id
+
+
+def test_a_later_status_of_the_same_window_has_another_id() -> None:
+    ids = {replace(RECEIPT, status=status).id for status in Status}
+    assert len(ids) == len(Status)
+
+
+def test_message_is_a_cloud_event_in_binary_mode() -> None:
+    message = RECEIPT.message(1_795_537_923)
+    assert message.key == b"orders-archive"
+    assert orjson.loads(message.value) == RECEIPT.document()
+    assert headers(RECEIPT) == {
+        "ce_specversion": "1.0",
+        "ce_id": RECEIPT.id,
+        "ce_source": "/stream-app/orders-archive",
+        "ce_type": "stream-app.delivery.delivered.v1",
+        "ce_subject": "test/2026/x.gz",
+        "ce_time": "2026-11-24T16:32:03Z",
+        "content-type": "application/json",
+    }

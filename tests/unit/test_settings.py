@@ -1,0 +1,200 @@
+from dataclasses import MISSING, fields
+
+import pytest
+
+from stream_app.settings import TABLES, Destination, Kafka, about, broker_addresses
+
+KINDS = (*TABLES.values(), Destination)
+
+
+def allows(kind: type, name: str, value: object) -> bool:
+    (setting,) = (setting for setting in fields(kind) if setting.name == name)
+    return about(setting).allows(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, setting.name) for kind in KINDS for setting in fields(kind)]
+)
+def test_default_is_a_value_that_may_be_written(kind: type, name: str) -> None:
+    (setting,) = (setting for setting in fields(kind) if setting.name == name)
+    if setting.default is MISSING:
+        assert name in ("id", "bucket")
+    else:
+        assert setting.default is None or about(setting).allows(setting.default)
+
+
+@pytest.mark.parametrize(
+    ("broker", "addresses"),
+    [
+        ("kafka://a:1", [("a", 1)]),
+        ("kafka://a", [("a", 9092)]),
+        ("kafka://a:1;kafka://b-2.example.com:2", [("a", 1), ("b-2.example.com", 2)]),
+        ("kafka://[::1]:1", [("::1", 1)]),
+    ],
+)
+def test_broker_is_split_into_addresses(broker: str, addresses: list[tuple[str, int]]) -> None:
+    assert broker_addresses(broker) == addresses
+    assert allows(Kafka, "broker", broker)
+
+
+@pytest.mark.parametrize(
+    "broker",
+    [
+        "",
+        "a:1",
+        "http://a:1",
+        "kafka://",
+        "kafka://:1",
+        "kafka://a:0",
+        "kafka://a:65536",
+        "kafka://a:x",
+        "kafka://a:1/",
+        "kafka://a:1/x",
+        "kafka://a:1?x",
+        "kafka://a:1;",
+        "kafka://a:1,kafka://b:1",
+        "kafka://a:1; kafka://b:1",
+        "kafka://me:secret@a:1",
+        "kafka://a b:1",
+        "kafka://a\n:1",
+        "kafka://[::1:1",
+    ],
+)
+def test_broker_that_faust_could_not_use_is_refused(broker: str) -> None:
+    assert not allows(Kafka, "broker", broker)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8333", "https://s3.example.com", "https://a/b", "http://[::1]:1"]
+)
+def test_endpoint_is_an_http_url(url: str) -> None:
+    assert allows(TABLES["s3"], "endpoint_url", url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a",
+        "a:1",
+        "ftp://a",
+        "http://",
+        "http://u:p@a",
+        "http://a?x",
+        "http://a#x",
+        "http://a b",
+        "http://a\n",
+        "http://a:0",
+        "http://a:x",
+        "http://[a",
+    ],
+)
+def test_what_is_no_endpoint_is_refused(url: str) -> None:
+    assert not allows(TABLES["s3"], "endpoint_url", url)
+
+
+@pytest.mark.parametrize("name", ["abc", "a-b.c1", "1.2.3", "a" * 63, "1.2.3.4.5"])
+def test_bucket_name_by_the_rules_is_allowed(name: str) -> None:
+    assert allows(Destination, "bucket", name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "ab",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "Abc",
+        "a_b",
+        "-ab",
+        "ab-",
+        ".ab",
+        "ab.",
+        "a..b",
+        "192.168.5.4",
+        "xn--abc",
+        "sthree-abc",
+        "amzn-s3-demo-abc",
+        "abc-s3alias",
+        "abc--ol-s3",
+        "abc.mrap",
+        "abc--x-s3",
+        "abc--table-s3",
+        "abc\n",
+    ],
+)
+def test_bucket_name_against_the_rules_is_refused(name: str) -> None:
+    assert not allows(Destination, "bucket", name)
+
+
+@pytest.mark.parametrize("prefix", ["", "a", "a/b/", "a//b", "..a/.b", "ü/", "a" * 512, "ü" * 256])
+def test_prefix_is_allowed(prefix: str) -> None:
+    assert allows(Destination, "prefix", prefix)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["/", "/a", "..", "../a", "a/../b", "a/..", "./a", "a\n", "\x7f", "a" * 513, "ü" * 257],
+)
+def test_prefix_is_refused(prefix: str) -> None:
+    assert not allows(Destination, "prefix", prefix)
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("id", ["a", "0-9", "a" * 64], ["", "A", "a_b", "a" * 65, "a\n"]),
+        ("pipeline", ["a", "A b", "ü" * 512], ["", "a\0", "ü" * 513]),
+        ("payload", ["", "$event", "a\nb", "x" * 65_536], ["x" * 65_537, "ü" * 32_769]),
+    ],
+)
+def test_destination_settings_have_bounds(name: str, right: list[str], wrong: list[str]) -> None:
+    assert all(allows(Destination, name, value) for value in right)
+    assert not any(allows(Destination, name, value) for value in wrong)
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "least", "most"),
+    [
+        ("kafka", "session_timeout_seconds", 6, 1800),
+        ("delivery", "window_seconds", 1, 86_400),
+        ("delivery", "grace_seconds", 0, 3600),
+        ("delivery", "memory_max_mib", 16, 1_048_576),
+        ("delivery", "retry_for_seconds", 1, 2_592_000),
+        ("delivery", "give_up_after_seconds", 1, 2_592_000),
+    ],
+)
+def test_whole_numbers_have_bounds(table: str, name: str, least: int, most: int) -> None:
+    kind = TABLES[table]
+    assert [allows(kind, name, number) for number in (least - 1, least, most, most + 1)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("name", ["group", "events_topic", "receipts_topic"])
+def test_kafka_names_are_what_kafka_takes_for_topics(name: str) -> None:
+    assert all(allows(Kafka, name, value) for value in ("a", "A.b_c-1", "a" * 249))
+    assert not any(allows(Kafka, name, value) for value in ("", ".", "..", "a b", "a/b", "a" * 250))
+
+
+@pytest.mark.parametrize("name", ["sasl_username", "sasl_password", "ssl_ca_file"])
+def test_text_is_neither_empty_nor_holds_control_characters(name: str) -> None:
+    assert allows(Kafka, name, "some text")
+    assert not allows(Kafka, name, "")
+    assert not allows(Kafka, name, "a\tb")
+
+
+def test_region_is_a_name() -> None:
+    assert allows(TABLES["s3"], "region", "eu-west-1")
+    assert not allows(TABLES["s3"], "region", "eu west")
+
+
+@pytest.mark.parametrize("name", ["security_protocol", "sasl_mechanism"])
+def test_choice_takes_its_choices_only(name: str) -> None:
+    (setting,) = (setting for setting in fields(Kafka) if setting.name == name)
+    choices = about(setting).wanted.removeprefix("one of ").replace('"', "").split(", ")
+    assert all(about(setting).allows(choice) for choice in choices)
+    assert not about(setting).allows(choices[0].swapcase())
