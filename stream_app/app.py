@@ -10,9 +10,9 @@ is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and th
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import cached_property
 from typing import Any, Final, cast
 
 import faust
@@ -21,7 +21,7 @@ from faust.types import StreamT, tuples
 from stream_app.assignment import Assignment
 from stream_app.batches import Program
 from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, load
-from stream_app.consumer import BatchTransport, RecordBatchConsumer
+from stream_app.consumer import StreamApp
 from stream_app.delivery import Deliver
 from stream_app.errors import StreamAppError
 from stream_app.kafka import client_options
@@ -37,27 +37,38 @@ TICK_SECONDS: Final = 0.25
 BATCHES_WAITING_MAX: Final = 4
 """Batches between the fetcher and the agent; each is at most one fetch of a partition."""
 MIB: Final = 1024 * 1024
+CRASH_SECONDS_MAX: Final = 10.0
+"""How long a crashed worker may take to end by itself."""
 DAY_SECONDS: Final = 86_400.0
 
 logger = logging.getLogger(__name__)
 
 
-class StreamApp(faust.App):
-    """A Faust app that reads record batches and keeps nothing on disk."""
+class Worker(faust.Worker):
+    """The process around the app: ends for certain when the app has crashed."""
 
-    settings: Settings
-    consumer: RecordBatchConsumer
+    def __init__(self, app: StreamApp) -> None:
+        super().__init__(app, override_logging=False, redirect_stdouts=False)
+        self.spinner = None
+        self._deadline: threading.Timer | None = None
 
-    @cached_property
-    def client_options(self) -> dict[str, Any]:
-        """How clients of ours beside Faust's connect to Kafka."""
-        return client_options(self.settings.kafka)
+    def _crash(self, reason: BaseException) -> None:
+        super()._crash(reason)
+        if self._deadline is None:
+            # Faust may wait for ever on a consumer that its crash has left half stopped. Nothing
+            # is lost by an exit at any moment, and a supervisor restarts only what has ended.
+            self._deadline = threading.Timer(CRASH_SECONDS_MAX, os._exit, (1,))
+            self._deadline.daemon = True
+            self._deadline.start()
 
-    def _new_transport(self) -> BatchTransport:
-        return BatchTransport(self.conf.broker_consumer, self)
 
-    def _create_directories(self) -> None:
-        """Make none: no table of ours has a store."""
+class _WithoutTraceback(logging.Filter):
+    """An error of ours says in its text what to do; a traceback would only hide it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], StreamAppError):
+            record.exc_info = None
+        return True
 
 
 def create_app(settings: Settings) -> StreamApp:
@@ -68,31 +79,7 @@ def create_app(settings: Settings) -> StreamApp:
         SetupError: A file named in `[kafka]` cannot be used.
     """
     kafka, delivery = settings.kafka, settings.delivery
-    app = StreamApp(
-        kafka.group,
-        broker=kafka.broker,
-        broker_credentials=_credentials(kafka),
-        broker_session_timeout=float(kafka.session_timeout_seconds),
-        broker_heartbeat_interval=max(1.0, kafka.session_timeout_seconds / 10),
-        # While S3 is away no batch is taken, for as long as that lasts: still a live member.
-        broker_max_poll_interval=DAY_SECONDS,
-        consumer_auto_offset_reset="earliest",
-        stream_buffer_maxsize=BATCHES_WAITING_MAX,
-        # Nothing is acknowledged, so waiting for acknowledgements would never end.
-        stream_wait_empty=False,
-        agent_supervisor="mode.CrashingSupervisor",
-        table_cleanup_interval=TICK_SECONDS,
-        table_standby_replicas=0,
-        topic_allow_declare=False,
-        topic_disable_leader=True,
-        web_enabled=False,
-        web_bind="127.0.0.1",
-        web_tables_enabled=False,
-        worker_redirect_stdouts=False,
-    )
-    app.settings = settings
-    app.BootStrategy.enable_web = False  # also under `faust worker`, which turns it on
-
+    app = _new_app(settings)
     events = app.topic(
         kafka.events_topic,
         key_type=bytes,
@@ -123,6 +110,7 @@ def create_app(settings: Settings) -> StreamApp:
     table = WindowTable(
         app,
         name="windows",
+        beacon=app.beacon,  # so that a crash in it is the app's
         assignment=Assignment(
             Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
             delivery.memory_max_mib * MIB,
@@ -167,15 +155,46 @@ def run_worker(settings: Settings) -> int:
     Raises:
         SetupError: S3 does not accept our credentials.
     """
-    asyncio.run(_require_credentials(settings))
-    for name in ("faust", "mode", "aiokafka"):
-        # Their messages of less weight speak of Faust's insides, not of the worker's life.
+    for name in ("faust", "mode", "aiokafka", "aiobotocore", "botocore"):
+        # Their lesser messages speak of their own insides, not of the life of the worker.
         logging.getLogger(name).setLevel(logging.WARNING)
-    worker = faust.Worker(create_app(settings), override_logging=False, redirect_stdouts=False)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_WithoutTraceback())
+    asyncio.run(_require_credentials(settings))
     try:
-        worker.execute_from_commandline()
+        Worker(create_app(settings)).execute_from_commandline()
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
+
+
+def _new_app(settings: Settings) -> StreamApp:
+    """Return Faust's app under the settings that its guarantees rest on, with nothing on it yet."""
+    kafka = settings.kafka
+    app = StreamApp(
+        kafka.group,
+        broker=kafka.broker,
+        broker_credentials=_credentials(kafka),
+        broker_session_timeout=float(kafka.session_timeout_seconds),
+        broker_heartbeat_interval=max(1.0, kafka.session_timeout_seconds / 10),
+        # While S3 is away no batch is taken, for as long as that lasts: still a live member.
+        broker_max_poll_interval=DAY_SECONDS,
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=BATCHES_WAITING_MAX,
+        # Nothing is acknowledged, so waiting for acknowledgements would never end.
+        stream_wait_empty=False,
+        agent_supervisor="mode.CrashingSupervisor",
+        table_cleanup_interval=TICK_SECONDS,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        web_bind="127.0.0.1",
+        web_tables_enabled=False,
+        worker_redirect_stdouts=False,
+    )
+    app.settings = settings
+    app.BootStrategy.enable_web = False  # also under `faust worker`, which turns it on
+    return app
 
 
 async def _require_credentials(settings: Settings) -> None:

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream_app.settings import Destination
 from stream_app.expressions import Expression, Outcome, Record, compile_expression
+from stream_app.settings import Destination
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,17 @@ extension points; `tests/contract` holds what they rely on.
 
 `RecordBatchThread` fetches: one `Batch` for each partition of the events topic, with the positions
 around it, read committed. `RecordBatchConsumer` hands each on as one Faust message and commits what
-it is told to, once, under the group generation it is told. `BatchTransport` makes Faust use them.
+it is told to, once, under the group generation it is told. `BatchTransport` and `StreamApp` make
+Faust use them.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from functools import cached_property
+from typing import Any, Final, TypeVar, cast
 
+import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
@@ -29,13 +33,14 @@ from faust.types import tuples
 from stream_app.batches import Batch
 from stream_app.closings import Commit, decode, encode
 from stream_app.errors import FencedError, TransientError
+from stream_app.kafka import client_options
 from stream_app.partition import TP, GapError
-
-if TYPE_CHECKING:
-    from stream_app.app import StreamApp
+from stream_app.settings import Settings
 
 COMMIT_SECONDS_MAX: Final = 30.0
 """How long one commit may take; then its outcome is unknown, and it is made again."""
+SERVICE_LOGGER: Final = logging.getLogger("faust.stream_app")
+"""Where Faust says that services of ours start and stop: with its own such messages."""
 NONE_COMMITTED: Final = -1
 """What Kafka answers as offset where nothing was ever committed."""
 
@@ -46,6 +51,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread: fetches batches with their positions."""
 
     consumer: "RecordBatchConsumer"
+    logger = SERVICE_LOGGER
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -183,6 +189,7 @@ class RecordBatchConsumer(driver.Consumer):
     """Faust's consumer, with batches for the events topic and commits by order only."""
 
     app: "StreamApp"
+    logger = SERVICE_LOGGER
     _thread: RecordBatchThread
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed through
@@ -314,3 +321,22 @@ class BatchTransport(driver.Transport):
     """Faust's aiokafka transport with our consumer."""
 
     Consumer = RecordBatchConsumer
+
+
+class StreamApp(faust.App):
+    """A Faust app that reads record batches and keeps nothing on disk."""
+
+    settings: Settings
+    consumer: RecordBatchConsumer
+    logger = SERVICE_LOGGER
+
+    @cached_property
+    def client_options(self) -> dict[str, Any]:
+        """How clients of ours beside Faust's connect to Kafka."""
+        return client_options(self.settings.kafka)
+
+    def _new_transport(self) -> BatchTransport:
+        return BatchTransport(self.conf.broker_consumer, self)
+
+    def _create_directories(self) -> None:
+        """Make none: no table of ours has a store."""

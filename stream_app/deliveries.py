@@ -12,10 +12,10 @@ from enum import Enum, auto
 from typing import Final
 
 from stream_app.closings import Closing
-from stream_app.settings import Destination
 from stream_app.errors import InvariantError
 from stream_app.objects import Body
 from stream_app.receipts import Receipt, Tally
+from stream_app.settings import Destination
 
 DELIVERY_BYTES: Final = 1024
 """What a window takes for each destination beside its lines and lists: the objects around them."""

@@ -73,6 +73,14 @@ class Deliver:
             attempts += 1
             result = await self._put(work, content)
             if isinstance(result, Stored):
+                logger.info(
+                    "%s: %d lines at s3://%s/%s%s",
+                    _name(work),
+                    work.delivery.tally.delivered,
+                    work.delivery.destination.bucket,
+                    work.delivery.key,
+                    ", there already" if result.already_existed else "",
+                )
                 return partition.uploaded(work, result, attempts)
             elapsed = time.monotonic() - started
             problem = Problem(result.code, result.message, isinstance(result, TransientError))

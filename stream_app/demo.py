@@ -25,6 +25,7 @@ from typing import Any, Final
 
 import orjson
 from aiobotocore.session import get_session
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -47,7 +48,7 @@ CLOCK_SECONDS: Final = 0.5
 LOG_LINES_SHOWN: Final = 20
 LINES_SHOWN: Final = 3
 STATUS_TERMINATED: Final = 128 + signal.SIGTERM
-LINE_WIDTH: Final = 100
+LINE_WIDTH: Final = 140
 TEST_EVERY: Final = 4
 BUCKET: Final = "stream-app-archive"
 EVENT_COUNTS: Final = {"orders": 18, "signups": 12}
@@ -102,7 +103,8 @@ def run_demo(*, keep: bool) -> int:
     Raises:
         SetupError: A server does not start, the worker ends, or receipts do not come in time.
     """
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # What is no terminal has no width of its own: keys stay on one line.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LINE_WIDTH)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-app-demo-")))
         with _step(console, "starting Kafka and S3"):
@@ -155,7 +157,8 @@ class _Demo:
         # Stopped from outside, it takes its worker and servers with it.
         task = asyncio.current_task()
         if task is not None:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+            for stop in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(stop, task.cancel)
         kafka = self._settings.kafka
         await create_topics(kafka, partitions=PARTITIONS, replication_factor=1)
         async with self._worker() as worker:
@@ -252,7 +255,7 @@ class _Demo:
 
     def _show(self, objects: Sequence[_Stored], published: Sequence[Published]) -> None:
         console = self._console
-        table = Table(title=f"objects in s3://{BUCKET}", title_justify="left")
+        table = _table(f"objects in s3://{BUCKET}")
         table.add_column("key", overflow="fold")
         table.add_column("lines", justify="right")
         table.add_column("bytes", justify="right")
@@ -263,15 +266,15 @@ class _Demo:
             first = objects[0]
             console.print(f"the first lines of {first.key}")
             for line in first.lines[:LINES_SHOWN]:
-                console.print(f"  {line.decode()[:LINE_WIDTH]}", markup=False)
-        table = Table(title="receipts", title_justify="left")
-        for heading in ("destination", "status"):
+                console.print(f"  {line.decode()}", markup=False, no_wrap=True, overflow="ellipsis")
+        table = _table("receipts (source: partition, offsets)")
+        for heading in ("destination", "status", "source"):
             table.add_column(heading)
-        for heading in ("partition", "offsets", "matched", "delivered", "skipped", "failed"):
+        for heading in ("matched", "delivered", "skipped", "failed"):
             table.add_column(heading, justify="right")
         for receipt in published:
             _, status, destination, partition, offsets, *counts, _ = receipt.cells()
-            table.add_row(destination, status, partition, offsets, *counts)
+            table.add_row(destination, status, f"{partition}, {offsets}", *counts)
         console.print(table)
 
     @contextlib.asynccontextmanager
@@ -337,6 +340,10 @@ class _Demo:
         lines = self._log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         tail = "".join(f"\n  {line}" for line in lines) or " (empty)"
         return SetupError(f"{what}; the end of the worker's log:{tail}")
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
 
 
 @contextlib.contextmanager

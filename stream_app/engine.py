@@ -15,36 +15,34 @@ alone has failed, so the answer for an event does not depend on its batch.
 
 What a realm takes away: the clock and chance (`Date.now()` is the record's timestamp, and
 `Math.random()` is seeded by the record's name), the time zone of the process (every date is UTC),
-watching the garbage collector, and shared memory. What freezing would break is mended: one's own
+sight of the garbage collector, and shared memory. What freezing would break is mended: one's own
 `o.toString = ...` works although `Object.prototype` is frozen.
 
-What no limit here can do: the engine looks at its clock once in some 10,000 steps, and one step
-may be a native operation on megabytes. The known ones that run for minutes are *polled*: the
-prelude makes them take steps. The rest (arithmetic on huge BigInts, comparing huge strings) can
-overrun the limit by some seconds. Whoever writes expressions is trusted not to aim for that.
+What the limits cannot do: the engine looks at its clock once in some 10,000 steps, and one step
+may be a native operation on megabytes. Those that could take minutes are made to take steps
+(part 2 of the prelude); the rest, such as printing a BigInt of 300,000 digits, can overrun by
+seconds. So the writer of an expression is trusted not to aim for that; the events are not.
 
 Pure: no clock, no I/O. One thread at a time uses a realm; the engine releases the GIL.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, NoReturn, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 import quickjs
 
-from stream_app.errors import ExpressionError
-
-TEXT_LENGTH_MAX: Final = 65_536
-"""Characters of one expression."""
 REALMS_IDLE_MAX: Final = 4
-"""Realms kept for later, some 0.5 MB each; more exist while more threads evaluate at once."""
+"""Realms kept for later, 0.5 MB each; more exist while more threads evaluate at once."""
 PROGRAMS_MAX: Final = 1_024
 """Compiled expressions that one realm holds, some 2 KB each; at the bound it starts over."""
 
-STATEMENTS: Final = frozenset(
-    "break const continue debugger do for if let return switch throw try var while with".split()
-)
-"""Words that begin a statement and never an expression."""
+WRAPPER: Final = '(function () {{ "use strict"; return ($event, event, $context) => {}\n{}\n{}; }})'
+"""An arrow in a function: no `this`, no `arguments` of use. The newlines end a `//` comment."""
+WRAPPER_LINES: Final = 1
+"""Lines of the wrapper above the expression's first."""
+THROWN_ENDING: Final = "\nundefined"
+"""The binding writes the stack after a message; a thrown string, as the prelude's, has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,12 @@ class Limits:
 
 
 class Call(NamedTuple):
-    """One event to evaluate. `context` None: the expression does not use `$context`."""
+    """One event to evaluate."""
 
     event: str
-    """JSON text, without lone surrogates."""
+    """JSON text; no lone surrogates, which the binding cannot pass."""
     context: str | None
-    """JSON object with every member of `$context` but `timestamp`."""
+    """A JSON object, `$context` but for its `timestamp`; None if the expression has no use."""
     timestamp: float
     """Milliseconds; a float, because the binding cuts integers to 32 bits."""
     name: str
@@ -81,70 +79,55 @@ Answer = str | Thrown | None
 """JSON text as `JSON.stringify` returned it, an exception, or None for `undefined`."""
 
 
+class SyntaxProblem(NamedTuple):
+    """Why a text is no expression, and where; `line` is None for the end of the text."""
+
+    message: str
+    line: int | None
+    column: int
+
+
 class _Function(Protocol):
-    """A program bound to its realm: event, context, timestamp and name to JSON text or None."""
+    """A program in its realm: the members of a Call, to JSON text or None."""
 
     def __call__(
         self, event: str, context: str | None, timestamp: float, name: str, /
     ) -> str | None: ...
 
 
-class Program:
-    """An expression whose syntax was checked; raises ExpressionError with message and place."""
-
-    def __init__(self, text: str, engine: "Engine") -> None:
-        _check_syntax(text, engine.limits)
-        self.text = text
-        # An arrow function inside a function: the expression finds no `arguments`, and `this` is
-        # undefined. The newlines end a trailing comment; the parentheses make `{...}` an object.
-        self.source = (
-            '(function () { "use strict"; '
-            f"return ($event, event, $context) => (\n{text}\n); }})()"
-        )
-        self._engine = engine
-
-    def run(self, calls: Iterable[Call]) -> list[Answer]:
-        """Answer every call, in order. Nothing that an event does reaches the next one."""
-        answers: list[Answer] = []
-        realm: _Realm | None = None
-        for call in calls:
-            if realm is None:
-                realm = self._engine.take()
-                function = realm.bind(self.source)
-            try:
-                answers.append(function(*call))
-            except quickjs.JSException as error:
-                message = _thrown_message(error)
-                if message is None:
-                    # The realm ran out of something; what is left in it is anybody's guess.
-                    realm = None
-                    answers.append(self._run_alone(call))
-                else:
-                    answers.append(Thrown(message))
-        if realm is not None:
-            self._engine.give_back(realm)
-        return answers
-
-    def _run_alone(self, call: Call) -> Answer:
-        limits = self._engine.limits
-        realm = _Realm(limits, limits.quiet_seconds_max)
-        try:
-            return realm.bind(self.source)(*call)
-        except quickjs.JSException as error:
-            return Thrown(_thrown_message(error) or _limit_message(error, limits))
-
-
 @dataclass(slots=True)
 class Engine:
-    """Hands realms to threads: a realm belongs to one caller from `take` to `give_back`."""
+    """Checks expressions, and hands out realms: one caller at a time has a realm."""
 
     limits: Limits = field(default_factory=Limits)
     _idle: "list[_Realm]" = field(default_factory=list)
 
+    def check(self, text: str) -> SyntaxProblem | None:
+        """Return what keeps `text` from being exactly one expression; runs nothing.
+
+        It must compile in parentheses, which make `{...}` an object, and in brackets: a text that
+        closes a bracket of ours fits one of the two at most. No NUL, no lone surrogates.
+        """
+        context = quickjs.Context()
+        context.set_memory_limit(self.limits.memory_bytes_max)
+        context.set_max_stack_size(self.limits.stack_bytes_max)
+        for opening, closing in ("()", "[]"):
+            try:
+                context.eval(WRAPPER.format(opening, text, closing))
+            except quickjs.JSException as error:
+                message, _, trace = str(error).partition("\n")
+                # The trace ends in `<input>:LINE:COLUMN`, and is missing if the stack ran out.
+                numbers = [int(part) for part in trace.strip().split(":")[1:]]
+                line, column = numbers or (0, 0)
+                line -= WRAPPER_LINES
+                inside = 0 < line <= text.count("\n") + 1
+                return SyntaxProblem(message, line if inside else None, column)
+        return None
+
     def take(self) -> "_Realm":
         """Return a realm that nobody else uses."""
         try:
-            return self._idle.pop()  # One bytecode-level step: two threads never get the same.
+            return self._idle.pop()  # Atomic: two threads never get the same one.
         except IndexError:
             return _Realm(self.limits, self.limits.seconds_max)
 
@@ -154,20 +137,55 @@ class Engine:
             self._idle.append(realm)
 
 
+class Program:
+    """An expression that `Engine.check` accepted, ready for any number of events."""
+
+    def __init__(self, text: str, engine: Engine) -> None:
+        self._source = WRAPPER.format("(", text, ")") + "()"
+        self._engine = engine
+
+    def run(self, calls: Iterable[Call]) -> Iterator[Answer]:
+        """Answer each call before the next is asked for. No event leaves a trace for another."""
+        realm: _Realm | None = None
+        for call in calls:
+            try:
+                if realm is None:
+                    realm = self._engine.take()
+                    function = realm.bind(self._source)
+                answer: Answer = function(*call)
+            except quickjs.JSException as error:
+                message = _thrown_message(error)
+                if message is None:
+                    realm = None  # It ran out of something; what it still holds is unknown.
+                    answer = self._run_alone(call)
+                else:
+                    answer = Thrown(message)
+            yield answer
+        if realm is not None:
+            self._engine.give_back(realm)
+
+    def _run_alone(self, call: Call) -> Answer:
+        limits = self._engine.limits
+        try:
+            return _Realm(limits, limits.quiet_seconds_max).bind(self._source)(*call)
+        except quickjs.JSException as error:
+            return Thrown(_thrown_message(error) or _limit_message(error, limits))
+
+
 class _Realm:
     """One engine context, frozen, with the programs compiled into it so far."""
 
     def __init__(self, limits: Limits, seconds_max: float) -> None:
         self._context = quickjs.Context()
         self._bind = self._context.eval(PRELUDE)
-        # Set after the prelude, which is ours and need not fit into them.
+        # Not earlier: the prelude is ours and need not fit into them.
         self._context.set_memory_limit(limits.memory_bytes_max)
         self._context.set_max_stack_size(limits.stack_bytes_max)
         self._context.set_time_limit(seconds_max)
         self._functions: dict[str, _Function] = {}
 
     def bind(self, source: str) -> _Function:
-        """Return the function of a checked program, compiled at most once."""
+        """Return the function of a checked program, compiled once as a rule."""
         function = self._functions.get(source)
         if function is None:
             if len(self._functions) >= PROGRAMS_MAX:
@@ -177,80 +195,23 @@ class _Realm:
         return function
 
 
-def _check_syntax(text: str, limits: Limits) -> None:
-    """Raise ExpressionError unless `text` is exactly one expression.
-
-    It must compile in brackets and in parentheses: brackets that it closes itself would fit one
-    of the two at most. Nothing is run.
-    """
-    if len(text) > TEXT_LENGTH_MAX:
-        raise ExpressionError(
-            f"the expression has {len(text)} characters; at most {TEXT_LENGTH_MAX} are allowed"
-        )
-    if "\0" in text or not text.isprintable() and _has_surrogate(text):
-        raise ExpressionError("the expression holds a NUL or half a surrogate pair: remove it")
-    context = quickjs.Context()
-    context.set_memory_limit(limits.memory_bytes_max)
-    context.set_max_stack_size(limits.stack_bytes_max)
-    for opening, closing in ("()", "[]"):
-        try:
-            context.eval(
-                '(function () { "use strict"; '
-                f"return ($event, event, $context) => {opening}\n{text}\n{closing}; }})"
-            )
-        except quickjs.JSException as error:
-            _refuse(text, str(error))
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _refuse(text: str, report: str) -> NoReturn:
-    """Raise ExpressionError in the engine's words, with the place in `text` and what to do."""
-    if not text.strip():
-        raise ExpressionError("the expression is empty: use $event to deliver the whole event")
-    message, _, trace = report.partition("\n")
-    lines = text.split("\n")
-    place = "at its end"
-    # The trace's last words are `<input>:LINE:COLUMN`; line 1 is the wrapper's.
-    numbers = trace.strip().rsplit(":", 2)[1:]
-    if len(numbers) == 2 and all(number.isdigit() for number in numbers):  # noqa: PLR2004
-        line, column = int(numbers[0]) - 1, int(numbers[1])
-        if line <= len(lines):
-            place = f"at line {line}, column {column}"
-    hint = ""
-    word = text.split(maxsplit=1)[0].split("(")[0].split("{")[0].rstrip(";")
-    if word in STATEMENTS or text.rstrip().endswith(";"):
-        hint = "; write an expression, not a statement: no `return`, no `;`, for a choice `a ? b : c`"
-    raise ExpressionError(f"{message}, {place}{hint}")
-
-
-THROWN_ENDING: Final = "\nundefined"
-"""The binding writes the stack after the message; a thrown string, as the prelude's, has none."""
-
-
 def _thrown_message(error: quickjs.JSException) -> str | None:
-    """Return what the expression threw, as the prelude described it; None: a limit was hit."""
+    """Return what the expression threw, as the prelude worded it; None: a limit was hit."""
     text = str(error)
     return text[: -len(THROWN_ENDING)] if text.endswith(THROWN_ENDING) else None
 
 
 def _limit_message(error: quickjs.JSException, limits: Limits) -> str:
-    text = str(error)
     if isinstance(error, quickjs.StackOverflow):
         return (
             "RangeError: Maximum call stack size exceeded: recursion or JSON too deep for "
             f"{limits.stack_bytes_max} bytes of stack"
         )
-    if text.startswith("InternalError: interrupted"):
-        return (
-            "InternalError: interrupted: the expression ran longer than "
-            f"{limits.quiet_seconds_max} s"
-        )
-    # Out of memory the engine cannot always make the exception that says so.
+    if str(error).startswith("InternalError: interrupted"):
+        return f"InternalError: interrupted: it ran longer than {limits.quiet_seconds_max} s"
+    # Out of memory the engine often cannot even make its error, and throws null or worse.
     return (
-        "InternalError: out of memory: the expression needs more than "
+        "InternalError: out of memory (or null was thrown): it may use "
         f"{limits.memory_bytes_max} bytes"
     )
 
@@ -260,9 +221,10 @@ PRELUDE: Final = r"""
 "use strict";
 const {apply, construct, defineProperty, deleteProperty, get, getOwnPropertyDescriptor,
        getPrototypeOf, has, ownKeys, set} = Reflect;
-const {freeze} = Object, {isArray} = Array, {imul, trunc} = Math, {parse, stringify} = JSON;
+const {freeze} = Object, {isArray} = Array, {map} = Array.prototype, {imul, trunc} = Math;
 const Internal = InternalError, Range = RangeError, Syntax = SyntaxError, Type = TypeError;
-const {charCodeAt, slice, toWellFormed} = String.prototype, {exec} = RegExp.prototype;
+const {parse, stringify} = JSON, {exec} = RegExp.prototype;
+const {charCodeAt, slice, toWellFormed} = String.prototype;
 const call = (f, self, ...args) => apply(f, self, args);
 const isObject = o => typeof o === "object" ? o !== null : typeof o === "function";
 
@@ -282,9 +244,10 @@ function replace(holder, keys, make) {
 
 // 1. No clock, no chance, no shared memory, no sight of the collector; every date is UTC.
 for (const key of ["performance", "queueMicrotask", "Atomics", "SharedArrayBuffer", "WeakRef",
-                   "FinalizationRegistry"]) delete globalThis[key];
+                   "FinalizationRegistry", "InternalError"]) delete globalThis[key];
 delete JSON.rawJSON;   // It could put half a surrogate pair into a line.
-delete JSON.isRawJSON;
+delete Error.prepareStackTrace;   // Both are the engine's, kept where freezing does not reach.
+delete Error.stackTraceLimit;
 
 function random32() {   // mulberry32, seeded by FNV-1a of the record's name
   if (random === undefined) {
@@ -352,11 +315,9 @@ replace(day, ["toLocaleString", "toLocaleDateString", "toLocaleTimeString"], (na
 const LENGTH_MAX = 1e6, LONG = 16384, WORK_MAX = 1e9;
 const poll = length => { for (let i = 0; i < length && i < 40000; i += 4); };
 const proxies = new WeakSet(), isProxy = proxies.has, RealProxy = Proxy;
-const traps = {get, has, set: (o, k, v) => set(o, k, v), deleteProperty, __proto__: null};
-for (const key of ["get", "has", "deleteProperty"]) {   // In script, so that each call is a step.
-  const native = traps[key];
-  traps[key] = (o, k) => native(o, k);
-}
+const traps = {   // In script, so that each is a step.
+  get: (o, k) => get(o, k), has: (o, k) => has(o, k), set: (o, k, v) => set(o, k, v),
+  deleteProperty: (o, k) => deleteProperty(o, k), __proto__: null};
 // Native loops over an array's length, or over whatever claims a length, look at no clock; through
 // a proxy every element costs a step. A true and short array needs none.
 function stepped(o) {
@@ -370,7 +331,7 @@ function stepped(o) {
 const {isConcatSpreadable: spreadable} = Symbol;
 const spreads = o => isObject(o) && (o[spreadable] ?? isArray(o));
 replace(Array.prototype, ["concat", "copyWithin", "join", "reverse", "shift", "slice", "sort",
-                          "splice", "unshift"], (native, key) => ({[key](...args) {
+    "splice", "toLocaleString", "unshift"], (native, key) => ({[key](...args) {
   if (key === "concat") for (let i = 0; i < args.length; i++)
     if (spreads(args[i])) args[i] = stepped(args[i]);
   const self = stepped(this), result = apply(native, self, args);
@@ -386,7 +347,6 @@ function flatten(source, depth, result) {
 }
 const put1 = (array, value) => defineProperty(array, array.length,
   {value, writable: true, enumerable: true, configurable: true});
-const {map} = Array.prototype;
 replace(Array.prototype, ["flat"], () => ({
   flat(depth = 1) { return flatten(this, trunc(depth) || 0, []); }}));
 replace(Array.prototype, ["flatMap"], () => ({
@@ -445,8 +405,9 @@ const hidden = [   // Reachable by syntax only, or through what a native returns
   new Set()[Symbol.iterator](), "".matchAll(/a/g), [].values().map(x => x),
   Iterator.from({next() {}}), Iterator.concat([]), Iterator.zip([]), new Error()];
 const seen = new Set();
-function visit(start) {
-  const open = [start];
+function walk() {
+  const open = [globalThis, ...hidden];
+  seen.clear();
   while (open.length > 0) {
     const o = open.pop();
     if (!isObject(o) || seen.has(o)) continue;
@@ -458,17 +419,17 @@ function visit(start) {
     }
   }
 }
-for (const o of [globalThis, ...hidden]) visit(o);
+walk();
 for (const o of seen) {
   const isPrototype = typeof o === "object" && Object.hasOwn(o, "constructor");
-  if (o === Object.prototype) ownKeys(o).filter(k => k !== "__proto__").forEach(k => mend(o, k));
-  else if (isPrototype) assigned.filter(k => Object.hasOwn(o, k)).forEach(k => mend(o, k));
+  for (const key of o === Object.prototype ? ownKeys(o) : isPrototype ? assigned : [])
+    if (Object.hasOwn(o, key)) mend(o, key);
 }
-for (const o of [globalThis, ...hidden]) visit(o);   // The accessors' functions are new.
+walk();   // The accessors' functions are new.
 for (const o of seen) freeze(o);
 
-// 4. What Python calls. A text that is thrown has no stack behind it: so Python tells it from a
-// limit, which is thrown on as it came. Out of memory the engine may throw null instead of an error.
+// 4. What Python calls. It tells a thrown text, which has no stack, from a limit, which is thrown
+// on as it came. Out of memory, the engine may throw null for want of an error.
 const isLimit = e => e === null || e instanceof Internal ||
   e instanceof Range && e.message === "Maximum call stack size exceeded";
 function describe(e) {
@@ -489,8 +450,10 @@ return expression => (text, context, timestamp, record) => {
     if (!(e instanceof Syntax)) throw e;
     throw `the record's value is not JSON: ${call(toWellFormed, e.message)}`;
   }
-  try { return stringify(expression(event, event, context === null ? undefined : contextOf(context))); }
-  catch (e) { throw isLimit(e) ? e : describe(e); }
+  try {
+    const $context = context === null ? undefined : contextOf(context);
+    return stringify(expression(event, event, $context));
+  } catch (e) { throw isLimit(e) ? e : describe(e); }
 };
 })()
 """

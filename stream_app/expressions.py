@@ -16,15 +16,18 @@ Pure: no clock, no I/O; safe to call from several threads at once.
 
 import enum
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 import msgspec
 
 from stream_app.engine import Answer, Call, Engine, Program, Thrown
+from stream_app.errors import ExpressionError
 
+TEXT_LENGTH_MAX: Final = 65_536
+"""Characters of one expression."""
 PAYLOAD_BYTES_MAX: Final = 1024 * 1024
 """Bytes of one line; a larger payload fails its event."""
 ERROR_LENGTH_MAX: Final = 200
@@ -37,20 +40,32 @@ class Record(Protocol):
     """What is read of a Kafka record; `aiokafka.structs.ConsumerRecord` is one."""
 
     @property
-    def topic(self) -> str: ...
+    def topic(self) -> str:
+        """The events topic."""
+
     @property
-    def partition(self) -> int: ...
+    def partition(self) -> int:
+        """Number within the topic."""
+
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Number within the partition."""
+
     @property
     def timestamp(self) -> int:
-        """Milliseconds since 1970."""
+        """Milliseconds since 1970; -1 if the record has none."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """The pipeline."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """The event as JSON; None for a tombstone."""
+
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+    def headers(self) -> Sequence[tuple[str, bytes]]:
+        """Names may repeat."""
 
 
 class Skip(enum.Enum):
@@ -75,62 +90,95 @@ Outcome = bytes | Literal[Skip.SKIP] | Failure
 
 def compile_expression(text: str, *, engine: Engine = _ENGINE) -> "Expression":
     """Check and compile; raises ExpressionError with the engine's message and the place."""
-    return Expression(Program(text, engine), _compile_fast_path(text))
+    if len(text) > TEXT_LENGTH_MAX:
+        raise ExpressionError(
+            f"the expression has {len(text)} characters; use at most {TEXT_LENGTH_MAX}"
+        )
+    if not text.strip():
+        raise ExpressionError("the expression is empty; use $event to deliver the whole event")
+    if _UNUSABLE.search(text):
+        raise ExpressionError("the expression holds a NUL or half a surrogate pair; remove it")
+    problem = engine.check(text)
+    if problem is not None:
+        place = "at its end"
+        if problem.line is not None:
+            place = f"at line {problem.line}, column {problem.column}"
+        hint = _STATEMENT_HINT if _STATEMENT.search(text) else ""
+        raise ExpressionError(f"{problem.message}, {place}{hint}")
+    return Expression(text, Program(text, engine), _compile_fast_path(text))
+
+
+_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
+_STATEMENT: Final = re.compile(
+    r"\A\s*(?:break|const|continue|debugger|do|for|if|let|return|switch|throw|try|var|while|with)\b"
+    r"|;\s*\Z"
+)
+_STATEMENT_HINT: Final = (
+    "; write an expression, not a statement: no `return`, no `;` at the end, "
+    "`a ? b : undefined` for an `if`"
+)
 
 
 class Expression:
-    """A compiled payload expression. Made by `compile_expression`."""
+    """A compiled payload expression; made by `compile_expression`."""
 
-    def __init__(self, program: Program, fast_path: "_FastPath | None") -> None:
-        self.text = program.text
+    def __init__(self, text: str, program: Program, fast_path: "_FastPath | None") -> None:
+        self.text = text
         self._program = program
         self._fast_path = fast_path
-        # An escape could spell `$context`, and text given to `eval` could hold it.
-        self._needs_context = re.search(r"\$context|\\u|\beval\b", self.text) is not None
+        # An escape could spell it, and so could a text given to `eval`.
+        self._needs_context = re.search(r"\$context|\\u|\beval\b", text) is not None
 
     @property
     def uses_engine(self) -> bool:
-        """False when records in which the paths are found never enter the engine."""
+        """False when records in which every path finds a value never enter the engine."""
         return self._fast_path is None
 
     def evaluate(self, records: Sequence[Record], destination: str) -> list[Outcome]:
         """Return the outcome of each record, in order; bad data is an outcome, never raised."""
         if self._fast_path is None:
-            return self._evaluate_in_engine(records, destination)
+            return self._decide(records, destination)
         outcomes = self._fast_path(records)
         missed = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        decided = self._evaluate_in_engine([records[index] for index in missed], destination)
-        for index, outcome in zip(missed, decided, strict=True):
-            outcomes[index] = outcome
-        return outcomes  # type: ignore[return-value]  # Every None was replaced.
+        if missed:
+            decided = self._decide([records[index] for index in missed], destination)
+            for index, outcome in zip(missed, decided, strict=True):
+                outcomes[index] = outcome
+        return cast("list[Outcome]", outcomes)
 
-    def _evaluate_in_engine(self, records: Sequence[Record], destination: str) -> list[Outcome]:
+    def _decide(self, records: Sequence[Record], destination: str) -> list[Outcome]:
+        """Return the engine's outcomes; one text and one answer are held at a time."""
         outcomes: list[Outcome] = []
-        calls: list[Call] = []
-        called: list[int] = []
-        for record in records:
-            value = record.value
-            if value is None:
-                outcomes.append(SKIP)
-                continue
-            try:
-                event = value.decode()
-            except UnicodeDecodeError as error:
-                outcomes.append(_failure(_not_utf8(error)))
-                continue
-            called.append(len(outcomes))
-            outcomes.append(SKIP)
-            calls.append(
-                Call(
+
+        def calls() -> Iterator[Call]:
+            for record in records:
+                event = _decode(record)
+                if not isinstance(event, str):
+                    outcomes.append(event)
+                    continue
+                yield Call(
                     event,
                     _context(record, destination) if self._needs_context else None,
                     float(record.timestamp),
                     f"{record.topic}/{record.partition}@{record.offset}",
                 )
-            )
-        for index, answer in zip(called, self._program.run(calls), strict=True):
-            outcomes[index] = _outcome(answer)
+
+        # In order, because a call is answered before the next record is looked at.
+        for answer in self._program.run(calls()):
+            outcomes.append(_outcome(answer))
         return outcomes
+
+
+def _decode(record: Record) -> str | Literal[Skip.SKIP] | Failure:
+    """Return the event's text, or the outcome of a record that has none."""
+    value = record.value
+    if value is None:
+        return SKIP
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        # The engine words everything else that is not JSON, after the same beginning.
+        return _failure(f"the record's value is not JSON: not UTF-8 at byte {error.start}")
 
 
 def _outcome(answer: Answer) -> Outcome:
@@ -147,11 +195,6 @@ def _too_large(line: bytes) -> Failure:
         f"the payload has {len(line)} bytes; at most {PAYLOAD_BYTES_MAX} are delivered: "
         "choose fewer fields"
     )
-
-
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    # The engine words everything else that is not JSON, after the same beginning.
-    return f"the record's value is not JSON: not UTF-8 at byte {error.start}"
 
 
 def _failure(message: str) -> Failure:
@@ -193,15 +236,16 @@ _PATH_LENGTH_MAX: Final = 32
 _FIELDS_MAX: Final = 256
 """Longer paths and larger objects are left to the engine."""
 
-# Strings with a backslash are left to the engine, and so is white space beyond ASCII.
+# Strings with a backslash are left to the engine, and so are comments and white space beyond ASCII.
+# White space is possessive (`*+`): giving it back never helps, and costs quadratic time.
+_S = r"[ \t\r\n]*+"
 _STRING = r"""(?:"[^"\\\r\n]*"|'[^'\\\r\n]*')"""
-_NAME = r"[A-Za-z_$][A-Za-z0-9_$]*"
-_S = r"[ \t\r\n]*"
-_STEP = rf"{_S}(?:\?\.{_S}|\.{_S}){_NAME}|{_S}(?:\?\.)?{_S}\[{_S}{_STRING}{_S}\]"
-_PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*"
+_NAME = r"[A-Za-z_$][A-Za-z0-9_$]*+"
+_STEP = rf"{_S}(?:\?\.|\.){_S}{_NAME}|{_S}(?:\?\.{_S})?\[{_S}{_STRING}{_S}\]"
+_PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*+"
 _FIELD = rf"{_S}({_NAME}|{_STRING}){_S}:{_S}({_PATH}){_S}"
 _PATH_TEXT: Final = re.compile(_PATH)
-_OBJECT_TEXT: Final = re.compile(rf"\{{{_FIELD}(?:,{_FIELD})*,?{_S}\}}")
+_OBJECT_TEXT: Final = re.compile(rf"\{{{_FIELD}(?:,{_FIELD})*+(?:,{_S})?\}}")
 _FIELD_TEXT: Final = re.compile(_FIELD)
 _STEP_KEY: Final = re.compile(rf"({_STRING})|\.{_S}({_NAME})")
 _INTEGER_KEY: Final = re.compile(r"[0-9]+")
@@ -234,9 +278,7 @@ def _compile_fast_path(text: str) -> _FastPath | None:
 
 
 def _keys(path: str) -> _Path:
-    return tuple(
-        match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5)
-    )
+    return tuple(match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5))
 
 
 def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
@@ -245,10 +287,10 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
     if not all(shape.add(path) for path in paths):
         return None
     try:
-        decode = msgspec.json.Decoder(shape.type()).decode
+        decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape.type()).decode
     except ValueError:
         return None  # A key that msgspec does not take, such as one with a control character.
-    pick: Callable[[object], object]
+    pick: Callable[[Any], Any]
     if () in paths:
         count = len(paths)
         pick = (lambda raw: raw) if template is None else (lambda raw: (raw,) * count)
@@ -265,7 +307,7 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
                 continue
             try:
                 picked = pick(decode(value))
-                line = bytes(picked) if template is None else template % picked  # type: ignore
+                line = bytes(picked) if template is None else template % picked
                 if not value.isascii():
                     value.decode()  # msgspec does not look at the bytes of what it slices.
                 if b"\n" in line or b"\r" in line:

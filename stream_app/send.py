@@ -81,8 +81,8 @@ class _Sending:
         )
 
     async def run(self, names: Iterable[str], read: Callable[[int], None]) -> None:
-        await self._producer.start()
         try:
+            await self._producer.start()
             for name in names:
                 async with contextlib.aclosing(_lines(name, read)) as lines:
                     async for place, line in lines:

@@ -19,13 +19,12 @@ from mode import Service
 
 from stream_app.assignment import Assignment, Relief
 from stream_app.batches import Batch, Program
+from stream_app.consumer import SERVICE_LOGGER, StreamApp
 from stream_app.errors import FencedError, TransientError
 from stream_app.partition import TP, GapError, Work
 
 if TYPE_CHECKING:
     from faust.types.tuples import Message
-
-    from stream_app.app import StreamApp
 
 RETRY_SECONDS: Final = 0.5
 """Between attempts to reach a broker that is away."""
@@ -44,11 +43,12 @@ class WindowTable(faust.Table[Any, Any]):
             destination: `await on_window_close(((partition, destination), (start, end)), work)`.
     """
 
-    app: "StreamApp"
+    app: StreamApp
+    logger = SERVICE_LOGGER
 
     def __init__(
         self,
-        app: "StreamApp",
+        app: StreamApp,
         *,
         assignment: Assignment,
         program: Program,

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stream_app.batches import Answers
-from stream_app.settings import Destination
 from stream_app.deliveries import DELIVERY_BYTES, Delivery
 from stream_app.expressions import Failure
 from stream_app.objects import Body, identifier, object_key
 from stream_app.receipts import Tally
+from stream_app.settings import Destination
 
 
 @dataclass(slots=True)

@@ -4,8 +4,7 @@ from stream_app.batches import Batch, Program
 from stream_app.config import Destination
 from stream_app.errors import ExpressionError
 from stream_app.expressions import SKIP, Failure
-
-from .records import Sample, batch, record
+from tests.unit.records import Sample, batch, record
 
 
 def to(name: str, pipeline: str | None = None, payload: str = "$event.v") -> Destination:

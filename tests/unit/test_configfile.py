@@ -31,8 +31,10 @@ def test_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
 
 def test_folder_is_no_configuration(tmp_path: Path) -> None:
     assert mistakes(tmp_path) == [
-        f"{tmp_path}: it cannot be read: Is a directory; name another: --config or "
-        "STREAM_APP_CONFIG"
+        (
+            f"{tmp_path}: it cannot be read: Is a directory; name another: --config or "
+            "STREAM_APP_CONFIG"
+        )
     ]
 
 

@@ -7,8 +7,7 @@ from stream_app.deliveries import DELIVERY_BYTES, NEXT, ClosedWindow, Delivery, 
 from stream_app.errors import InvariantError
 from stream_app.objects import Body
 from stream_app.receipts import Tally
-
-from .records import ORDERS
+from tests.unit.records import ORDERS
 
 
 def delivery(state: State = State.DECIDED, body: Body | None = None) -> Delivery:

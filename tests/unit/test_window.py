@@ -4,8 +4,7 @@ from stream_app.deliveries import DELIVERY_BYTES
 from stream_app.objects import identifier, object_key
 from stream_app.receipts import FAILED_ENTRY_BYTES, SKIPPED_RUN_BYTES
 from stream_app.window import Window
-
-from .records import EVERY, MINUTE, ORDERS, answer, record
+from tests.unit.records import EVERY, MINUTE, ORDERS, answer, record
 
 KINDS = [record(1, 0, "a"), record(2, 0, "skip"), record(3, 0, "fail no"), record(4, 0, "b")]
 

@@ -1,0 +1,348 @@
+import pytest
+
+from stream_app.assignment import Assignment, Relief
+from stream_app.closings import Closing, Commit
+from stream_app.deliveries import State
+from stream_app.errors import FencedError
+from stream_app.partition import TP, GapError, Partition
+from tests.unit.records import MINUTE, RULES, answer, batch, record, settle, stored
+
+ONE, TWO = TP("events", 1), TP("events", 2)
+MIB = 1024 * 1024
+
+
+def holding(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+    """Return an assignment that has read back partitions which were never committed."""
+    assignment = ours(*tps, memory_bytes_max=memory_bytes_max)
+    for tp in tps:
+        assignment.loaded(tp, 0, None)
+    return assignment
+
+
+def ours(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+    """Return an assignment whose partitions are still to be read back."""
+    assignment = Assignment(RULES, memory_bytes_max)
+    assignment.assigned(tps)
+    return assignment
+
+
+def feed(assignment: Assignment, tp: TP, offset: int, second: float, value: str = "1") -> None:
+    fetched = batch(record(offset, second, value))
+    answers = answer(fetched.records)  # type: ignore[arg-type] # they are samples
+    assert assignment.collect(tp, assignment.epoch, fetched, answers, MINUTE + second) is None
+
+
+def rebalance(assignment: Assignment, *tps: TP) -> None:
+    assignment.revoked()
+    assignment.assigned(tps)
+
+
+def commit_all(assignment: Assignment) -> dict[TP, Commit]:
+    commits = assignment.commits()
+    assignment.recorded(assignment.epoch, commits)
+    return commits
+
+
+def settle_all(assignment: Assignment) -> None:
+    while commit_all(assignment) or assignment._suspended:
+        for work in assignment.works():
+            settle(work)
+
+
+def kept(assignment: Assignment, tp: TP) -> Partition:
+    return assignment.partitions[tp]
+
+
+def test_a_new_partition_is_built_from_its_commit() -> None:
+    assignment = ours(ONE)
+    assert not assignment.loaded(ONE, 0, Commit(10, ()))
+    assert kept(assignment, ONE).position == 10
+
+
+def test_loading_twice_changes_nothing() -> None:
+    assignment = holding(ONE)
+    partition = kept(assignment, ONE)
+    assert assignment.loaded(ONE, 0, Commit(99, ()))
+    assert kept(assignment, ONE) is partition
+
+
+def test_a_state_read_back_in_an_older_epoch_is_refused() -> None:
+    assignment = ours(ONE)
+    rebalance(assignment, ONE)
+    with pytest.raises(FencedError, match="read back in epoch 0, now 1"):
+        assignment.loaded(ONE, 0, None)
+    assert assignment.partitions == {}
+
+
+def test_a_partition_that_is_not_ours_is_not_taken_into_service() -> None:
+    assignment = ours(ONE)
+    with pytest.raises(FencedError):
+        assignment.loaded(TWO, 0, None)
+    assert assignment.partitions == {}
+
+
+def test_what_is_ours_and_not_read_back_is_missing() -> None:
+    assignment = ours(ONE, TWO)
+    assert sorted(assignment.missing) == [ONE, TWO]
+    assignment.loaded(ONE, 0, None)
+    assert assignment.missing == [TWO]
+    assignment.forget(ONE)
+    assert sorted(assignment.missing) == [ONE, TWO]
+    assignment.revoked()
+    assert assignment.missing == []
+
+
+def test_records_of_the_present_generation_belong_to_the_present_epoch() -> None:
+    assignment = ours(ONE)
+    assignment.revoked()
+    assignment.assigned([ONE], generation=7)
+    assert assignment.epoch_of(7) == 1
+    assert assignment.is_epoch(1)
+    assert not assignment.is_epoch(0)
+
+
+@pytest.mark.parametrize("generation", [None, 6])
+def test_records_of_another_generation_are_refused(generation: int | None) -> None:
+    assignment = ours(ONE)
+    assignment.assigned([ONE], generation=7)
+    with pytest.raises(FencedError, match=f"records of generation {generation}, now 7"):
+        assignment.epoch_of(generation)
+
+
+def test_no_records_are_taken_between_revocation_and_assignment() -> None:
+    assignment = ours(ONE)
+    assignment.assigned([ONE], generation=7)
+    assignment.revoked()
+    for generation in (7, None):
+        with pytest.raises(FencedError):
+            assignment.epoch_of(generation)
+
+
+def test_lost_records_are_skipped_by_the_partition() -> None:
+    assignment = ours(ONE)
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    assert assignment.skip_to(ONE, 0, 25) == 15
+    assignment.revoked()
+    with pytest.raises(FencedError, match="records of epoch 0, now 1"):
+        assignment.skip_to(ONE, 0, 30)
+
+
+def test_a_revocation_takes_every_partition_out_of_service() -> None:
+    assignment = holding(ONE, TWO)
+    assignment.revoked()
+    assert assignment.partitions == {}
+    assert assignment.epoch == 1
+    with pytest.raises(FencedError, match="records of epoch 0, now 1"):
+        assignment.collect(ONE, 0, batch(record(1, 1)), [], MINUTE)
+
+
+def test_a_batch_of_a_partition_that_is_not_loaded_is_refused() -> None:
+    with pytest.raises(FencedError, match="records of epoch 0, now 0"):
+        ours(ONE).collect(ONE, 0, batch(record(1, 1)), [], MINUTE)
+
+
+def test_a_batch_of_an_older_epoch_is_refused_though_the_partition_came_back() -> None:
+    assignment = holding(ONE)
+    rebalance(assignment, ONE)
+    assignment.loaded(ONE, 1, None)
+    with pytest.raises(FencedError):
+        assignment.collect(ONE, 0, batch(record(1, 1)), [], MINUTE)
+    assert kept(assignment, ONE).position is None
+
+
+def test_a_gap_is_told_by_the_partition() -> None:
+    assignment = ours(ONE)
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    with pytest.raises(GapError):
+        assignment.collect(ONE, 0, batch(record(11, 1)), [], MINUTE)
+
+
+def test_a_retained_partition_keeps_its_window() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    partition = kept(assignment, ONE)
+    rebalance(assignment, ONE)
+    assert assignment.loaded(ONE, 1, None)
+    assert kept(assignment, ONE) is partition
+    feed(assignment, ONE, 11, 2)
+
+
+def test_a_partition_that_another_worker_had_is_built_anew() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    rebalance(assignment, ONE)
+    assert not assignment.loaded(ONE, 1, Commit(11, ()))
+    assert kept(assignment, ONE).position == 11
+    assert assignment.held == 0
+
+
+def test_a_partition_that_did_not_come_back_is_forgotten() -> None:
+    assignment = holding(ONE, TWO)
+    feed(assignment, ONE, 10, 1)
+    rebalance(assignment, TWO)
+    assert assignment.held == 0
+    rebalance(assignment, ONE, TWO)
+    assert not assignment.loaded(ONE, 2, None)
+
+
+def test_windows_survive_two_revocations_in_a_row() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    rebalance(assignment, ONE)
+    rebalance(assignment, ONE)
+    assert assignment.loaded(ONE, 2, None)
+    assert kept(assignment, ONE).position == 11
+
+
+def test_a_forgotten_partition_is_built_from_its_commit_again() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assignment.forget(ONE)
+    assert assignment.held == 0
+    assert not assignment.loaded(ONE, 0, Commit(10, ()))
+    assert kept(assignment, ONE).position == 10
+
+
+def test_work_of_a_forgotten_partition_is_void() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11})
+    commit_all(assignment)
+    (work,) = assignment.works()
+    assignment.forget(ONE)
+    with pytest.raises(FencedError):
+        work.partition.uploaded(work, stored(b""), attempts=1)
+    assert work.delivery.state is State.RECORDED
+
+
+def test_forgetting_what_is_not_held_does_nothing() -> None:
+    assignment = holding(ONE)
+    assignment.forget(TWO)
+    assert list(assignment.partitions) == [ONE]
+
+
+def test_a_tick_closes_only_the_partitions_that_are_idle_at_their_end() -> None:
+    assignment = holding(ONE, TWO)
+    feed(assignment, ONE, 10, 1)
+    feed(assignment, TWO, 20, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11})
+    assert list(assignment.commits()) == [ONE]
+    assignment.tick(MINUTE + 63, {ONE: 11, TWO: 21})
+    assert assignment.commits() == {
+        ONE: Commit(10, (Closing(11, MINUTE + 62, MINUTE, settled=False),)),
+        TWO: Commit(20, (Closing(21, MINUTE + 63, MINUTE, settled=False),)),
+    }
+
+
+def test_confirmed_closings_make_work_due() -> None:
+    assignment = holding(ONE, TWO)
+    feed(assignment, ONE, 10, 1)
+    feed(assignment, TWO, 20, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11, TWO: 21})
+    commit_all(assignment)
+    assert [work.partition.tp for work in assignment.works()] == [ONE, TWO]
+    assert assignment.works() == []
+
+
+def test_a_confirmation_after_a_revocation_is_not_used() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11})
+    commits = assignment.commits()
+    rebalance(assignment, ONE)
+    assignment.loaded(ONE, 1, None)
+    assignment.recorded(0, commits)
+    assert assignment.works() == []
+
+
+def test_a_confirmation_for_a_partition_that_is_not_held_is_passed_over() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11})
+    commits = assignment.commits()
+    assignment.forget(ONE)
+    assignment.recorded(0, commits)
+    assert assignment.works() == []
+
+
+def test_suspended_windows_count_as_held() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    held = assignment.held
+    assert held > 0
+    assignment.revoked()
+    assert assignment.held == held
+
+
+def test_memory_is_given_back_when_all_is_settled() -> None:
+    assignment = holding(ONE, TWO)
+    feed(assignment, ONE, 10, 1)
+    feed(assignment, TWO, 20, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11, TWO: 21})
+    settle_all(assignment)
+    assert assignment.held == 0
+    assert assignment.commits() == {}
+
+
+# --- the memory bound (design 4.4) ---
+
+
+def test_below_the_bound_the_next_batch_is_taken() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assert assignment.relieve(MINUTE + 2) is Relief.GO
+    assert assignment.commits() == {}
+
+
+def test_at_the_bound_the_largest_open_window_is_closed_early() -> None:
+    assignment = holding(ONE, TWO, memory_bytes_max=8000)
+    feed(assignment, ONE, 10, 1, "x" * 2000)
+    feed(assignment, TWO, 20, 1, "y" * 5000)
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [TWO]
+    assert kept(assignment, ONE).held_open > 0
+
+
+def test_closed_windows_that_hold_the_memory_are_waited_for() -> None:
+    assignment = holding(ONE, TWO, memory_bytes_max=8000)
+    feed(assignment, ONE, 10, 1, "x" * 7000)
+    kept(assignment, ONE).close_early(MINUTE + 2)
+    feed(assignment, TWO, 20, 1)
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [ONE], "the small open window stays open"
+
+
+def test_the_next_batch_is_taken_once_the_closed_windows_have_gone() -> None:
+    assignment = holding(ONE, memory_bytes_max=4000)
+    feed(assignment, ONE, 10, 1, "x" * 4000)
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    settle_all(assignment)
+    assert assignment.relieve(MINUTE + 2) is Relief.GO
+
+
+def test_a_window_whose_end_is_recorded_is_not_closed_early() -> None:
+    assignment = ours(ONE, memory_bytes_max=4000)
+    closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
+    assignment.loaded(ONE, 0, Commit(10, (closing,)))
+    feed(assignment, ONE, 10, 1, "x" * 5000)
+    # Its end comes with more records only, so waiting would never end.
+    assert assignment.relieve(MINUTE + 100) is Relief.GO
+    feed(assignment, ONE, 11, 1)
+    assert [work.window.end for work in assignment.works()] == [12]
+
+
+def test_the_next_largest_is_closed_when_the_largest_may_not() -> None:
+    assignment = ours(ONE, TWO, memory_bytes_max=6000)
+    closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
+    assignment.loaded(ONE, 0, Commit(10, (closing,)))
+    assignment.loaded(TWO, 0, Commit(20, ()))
+    feed(assignment, ONE, 10, 1, "x" * 5000)
+    feed(assignment, TWO, 20, 1)
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [TWO]
+
+
+def test_an_empty_partition_is_not_closed_early() -> None:
+    assignment = holding(ONE, TWO, memory_bytes_max=0)
+    assert assignment.relieve(MINUTE + 2) is Relief.GO
+    assert assignment.commits() == {}

@@ -1,0 +1,439 @@
+"""The engine contains every expression: it answers one event, in bounds, and leaves no trace."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from stream_app.engine import (
+    PROGRAMS_MAX,
+    REALMS_IDLE_MAX,
+    Answer,
+    Call,
+    Engine,
+    Limits,
+    Program,
+    Thrown,
+)
+
+LIMITS = Limits(seconds_max=0.02, quiet_seconds_max=0.05)
+TIMESTAMP = 1_500_000_000_000.0
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(LIMITS)
+
+
+def call(event: object, name: str = "events/1@2", context: str | None = None) -> Call:
+    return Call(json.dumps(event), context, TIMESTAMP, name)
+
+
+def answers(engine: Engine, text: str, *events: object) -> list[Answer]:
+    assert engine.check(text) is None
+    return list(Program(text, engine).run([call(event) for event in events]))
+
+
+def answer(engine: Engine, text: str, event: object = None) -> Answer:
+    return answers(engine, text, event)[0]
+
+
+# --- Hostile expressions -------------------------------------------------------------------------
+
+TIME = "InternalError: interrupted: it ran longer than 0.05 s"
+MEMORY = "InternalError: out of memory (or null was thrown): it may use 33554432 bytes"
+STACK = (
+    "RangeError: Maximum call stack size exceeded: recursion or JSON too deep for 262144 bytes of "
+    "stack"
+)
+FROZEN = "TypeError: object is not extensible"
+
+HOSTILE = {
+    "endless loop": ("(() => { for (;;); })()", TIME),
+    "endless loop that catches": ("(() => { for (;;) try { for (;;); } catch {} })()", TIME),
+    "endless generator": ("[...(function* () { for (;;) yield 1; })()].length", MEMORY),
+    "endless promise": ("(async () => { for (;;); })()", TIME),
+    "endless getter": ("{ get a() { for (;;); } }", TIME),
+    "endless toJSON": ("{ toJSON() { for (;;); } }", TIME),
+    "endless proxy": ("new Proxy({}, { ownKeys() { for (;;); } })", TIME),
+    "endless text of an exception": ("(() => { throw { toString() { for (;;); } } })()", TIME),
+    "catastrophic regular expression": ("/(a+)+$/.test('a'.repeat(40) + 'b')", TIME),
+    "string bomb": ("(() => { let s = 'x'; for (;;) s += s; })()", MEMORY),
+    "array bomb": ("Array(1e9).fill(0)", MEMORY),
+    "buffer bomb": ("new ArrayBuffer(1e9)", MEMORY),
+    "BigInt bomb": ("(() => { let b = 3n; for (;;) b = b ** b; })()", "RangeError: BigInt is too"),
+    "deep result": (
+        "(() => { let o; for (let i = 0; i < 1e5; i++) o = [o]; return o; })()",
+        STACK,
+    ),
+    "deep recursion": ("(function f() { return f() + 1; })()", STACK),
+    "sort of a long sparse array": ("Array(4294967295).sort()", TIME),
+    "join of a long sparse array": ("Array(4294967295).join('')", TIME),
+    "text of a long sparse array": ("Array(4294967295).toLocaleString()", TIME),
+    "concat of a long sparse array": ("[].concat(Array(4294967295))", TIME),
+    "flat of a long sparse array": ("[Array(4294967295)].flat()", TIME),
+    "flatMap to a long sparse array": ("[1].flatMap(() => Array(4294967295))", TIME),
+    "stringify by a long sparse list": ("JSON.stringify(1, Array(4294967295))", TIME),
+    "slice of a claimed length": ("[].slice.call({ length: 2 ** 53 - 1 }, 0, 4e9)", TIME),
+    "shift of a claimed length": ("[].shift.call({ length: 2 ** 53 - 1 })", TIME),
+    "reverse through a proxy": ("[].reverse.call(new Proxy(Array(4294967295), {}))", TIME),
+    "reverse through a revocable proxy": (
+        "[].reverse.call(Proxy.revocable(Array(4294967295), {}).proxy)",
+        TIME,
+    ),
+    "raw text of a claimed length": ("String.raw({ raw: { length: 2 ** 53 - 1 } })", TIME),
+    "quadratic search": (
+        "'a'.repeat(1e7).includes('a'.repeat(4e6) + 'b')",
+        "RangeError: String.prototype.includes: both texts are too long",
+    ),
+    "loop of slow natives": (
+        "(() => { let s = 'a'.repeat(1e6); for (;;) s.toUpperCase(); })()",
+        TIME,
+    ),
+    "loop of slow stringify": (
+        "(() => { let s = 'a'.repeat(1e6); for (;;) JSON.stringify(s); })()",
+        TIME,
+    ),
+    "loop of slow array natives": (
+        "(() => { let a = Array(1e5).fill(1); for (;;) a.slice(); })()",
+        TIME,
+    ),
+    "global counter": ("globalThis.n = (globalThis.n ?? 0) + 1", FROZEN),
+    "undeclared variable": ("n = 1", "ReferenceError: n is not defined"),
+    "global by eval": ("(0, eval)('var n = 1')", "TypeError: cannot define variable 'n'"),
+    "prototype pollution": ("$event['__proto__']['polluted'] = 1", FROZEN),
+    "polluted by constructor": ("$event.constructor.prototype.polluted = 1", FROZEN),
+    "toJSON poisoning": ("Object.prototype.toJSON = () => 'poison'", FROZEN),
+    "changed method": (
+        "Array.prototype.map = () => 'poison'",
+        "TypeError: 'map' is read-only",
+    ),
+    "changed mended method": (
+        "Object.prototype.toString = () => 'poison'",
+        "TypeError: toString is read-only",
+    ),
+    "pushed onto a prototype": ("Array.prototype.push(1)", "TypeError: "),
+    "deleted method": ("delete Array.prototype.map", "TypeError: could not delete property"),
+    "changed stringify": ("JSON.stringify = () => 'poison'", "TypeError: 'stringify' is read-only"),
+    "changed iterator": ("[].values().__proto__.next = () => 'poison'", "TypeError: "),
+    "stack formatter": ("Error.prepareStackTrace = () => 'poison'", FROZEN),
+    "waiting": ("Atomics.wait(new Int32Array(8), 0, 0)", "ReferenceError: Atomics is not defined"),
+    "exception without a text": (
+        "(() => { throw { toString() { throw 1; } } })()",
+        "an exception without a text",
+    ),
+    "exception that is a symbol": ("(() => { throw Symbol('s'); })()", "Symbol(s)"),
+    "exception with half a pair": ("(() => { throw new Error('\\ud800'); })()", "Error: \ufffd"),
+    "thrown null": ("(() => { throw null; })()", MEMORY),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_event_fails_alone_and_the_next_is_right(text: str, message: str) -> None:
+    # What ends by itself or by another limit gets time for it, however busy the machine is.
+    engine = Engine(LIMITS if message == TIME else Limits(seconds_max=0.02, quiet_seconds_max=20))
+    started = time.monotonic()
+    hostile, innocent = answers(
+        engine, f"$event.n === undefined ? ({text}) : [`${{$event}}`, $event.n]", {}, {"n": 1}
+    )
+    assert isinstance(hostile, Thrown)
+    assert hostile.message.startswith(message)
+    assert innocent == '["[object Object]",1]'
+    assert time.monotonic() - started < 10  # Two limits, some slow natives, a busy machine.
+
+
+ANSWERED = {
+    "promise": ("Promise.resolve(1)", "{}"),
+    "async function": ("(async () => { await 1; globalThis.n = 1; })()", "{}"),
+    "dynamic import": ("import('fs')", "{}"),
+    "caught recursion": (
+        "(() => { try { (function f() { f(); })(); } catch (e) { return e.name; } })()",
+        '"RangeError"',
+    ),
+    "proxy": ("new Proxy({ a: 1 }, { get: (o, k) => o[k] })", '{"a":1}'),
+    "regular search of long texts": ("'a'.repeat(1e6).includes('ab')", "false"),
+    "return of globals": ("Function('return this')() === globalThis", "true"),
+    "global of sloppy code": ("(Function('n = 1')(), typeof n)", '"undefined"'),
+    "indirect eval of let": ("((0, eval)('let n = 1'), typeof n)", '"undefined"'),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ANSWERED.values(), ids=ANSWERED.keys())
+def test_unusual_expression_is_answered(engine: Engine, text: str, expected: str) -> None:
+    assert answers(engine, text, 1, 2) == [expected, expected]
+
+
+def test_deep_event_fails_alone(engine: Engine) -> None:
+    deep = Call("[" * 100_000 + "]" * 100_000, None, TIMESTAMP, "events/1@2")
+    failed, right = Program("$event", engine).run([deep, call(1)])
+    assert (failed, right) == (Thrown(STACK), "1")
+
+
+NAMES = """require process fetch setTimeout console std os WebAssembly performance WeakRef Atomics
+FinalizationRegistry SharedArrayBuffer queueMicrotask InternalError""".split()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_realm_offers_no(engine: Engine, name: str) -> None:
+    assert answer(engine, f"typeof {name}") == '"undefined"'
+
+
+def test_everything_that_two_events_can_reach_is_frozen(engine: Engine) -> None:
+    # Fresh objects of every kind of syntax; what they lead to is shared, they are not.
+    walk = r"""(() => {
+      const fresh = [function () { return arguments }(), async function () {}, () => 1,
+        function* () {}, async function* () {}, (function* () {})(), (async function* () {})(),
+        [], {}, /x/, new Map(), new Set(), new WeakMap(), new WeakSet(), Promise.resolve(), 1n, "",
+        Symbol(), new Error(), [].values(), "".matchAll(/a/g), ""[Symbol.iterator](),
+        new Map().entries(), new Set().values(), [].values().map(x => x), new Date(), $context,
+        Iterator.from({ next() {} }), Iterator.concat([]), Iterator.zip([]), class {}, new Proxy({}, {}),
+        new Uint8Array(1), new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), ((a, ...b) => a)`x`,
+        Object.getOwnPropertyDescriptor(Proxy.revocable({}, {}), "revoke").value,
+        (function () {}).bind(), import("x"), new (class { #x = 1 })(), true, new DisposableStack()];
+      const mine = new Set(fresh), seen = new Set(), loose = [];
+      for (const f of fresh) if (typeof f === "function" && f.prototype) mine.add(f.prototype);
+      const open = [["globalThis", globalThis], ...fresh.map((o, i) => [`fresh ${i}`, o])];
+      while (open.length) {
+        let [path, o] = open.pop();
+        if (o === null || o === undefined) continue;
+        o = Object(o);
+        if (seen.has(o)) continue;
+        seen.add(o);
+        const primitive = ["String", "Number", "Boolean", "BigInt", "Symbol"]
+          .includes(o.constructor?.name) && !Object.hasOwn(o, "constructor") && typeof o === "object";
+        if (!mine.has(o) && !primitive && !Object.isFrozen(o)) loose.push(path);
+        open.push([path + ".__proto__", Object.getPrototypeOf(o)]);
+        for (const key of Reflect.ownKeys(o)) {
+          const d = Object.getOwnPropertyDescriptor(o, key), at = `${path}.${String(key)}`;
+          for (const next of [d.value, d.get, d.set])
+            if (next !== null && (typeof next === "object" || typeof next === "function")) {
+              if (mine.has(o) && d.value === next && typeof next === "object" && /fresh (0|18)$/.test(path)) continue;
+              open.push([at, next]);
+            }
+        }
+      }
+      return [seen.size, loose];
+    })()"""
+    context = '{"topic":"events","headers":{"a":"b"}}'
+    (report,) = Program(walk, engine).run([call(1, context=context)])
+    assert isinstance(report, str), report
+    size, loose = json.loads(report)
+    assert size > 600
+    assert loose == []
+
+
+# --- Own objects behave as in any JavaScript ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("(o => { o.toString = () => 'mine'; return `${o}`; })({})", '"mine"'),
+        ("(o => { o.constructor = 1; return o; })({})", '{"constructor":1}'),
+        (
+            "$event.reduce((o, w) => { o[w] = (Object.hasOwn(o, w) ? o[w] : 0) + 1; return o; }, {})",
+            '{"toString":2,"valueOf":1}',
+        ),
+        (
+            "(() => { class E extends Error { constructor() { super('m'); this.name = 'E'; } }"
+            " return String(new E()); })()",
+            '"E: m"',
+        ),
+        ("(() => { const o = Object.create(Date.prototype); o.toJSON = () => 1; return o; })()", "1"),
+        ("[1, [2, [3, , 4]]].flat(Infinity)", "[1,2,3,4]"),
+        ("[[1, [2]], 3].flat()", "[1,[2],3]"),
+        ("[[1]].flat('x')", "[[1]]"),
+        ("[1, 2].flatMap((x, i) => [x, [i]])", "[1,[0],2,[1]]"),
+        ("[3, 1, 2].sort()", "[1,2,3]"),
+        ("[3, 1, 2].sort((a, b) => b - a)", "[3,2,1]"),
+        ("(a => a.sort() === a)([2, 1])", "true"),
+        ("(p => p.sort() === p)(new Proxy([2, 1], {}))", "true"),
+        ("[1].concat(2, [3], [[4]], { length: 1 })", '[1,2,3,[4],{"length":1}]'),
+        ("[].concat({ length: 1, 0: 'a', [Symbol.isConcatSpreadable]: true })", '["a"]'),
+        ("[1, 2, 3, 4].splice(1)", "[2,3,4]"),
+        ("[].join.call('abc', '-')", '"a-b-c"'),
+        ("[].slice.call({ length: 2, 0: 'a', 1: 'b' })", '["a","b"]'),
+        ("String.raw`a${1}\\n${2}`", '"a1\\\\n2"'),
+        ("'a-b'.split('-')", '["a","b"]'),
+        ("JSON.stringify({ a: 1, b: 2 }, ['b'])", '"{\\"b\\":2}"'),
+        ("JSON.stringify(undefined) === undefined", "true"),
+        ("[].map.name + [].slice.name + [].slice.length", '"mapslice2"'),
+        ("[typeof Proxy, Proxy.name, Proxy.length]", '["function","Proxy",2]'),
+        ("(() => { try { return Proxy({}, {}); } catch (e) { return e.name; } })()", '"TypeError"'),
+        ("[typeof this, typeof arguments]", '["undefined","object"]'),
+    ],
+)
+def test_language_is_whole(engine: Engine, text: str, expected: str) -> None:
+    event = ["toString", "valueOf", "toString"]
+    assert answer(engine, text, event) == expected
+
+
+# --- Clock and chance ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("new_york")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Date.now()", 1_500_000_000_000),
+        ("new Date()", "2017-07-14T02:40:00.000Z"),
+        ("Date()", "Fri Jul 14 2017 02:40:00 GMT+0000 (Coordinated Universal Time)"),
+        ("new Date(2017, 6, 14, 2, 40) - 0", 1_500_000_000_000),
+        ("new Date(0)", "1970-01-01T00:00:00.000Z"),
+        ("new Date(new Date(0))", "1970-01-01T00:00:00.000Z"),
+        ("new Date('2017-07-14')", "2017-07-14T00:00:00.000Z"),
+        ("new Date('2017-07-14T02:40')", "2017-07-14T02:40:00.000Z"),
+        ("new Date('2017-07-14T02:40:00-04:00')", "2017-07-14T06:40:00.000Z"),
+        ("new Date('Jul 14 2017 02:40')", "2017-07-14T02:40:00.000Z"),
+        ("Date.parse('Fri, 14 Jul 2017 02:40:00 GMT')", 1_500_000_000_000),
+        ("new Date('no date')", None),
+        ("`${new Date('no date')}`", "Invalid Date"),
+        ("[new Date().getHours(), new Date().getTimezoneOffset()]", [2, 0]),
+        ("new Date(new Date(0).setHours(5))", "1970-01-01T05:00:00.000Z"),
+        ("new Date().toDateString()", "Fri Jul 14 2017"),
+        ("new Date().toTimeString()", "02:40:00 GMT+0000 (Coordinated Universal Time)"),
+        ("new Date().toLocaleString()", "07/14/2017, 02:40:00 AM"),
+        ("new Date() instanceof Date && new Date().constructor === Date", True),
+        ("(class extends Date {}).prototype instanceof Date", True),
+        ("new (class extends Date { year() { return this.getFullYear(); } })().year()", 2017),
+        ("[Date.name, Date.length, Date.UTC(1970, 0)]", ["Date", 7, 0]),
+    ],
+)
+def test_date_is_the_records_and_in_utc(engine: Engine, text: str, expected: object) -> None:
+    line = answer(engine, text)
+    assert isinstance(line, str), line
+    assert json.loads(line) == expected
+
+
+def test_random_number_is_a_function_of_the_records_name(engine: Engine) -> None:
+    def numbers(name: str) -> list[float]:
+        (line,) = Program("[Math.random(), Math.random()]", engine).run([call(1, name)])
+        assert isinstance(line, str)
+        return list(json.loads(line))
+
+    seen = [numbers(f"events/1@{offset}") for offset in range(400)]
+    assert seen == [numbers(f"events/1@{offset}") for offset in range(400)]
+    flat = [number for pair in seen for number in pair]
+    assert len(set(flat)) == 800
+    assert all(0 <= number < 1 for number in flat)
+    # A sampling of one in ten takes about one in ten, also from neighbouring offsets.
+    assert 50 < sum(number < 0.1 for number in flat) < 110
+
+
+# --- Limits, realms, threads ---------------------------------------------------------------------
+
+BUSY = "(() => { let n = 0; for (let i = 0; i < 300000; i++) n += i % 7; return n; })()"
+
+
+def test_time_out_is_believed_only_when_it_repeats_in_quiet() -> None:
+    hasty = 1e-6
+    patient = Engine(Limits(seconds_max=hasty, quiet_seconds_max=30))
+    impatient = Engine(Limits(seconds_max=hasty, quiet_seconds_max=hasty))
+    assert answer(patient, BUSY) == "899997"
+    assert isinstance(answer(impatient, BUSY), Thrown)
+
+
+def test_what_earlier_events_left_in_memory_fails_nobody(engine: Engine) -> None:
+    # A promise's job is never run, and holds its megabyte until the realm goes.
+    left = "(Promise.resolve('x'.repeat(1e6)).then(x => x), 1)"
+    assert answers(engine, left, *range(100)) == ["1"] * 100
+
+
+def test_realm_is_used_again() -> None:
+    engine = Engine()
+    realm = engine.take()
+    engine.give_back(realm)
+    assert answers(engine, "$event", 1) == ["1"]
+    assert engine.take() is realm
+
+
+def test_realm_that_hit_a_limit_is_not_used_again() -> None:
+    engine = Engine(LIMITS)
+    realm = engine.take()
+    engine.give_back(realm)
+    assert isinstance(answer(engine, "(() => { for (;;); })()"), Thrown)
+    assert engine._idle == []
+
+
+def test_idle_realms_are_bounded() -> None:
+    engine = Engine()
+    for realm in [engine.take() for _ in range(REALMS_IDLE_MAX + 1)]:
+        engine.give_back(realm)
+    assert len(engine._idle) == REALMS_IDLE_MAX
+
+
+def test_programs_of_a_realm_are_bounded() -> None:
+    engine = Engine()
+    for number in range(PROGRAMS_MAX + 1):
+        assert list(Program(f"$event + {number}", engine).run([call(1)])) == [str(number + 1)]
+    (realm,) = engine._idle
+    assert len(realm._functions) == 1
+
+
+def test_threads_evaluate_side_by_side(engine: Engine) -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for _ in range(30):
+            seen = answers(engine, f"$event.map(x => x + {number})", [1, 2], [3])
+            if seen != [f"[{1 + number},{2 + number}]", f"[{3 + number}]"]:
+                wrong.append(seen)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_no_calls_take_no_realm() -> None:
+    engine = Engine()
+    assert list(Program("$event", engine).run([])) == []
+    assert engine._idle == []
+
+
+def test_timestamp_beyond_any_date_leaves_the_context_without_one(engine: Engine) -> None:
+    beyond = Call("1", '{"headers":{}}', 1e18, "events/1@2")
+    assert list(Program("$context.timestamp", engine).run([beyond])) == ["null"]
+
+
+# --- Syntax --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["]); ([", "]); globalThis.n = 1; ([", "); (", "}); (function () { return [", "1 }, () => { 1",
+     "/*", "`", "1 //\n) + (", "// comment only", "1;", "return 1", "...$event", "1,", "}", "("],
+)  # fmt: skip
+def test_what_is_no_expression_is_refused(engine: Engine, text: str) -> None:
+    assert engine.check(text) is not None
+
+
+def test_nesting_beyond_the_stack_is_refused(engine: Engine) -> None:
+    problem = engine.check("(" * 60_000)
+    assert problem is not None
+    assert problem.message.startswith("RangeError")
+    assert problem.line is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"), [("a b", 1, 3), ("{\n  a: 1,\n  b c\n}", 3, 5), ("1 +", None, 1)]
+)
+def test_place_of_a_mistake_counts_the_texts_own_lines(
+    engine: Engine, text: str, line: int | None, column: int
+) -> None:
+    problem = engine.check(text)
+    assert problem is not None
+    assert (problem.line, problem.column) == (line, column)
