@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
-from stream_app.embedded import KafkaServer, free_ports
+from stream_app.embedded import KafkaServer
 from stream_app.receipts import Problem, Receipt, Source, Status, Tally
+from stream_app.serverprocess import free_ports
 
 COMMANDS = ("worker", "topics", "send", "receipts", "check", "policy", "demo")
 NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["worker"])

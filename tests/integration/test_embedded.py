@@ -16,8 +16,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from botocore.exceptions import ClientError
 
-from stream_app.embedded import HOST, KafkaServer, S3Server, free_ports
+from stream_app.embedded import KafkaServer, S3Server
 from stream_app.errors import SetupError
+from stream_app.serverprocess import HOST, free_ports
 
 DEATH_SECONDS_MAX = 10.0
 CONSUME_SECONDS_MAX = 20.0

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from stream_app.embedded import KafkaServer, free_ports
+from stream_app.embedded import KafkaServer
 from stream_app.errors import SetupError
 from stream_app.kafka import Topic, create_topics, reach, require_topics
+from stream_app.serverprocess import free_ports
 from stream_app.settings import Kafka
 
 PASSWORD = "made-up-password"  # noqa: S105 - of a broker that lives as long as this module's tests

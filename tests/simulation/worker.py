@@ -161,9 +161,10 @@ class Worker(Process):
                 yield self._loading_done
             self._loading = True
             self._loading_done.clear()
-            missing = assignment.missing
+            # Sorted: the order of a set differs from run to run, and would spoil the seed.
+            missing = sorted(assignment.missing)
             try:
-                commits = yield Call("read-back", lambda missing=missing: self._committed(missing))
+                commits = yield Call("read-back", lambda tps=missing: self._committed(tps))
             except NoAnswerError:
                 commits = None
             self._loading = False
@@ -205,8 +206,9 @@ class Worker(Process):
     # --- records in ---------------------------------------------------------------------------
 
     def _fetch(self) -> Steps:
-        chance, habits, logs = self.world.chance, self.world.habits, self.world.broker.logs
+        chance, logs = self.world.chance, self.world.broker.logs
         while True:
+            habits = self.world.habits
             yield habits.poll_seconds
             for tp in list(self._positions):
                 position, generation = self._positions.get(tp), self.assignment.generation

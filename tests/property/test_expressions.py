@@ -1,0 +1,159 @@
+"""The fast path and the engine are one language, and nothing makes either raise."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stream_app.engine import Engine, Program
+from stream_app.errors import ExpressionError
+from stream_app.expressions import SKIP, Expression, Failure, Outcome, compile_expression
+
+ENGINE = Engine()
+
+
+@dataclass(frozen=True)
+class Made:
+    """A record without Kafka."""
+
+    value: bytes | None
+    topic: str = "events"
+    partition: int = 1
+    offset: int = 2
+    timestamp: int = 3
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+KEYS = st.sampled_from(
+    ["a", "b", "x-y", "é", "0", "1", "length", "__proto__", "constructor", "toString", "a.b", "%b", ""]
+)
+SPACE = st.sampled_from(["", "", "", " ", "\n", "\r\n  ", "\t"])
+NUMBERS = st.sampled_from(
+    ["0", "-0", "1.0", "1e5", "1E-7", "0.1", "9007199254740993", "12345678901234567890123", "1e999",
+     "-1e999", "1" * 400, "5e-324", "1e-400"]
+)  # fmt: skip
+STRINGS = st.builds(
+    lambda text, ascii_only: json.dumps(text, ensure_ascii=ascii_only),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=4),
+    st.booleans(),
+) | st.sampled_from(['"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d\\ude00"', '"\\/"', '"\u2028"'])
+LEAVES = st.sampled_from(["null", "true", "false", "{}", "[]"]) | NUMBERS | STRINGS
+
+
+def _join(brackets: str, space: str, parts: list[str]) -> str:
+    return brackets[0] + space + f"{space},{space}".join(parts) + space + brackets[1]
+
+
+# Objects may repeat keys, as bytes on a topic may.
+EVENTS = st.recursive(
+    LEAVES,
+    lambda inner: st.builds(
+        lambda space, parts: _join("[]", space, parts), SPACE, st.lists(inner, max_size=3)
+    )
+    | st.builds(
+        lambda space, parts: _join(
+            "{}", space, [f"{json.dumps(k, ensure_ascii=False)}{space}:{v}" for k, v in parts]
+        ),
+        SPACE,
+        st.lists(st.tuples(KEYS, inner), max_size=4),
+    ),
+    max_leaves=12,
+)
+VALUES = (
+    st.builds(lambda before, text, after: (before + text + after).encode(), SPACE, EVENTS, SPACE)
+    | st.builds(
+        lambda text, at, byte: (
+            text.encode()[: at % (len(text) + 1)] + byte + text.encode()[at % (len(text) + 1) :]
+        ),
+        EVENTS,
+        st.integers(0, 200),
+        st.binary(min_size=1, max_size=2) | st.sampled_from([b"\xef\xbb\xbf", b"NaN", b"Infinity"]),
+    )
+    | st.none()
+)
+STEPS = st.builds(
+    lambda key, form: (
+        f".{key}" if form == "." and key.isidentifier() and key.isascii()
+        else f"?.{key}" if form == "?." and key.isidentifier() and key.isascii()
+        else f"[{json.dumps(key, ensure_ascii=False)}]" if form != "'" else f"?.['{key}']"
+    ),
+    KEYS,
+    st.sampled_from([".", "?.", "[", "'"]),
+)  # fmt: skip
+PATHS = st.builds(
+    lambda root, steps: root + "".join(steps),
+    st.sampled_from(["$event", "event"]),
+    st.lists(STEPS, max_size=3),
+)
+OBJECTS = st.builds(
+    lambda fields: (
+        "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {p}" for k, p in fields) + "}"
+    ),
+    st.lists(st.tuples(KEYS, PATHS), min_size=1, max_size=3),
+)
+
+
+def comparable(outcome: Outcome) -> object:
+    """Return an outcome with numbers as doubles; JavaScript writes those beyond as null."""
+    if not isinstance(outcome, bytes):
+        return outcome
+
+    def double(text: str) -> float | None:
+        number = float(text)
+        return number if math.isfinite(number) else None
+
+    return json.loads(outcome, parse_int=double, parse_float=double)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.one_of(PATHS, OBJECTS), st.lists(VALUES, min_size=1, max_size=4))
+@example("$event", [b'{"a":\n1e999}'])
+@example("$event.a", [b'{"a":5,"a":{"b":1}}', b'{"a":"\xff"}', b'{"b":"\xff","a":1}'])
+@example("$event.a.b", [b'{"a":{"b":1},"a":{}}', b'{"a":{"b":1},"a":5}', b'{"a":{"b":1},"a":null}'])
+def test_fast_path_and_engine_agree(text: str, values: list[bytes | None]) -> None:
+    expression = compile_expression(text, engine=ENGINE)
+    by_engine = Expression(text, Program(text, ENGINE), None)
+    records = [Made(value, offset=offset) for offset, value in enumerate(values)]
+    fast = expression.evaluate(records, "archive")
+    slow = by_engine.evaluate(records, "archive")
+    assert [comparable(outcome) for outcome in fast] == [comparable(outcome) for outcome in slow]
+    for outcome in fast:
+        assert outcome is SKIP or isinstance(outcome, Failure | bytes)
+        if isinstance(outcome, bytes):
+            assert not set(outcome) & {0x0A, 0x0D}
+
+
+TOKENS = ["$event", "event", "$context", ".a", "?.", "[", "]", "(", ")", "{", "}", "=>", "...", ",",
+          ":", "'", '"', "`", "${", "\\", "/", "//", "/*", "*/", "\n", " ", "=", "==", "+", "++", "-",
+          "x", "1", "1n", "0x", "new ", "class ", "function ", "async ", "await ", "yield ", "throw ",
+          "return ", ";", "#", "?", "a:", "typeof ", "delete ", "Object", "Array", "Math.random()",
+          "\u2028", "é", "\0", "\ud800", "this", "arguments", "eval", "import("]  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(st.sampled_from(TOKENS) | st.text(max_size=2), max_size=8).map("".join), VALUES)
+def test_any_text_is_refused_or_gives_an_outcome(text: str, value: bytes | None) -> None:
+    try:
+        expression = compile_expression(text, engine=ENGINE)
+    except ExpressionError:
+        return
+    (outcome,) = expression.evaluate([Made(value)], "archive")
+    if isinstance(outcome, Failure):
+        assert 0 < len(outcome.error) <= 200
+        assert outcome.error.isprintable()
+    else:
+        assert outcome is SKIP or json.loads(outcome) is not pytest
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=5))
+def test_outcome_does_not_depend_on_the_batch(values: list[bytes | None]) -> None:
+    text = "[Math.random(), $event, $event.a.b]"
+    records = [Made(value, offset=offset) for offset, value in enumerate(values)]
+    expression = compile_expression(text, engine=ENGINE)
+    together = expression.evaluate(records, "archive")
+    assert together == [expression.evaluate([record], "archive")[0] for record in records]

@@ -1,0 +1,326 @@
+"""Outcomes of payload expressions; `test_engine` has containment, `property/` has agreement."""
+
+import json
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+
+from stream_app.errors import ExpressionError
+from stream_app.expressions import (
+    ERROR_LENGTH_MAX,
+    PAYLOAD_BYTES_MAX,
+    SKIP,
+    TEXT_LENGTH_MAX,
+    Failure,
+    Outcome,
+    Record,
+    compile_expression,
+)
+
+ConsumerRecord_ = ConsumerRecord[Any, Any]
+
+
+def record(
+    value: bytes | None,
+    offset: int = 7,
+    key: bytes | None = b"orders",
+    timestamp: int = 1_500_000_000_000,
+    headers: tuple[tuple[str, Any], ...] = (),
+) -> Record:
+    made: Record = ConsumerRecord(
+        "events", 3, offset, timestamp, 0, key, value, None, 0, 0, headers
+    )
+    return made
+
+
+def outcome(text: str, value: bytes | None) -> Outcome:
+    (only,) = compile_expression(text).evaluate([record(value)], "archive")
+    return only
+
+
+EVENT = b'{"body":{"id":5,"user":{"e-mail":"a@b.c"}},"inSample":true,"n":null,"text":"abc"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("$event", EVENT),
+        ("event", EVENT),
+        (" \n$event\t", EVENT),
+        ("$event.body.id", b"5"),
+        ("event.body.id", b"5"),
+        ("$event?.body?.id", b"5"),
+        ('$event.body.user["e-mail"]', b'"a@b.c"'),
+        ("$event.body?.['user'] [ 'e-mail' ]", b'"a@b.c"'),
+        ("$event.n", b"null"),
+        ("{ id: $event.body.id }", b'{"id":5}'),
+        ("{ id: $event.body.id, 'the text': event.text, }", b'{"id":5,"the text":"abc"}'),
+        ('{ "50%": $event.text, a: $event.text }', b'{"50%":"abc","a":"abc"}'),
+        ("{ all: $event, again: $event }", b'{"all":' + EVENT + b',"again":' + EVENT + b"}"),
+        ("{\n  a: $event.body.user,\n  b: $event.n\n}", b'{"a":{"e-mail":"a@b.c"},"b":null}'),
+    ],
+)
+def test_plain_paths_are_sliced_from_the_record(text: str, line: bytes) -> None:
+    assert outcome(text, EVENT) == line
+    assert not compile_expression(text).uses_engine
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("$event.inSample === true ? $event : undefined", EVENT),
+        ("$event.text + '!'", b'"abc!"'),
+        ("`${$event.text}`", b'"abc"'),
+        ("{ ...$event.body, id: undefined }", b'{"user":{"e-mail":"a@b.c"}}'),
+        ("$event.body // the body", b'{"id":5,"user":{"e-mail":"a@b.c"}}'),
+        ("{ '2': $event.n, '1': $event.text }", b'{"1":"abc","2":null}'),
+        ("{ a: $event.n, b: $event.n, a: $event.text }", b'{"a":"abc","b":null}'),
+        ("{ __proto__: $event.body, a: $event.n }", b'{"a":null}'),
+        ("{ all: $event.body, id: $event.body.id }", None),
+        ("{ id: $event.body.id, all: $event.body }", None),
+        ("{ a: $event['te\\x78t'] }", b'{"a":"abc"}'),
+        ("$event['te\txt'] ?? 1", b"1"),
+        ("(x => x)($event.body.id)", b"5"),
+        ("null", b"null"),
+        ("$eventual?.x ?? 1", None),
+    ],
+)
+def test_everything_else_is_the_engines(text: str, line: bytes | None) -> None:
+    expression = compile_expression(text)
+    assert expression.uses_engine
+    if line is not None:
+        assert expression.evaluate([record(EVENT)], "archive") == [line]
+
+
+@pytest.mark.parametrize("length", [32, 33])
+def test_path_of_any_length_is_followed(length: int) -> None:
+    value = b'{"a":' * length + b"1" + b"}" * length
+    expression = compile_expression("$event" + ".a" * length)
+    assert expression.evaluate([record(value)], "archive") == [b"1"]
+    assert expression.uses_engine == (length > 32)
+
+
+@pytest.mark.parametrize("count", [256, 257])
+def test_object_of_any_size_is_built(count: int) -> None:
+    fields = ",".join(f"f{number}:$event.n" for number in range(count))
+    expression = compile_expression(f"{{{fields}}}")
+    (line,) = expression.evaluate([record(EVENT)], "archive")
+    assert isinstance(line, bytes)
+    assert len(json.loads(line)) == count
+    assert expression.uses_engine == (count > 256)
+
+
+def test_key_that_msgspec_refuses_is_the_engines() -> None:
+    value = json.dumps({"a\tb": 1}).encode()
+    expression = compile_expression("$event['a\tb']")
+    assert expression.uses_engine
+    assert expression.evaluate([record(value)], "archive") == [b"1"]
+
+
+@pytest.mark.parametrize(
+    "text", ["$event.missing", "$event.text.nope", "() => 1", "Symbol()", "undefined", "(1, void 0)"]
+)
+def test_undefined_functions_and_symbols_skip(text: str) -> None:
+    assert outcome(text, EVENT) is SKIP
+
+
+@pytest.mark.parametrize("text", ["$event", "$event.body", "{ a: $event.body }", "Date.now()"])
+def test_tombstone_is_skipped(text: str) -> None:
+    assert outcome(text, None) is SKIP
+
+
+def test_field_that_is_missing_is_left_out_of_an_object() -> None:
+    assert outcome("{ a: $event.missing, id: $event.body.id }", EVENT) == b'{"id":5}'
+
+
+def test_length_of_a_string_is_no_key() -> None:
+    assert outcome("$event.text.length", EVENT) == b"3"
+
+
+def test_path_through_null_fails() -> None:
+    expected = Failure("TypeError: cannot read property 'x' of null")
+    assert outcome("$event.n.x", EVENT) == expected
+    assert outcome("$event.n?.x", EVENT) is SKIP
+
+
+def test_throw_fails_with_the_engines_message() -> None:
+    assert outcome("$event.missing.x", EVENT) == Failure(
+        "TypeError: cannot read property 'x' of undefined"
+    )
+
+
+@pytest.mark.parametrize("text", ["$event", "$event.body", "{ b: $event.body }", "[$event]"])
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"", "Unexpected end of JSON input"),
+        (b"plain text", "unexpected token: 'plain'"),
+        (b'{"body":1}x', "unexpected data at the end"),
+        (b'\xef\xbb\xbf{"body":1}', "Unexpected token '\ufeff' in JSON"),
+        (b'{"body":NaN}', "unexpected token: 'NaN'"),
+        (b'{"body":"a\nb"}', "Bad control character in string literal"),
+        (b'{"body":1}\x00', "unexpected data at the end"),
+        (b'{"body":1,"other":"\xff"}', "not UTF-8 at byte 19"),
+        (b"\xff", "not UTF-8 at byte 0"),
+    ],
+)
+def test_value_that_is_not_json_fails_alike_on_both_ways(
+    text: str, value: bytes, reason: str
+) -> None:
+    failed = outcome(text, value)
+    assert isinstance(failed, Failure)
+    assert failed.error.startswith(f"the record's value is not JSON: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        (b' {"body" : 1}\t', b'{"body" : 1}'),
+        (b'{\n  "body": [\r\n    1.50,\n    "a b"\n  ]\n}\n', b'{"body":[1.50,"a b"]}'),
+        (b'{\n"body": 12345678901234567890123}', b'{"body":12345678901234567890123}'),
+        (b'{"body":\n"\\ud800"}', b'{"body":"\\ud800"}'),
+        (b'{"body": "\\ud800"}', b'{"body":"\\ud800"}'),
+        ('{"body":"é\u2028"}'.encode(), '{"body":"é\u2028"}'.encode()),
+    ],
+)
+def test_whole_event_is_one_line(value: bytes, line: bytes) -> None:
+    assert outcome("$event", value) == line
+
+
+def test_deeply_nested_event_fails_alone() -> None:
+    deep = record(b"[" * 100_000 + b"]" * 100_000)
+    failed, right = compile_expression("$event").evaluate([deep, record(EVENT)], "archive")
+    assert isinstance(failed, Failure)
+    assert "too deep" in failed.error
+    assert right == EVENT
+
+
+def test_outcomes_keep_the_order_of_the_records() -> None:
+    values = [b'{"a":1}', None, b"{}", b"x", b'{"a":{}}', b'{"a":"\xff"}', b"null", b'{"a":2}']
+    records = [record(value, offset) for offset, value in enumerate(values)]
+    for text in ("$event.a", "[$event.a][0]"):
+        one, two, three, four, five, six, seven, eight = compile_expression(text).evaluate(
+            records, "archive"
+        )
+        assert (one, two, three, five, eight) == (b"1", SKIP, SKIP, b"{}", b"2")
+        assert isinstance(four, Failure)
+        assert isinstance(six, Failure)
+        assert seven == Failure("TypeError: cannot read property 'a' of null")
+
+
+def test_no_records_give_no_outcomes() -> None:
+    assert compile_expression("$event").evaluate([], "archive") == []
+    assert compile_expression("1").evaluate([], "archive") == []
+
+
+@pytest.mark.parametrize("text", ["$event", "$event.a", "{ a: $event.a }", "[$event]"])
+def test_payload_beyond_its_limit_fails(text: str) -> None:
+    failed = outcome(text, b'{"a":"' + b"x" * PAYLOAD_BYTES_MAX + b'"}')
+    assert isinstance(failed, Failure)
+    assert failed.error.startswith("the payload has 10485")
+    assert "at most 1048576 are delivered" in failed.error
+
+
+@pytest.mark.parametrize("text", ["$event", "[$event][0]"])
+def test_payload_at_its_limit_is_delivered(text: str) -> None:
+    value = b'"' + b"x" * (PAYLOAD_BYTES_MAX - 2) + b'"'
+    assert outcome(text, value) == value
+
+
+def test_failure_is_one_short_line() -> None:
+    failed = outcome("(() => { throw 'a\\nb\\u2028c' + 'x'.repeat(1000); })()", EVENT)
+    assert isinstance(failed, Failure)
+    assert failed.error.startswith("a b cx")
+    assert failed.error.endswith("x…")
+    assert len(failed.error) == ERROR_LENGTH_MAX
+
+
+# --- $context ------------------------------------------------------------------------------------
+
+
+def test_context_names_the_record() -> None:
+    made = record(b"{}", headers=(("a", b"1"), ("b", b"\xff"), ("a", b"2"), ("c", None)))
+    (line,) = compile_expression("$context").evaluate([made], "archive")
+    assert isinstance(line, bytes)
+    assert list(json.loads(line).items()) == [
+        ("topic", "events"),
+        ("partition", 3),
+        ("offset", 7),
+        ("timestamp", "2017-07-14T02:40:00.000Z"),
+        ("pipeline", "orders"),
+        ("headers", {"a": "2", "b": "\ufffd", "c": None}),
+        ("destination", "archive"),
+    ]
+
+
+def test_record_without_key_has_no_pipeline() -> None:
+    made = record(b"{}", key=None)
+    assert compile_expression("$context.pipeline").evaluate([made], "d") == [b"null"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$context.offset", "\\u0024context.offset", "eval('$con' + 'text.offset')"],
+)
+def test_context_is_there_however_it_is_spelt(text: str) -> None:
+    assert outcome(text, EVENT) == b"7"
+
+
+@pytest.mark.parametrize("text", ["$context.offset = 1", "$context.headers.a = 1"])
+def test_context_is_frozen(text: str) -> None:
+    failed = outcome(text, EVENT)
+    assert isinstance(failed, Failure)
+    assert failed.error.startswith("TypeError: ")
+
+
+def test_same_record_gives_the_same_bytes() -> None:
+    text = "[Math.random(), Date.now(), new Date(), $context]"
+    records = [record(EVENT, offset) for offset in (1, 2, 1)]
+    one, two, again = compile_expression(text).evaluate(records, "archive")
+    assert one == again != two
+    assert compile_expression(text).evaluate(records[:1], "archive") == [one]
+
+
+def test_event_may_be_changed_by_its_expression_only() -> None:
+    text = "($event.n = ($event.n ?? 0) + 1, $event.n)"
+    assert compile_expression(text).evaluate([record(EVENT)] * 3, "archive") == [b"1"] * 3
+    assert outcome("$event.n", EVENT) == b"null"
+
+
+# --- Texts that are no expression ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the expression is empty; use $event to deliver the whole event"),
+        (" \n", "the expression is empty"),
+        ("a\0b", "the expression holds a NUL"),
+        ("'\ud800'", "the expression holds a NUL or half a surrogate pair"),
+        ("1 +", "SyntaxError: unexpected token in expression: ')', at its end"),
+        ("{ a: 1,\n b c }", "SyntaxError: expecting ':', at line 2, column 4"),
+        ("1" * (TEXT_LENGTH_MAX + 1), "the expression has 65537 characters; use at most 65536"),
+    ],
+)
+def test_mistake_is_told_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        compile_expression(text)
+    assert str(caught.value).startswith(message)
+    assert "statement" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["return $event", "$event.body;", "if (1) { 2 }", "const x = 1", "throw 1", "for(;;){}", "var a"],
+)
+def test_statement_is_refused_with_advice(text: str) -> None:
+    with pytest.raises(ExpressionError, match=r"at line 1, .*write an expression, not a statement"):
+        compile_expression(text)
+
+
+@pytest.mark.parametrize("text", ["$event" + " " * 60_000 + "x", "{a" + " " * 60_000 + "b}"])
+def test_long_white_space_costs_no_time(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        compile_expression(text)
+    assert compile_expression(text[:-2] + "?1:1" if text[0] == "$" else text[:-2] + ":1}")
