@@ -10,10 +10,11 @@ is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and th
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import faust
 from faust.types import StreamT, tuples
@@ -149,8 +150,8 @@ def create_app(settings: Settings) -> StreamApp:
     return app
 
 
-def run_worker(settings: Settings) -> int:
-    """Run a worker until SIGTERM or Ctrl-C; return its exit status.
+def run_worker(settings: Settings) -> NoReturn:
+    """Run a worker until SIGTERM or Ctrl-C, and end the process with its status.
 
     Raises:
         SetupError: S3 does not accept our credentials.
@@ -164,7 +165,11 @@ def run_worker(settings: Settings) -> int:
     try:
         Worker(create_app(settings)).execute_from_commandline()
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 1
+        status = exit_.code if isinstance(exit_.code, int) else 1
+    logging.shutdown()
+    sys.stdout.flush()
+    # Not a return: Python would wait for a thread in which an expression may still run.
+    os._exit(status)
 
 
 def _new_app(settings: Settings) -> StreamApp:

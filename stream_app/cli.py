@@ -107,7 +107,7 @@ def stream_app() -> None:
     show_default=True,
     help="The least grave of the messages that are logged.",
 )
-def worker(config: str, log_level: str) -> int:
+def worker(config: str, log_level: str) -> None:
     """Run a worker until it is told to stop (SIGTERM or Ctrl-C).
 
     Any number of workers share the partitions of the events topic.
@@ -131,7 +131,7 @@ def worker(config: str, log_level: str) -> int:
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    return run_worker(settings)
+    run_worker(settings)
 
 
 @stream_app.command()

@@ -7,7 +7,7 @@
 A mistake reads `PLACE: NAME is FOUND; write WANTED`. Values of secret settings, and credentials
 written into a URL, are never part of one.
 
-Pure: it is handed the text and the environment. `commands.load` reads the file.
+Pure: it is handed the text and the environment. `configfile.load` reads the file.
 """
 
 import re

@@ -32,7 +32,7 @@ from faust.types import tuples
 
 from stream_app.batches import Batch
 from stream_app.closings import Commit, decode, encode
-from stream_app.errors import FencedError, TransientError
+from stream_app.errors import FencedError, SetupError, TransientError
 from stream_app.kafka import client_options
 from stream_app.partition import TP, GapError
 from stream_app.settings import Settings
@@ -252,7 +252,7 @@ class RecordBatchConsumer(driver.Consumer):
         Raises:
             FencedError: The partitions are no longer ours; nothing was committed.
             TransientError: It is unknown whether it was committed; try again.
-            KafkaError: The broker refuses for good, such as for a missing right.
+            SetupError: The broker refuses for good, such as for a missing right.
         """
         try:
             await asyncio.wait_for(
@@ -264,9 +264,12 @@ class RecordBatchConsumer(driver.Consumer):
                 "CommitTimeout", f"no answer within {COMMIT_SECONDS_MAX:.0f} s"
             ) from error
         except KafkaError as error:
-            if not error.retriable:
-                raise
-            raise TransientError(type(error).__name__, str(error)) from error
+            if error.retriable:
+                raise TransientError(type(error).__name__, str(error)) from error
+            raise SetupError(
+                f"Kafka refuses the commits of group {self.app.conf.id}: {type(error).__name__}: "
+                f"{error}; let this user read the group and the events topic (kafka-acls)"
+            ) from error
 
     async def read_commits(self, tps: Sequence[TP]) -> dict[TP, Commit | None]:
         """Read offset and recorded closings back; None where nothing is committed.
@@ -281,15 +284,23 @@ class RecordBatchConsumer(driver.Consumer):
             found = await admin.list_consumer_group_offsets(
                 self.app.conf.id, partitions=[TopicPartition(*tp) for tp in tps]
             )
-        except KafkaError as error:
+        except (KafkaError, OSError) as error:
             raise TransientError(type(error).__name__, str(error)) from error
         finally:
             await admin.close()
-        commits: dict[TP, Commit | None] = dict.fromkeys(tps)
+        commits: dict[TP, Commit | None] = {}
         for tp in tps:
             committed = found.get(TopicPartition(*tp))
-            if committed is not None and committed.offset != NONE_COMMITTED:
-                commits[tp] = decode(committed.offset, committed.metadata)
+            if committed is None:
+                # What was asked for is always answered, with -1 where nothing is committed. But
+                # aiokafka passes over an error of the whole group, such as a coordinator that is
+                # still loading: to take that for "nothing" would deliver everything again.
+                raise TransientError("OffsetFetch", f"no answer for {tp.topic}/{tp.partition}")
+            commits[tp] = (
+                None
+                if committed.offset == NONE_COMMITTED
+                else decode(committed.offset, committed.metadata)
+            )
         return commits
 
     async def seek_to(self, tp: TP, offset: int | None) -> None:

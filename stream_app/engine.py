@@ -13,9 +13,8 @@ Why the second asking: the engine's time limit counts the CPU of the *whole proc
 neighbour thread can use it up, and what earlier events left in memory counts too. Only what fails
 alone has failed, so the answer for an event does not depend on its batch.
 
-What a realm takes away: the clock and chance (`Date.now()` is the record's timestamp, and
-`Math.random()` is seeded by the record's name), the time zone of the process (every date is UTC),
-sight of the garbage collector, and shared memory. What freezing would break is mended: one's own
+A realm has no clock and no chance: `Date.now()` is the record's timestamp, every date is UTC, and
+`Math.random()` is seeded by the record's name. What freezing would break is mended: one's own
 `o.toString = ...` works although `Object.prototype` is frozen.
 
 What the limits cannot do: the engine looks at its clock once in some 10,000 steps, and one step
@@ -26,16 +25,16 @@ seconds. So the writer of an expression is trusted not to aim for that; the even
 Pure: no clock, no I/O. One thread at a time uses a realm; the engine releases the GIL.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Final, NamedTuple, cast
 
 import quickjs
 
 REALMS_IDLE_MAX: Final = 4
 """Realms kept for later, 0.5 MB each; more exist while more threads evaluate at once."""
 PROGRAMS_MAX: Final = 1_024
-"""Compiled expressions that one realm holds, some 2 KB each; at the bound it starts over."""
+"""Compiled expressions that one realm holds, about 1 KB each; at the bound it starts over."""
 
 WRAPPER: Final = '(function () {{ "use strict"; return ($event, event, $context) => {}\n{}\n{}; }})'
 """An arrow in a function: no `this`, no `arguments` of use. The newlines end a `//` comment."""
@@ -87,12 +86,8 @@ class SyntaxProblem(NamedTuple):
     column: int
 
 
-class _Function(Protocol):
-    """A program in its realm: the members of a Call, to JSON text or None."""
-
-    def __call__(
-        self, event: str, context: str | None, timestamp: float, name: str, /
-    ) -> str | None: ...
+_Function = Callable[[str, str | None, float, str], str | None]
+"""A program in its realm: the members of a Call, to JSON text or None."""
 
 
 @dataclass(slots=True)
@@ -221,7 +216,7 @@ PRELUDE: Final = r"""
 "use strict";
 const {apply, construct, defineProperty, deleteProperty, get, getOwnPropertyDescriptor,
        getPrototypeOf, has, ownKeys, set} = Reflect;
-const {freeze} = Object, {isArray} = Array, {map} = Array.prototype, {imul, trunc} = Math;
+const {freeze} = Object, {isArray} = Array, {map, push} = Array.prototype, {imul, trunc} = Math;
 const Internal = InternalError, Range = RangeError, Syntax = SyntaxError, Type = TypeError;
 const {parse, stringify} = JSON, {exec} = RegExp.prototype;
 const {charCodeAt, slice, toWellFormed} = String.prototype;
@@ -230,10 +225,9 @@ const isObject = o => typeof o === "object" ? o !== null : typeof o === "functio
 
 let now, name, random;   // Of the event that runs: timestamp, topic/partition@offset, generator.
 
-function put(holder, key, value) {
+const put = (holder, key, value) =>
   defineProperty(holder, key, {value, writable: true, enumerable: false, configurable: true});
-}
-// make(native) returns an object whose one method (so, no constructor) takes the native's place.
+// make(native) returns an object whose method `key` (so, no constructor) takes the native's place.
 function replace(holder, keys, make) {
   for (const key of keys) {
     const native = holder[key], method = make(native, key)[key];
@@ -246,8 +240,8 @@ function replace(holder, keys, make) {
 for (const key of ["performance", "queueMicrotask", "Atomics", "SharedArrayBuffer", "WeakRef",
                    "FinalizationRegistry", "InternalError"]) delete globalThis[key];
 delete JSON.rawJSON;   // It could put half a surrogate pair into a line.
-delete Error.prepareStackTrace;   // Both are the engine's, kept where freezing does not reach.
-delete Error.stackTraceLimit;
+for (const key of ["prepareStackTrace", "stackTraceLimit"])
+  delete Error[key];   // Kept inside the engine, where freezing does not reach.
 
 function random32() {   // mulberry32, seeded by FNV-1a of the record's name
   if (random === undefined) {
@@ -288,14 +282,12 @@ put(Pinned, "now", {now: () => now}.now);
 put(Pinned, "parse", {parse: text => parseDate(`${text}`)}.parse);
 put(day, "constructor", Pinned);
 put(globalThis, "Date", Pinned);
-for (const part of ["Date", "Day", "FullYear", "Hours", "Milliseconds", "Minutes", "Month",
-                    "Seconds"])
-  for (const verb of part === "Day" ? ["get"] : ["get", "set"])
-    put(day, verb + part, day[`${verb}UTC${part}`]);
-put(day, "getTimezoneOffset", {getTimezoneOffset() { return call(getTime, this) * 0; }}
-  .getTimezoneOffset);
-delete day.getYear;   // Annex B, and local.
-delete day.setYear;
+for (const key of ownKeys(day))
+  if (typeof key === "string" && key.includes("UTC") && key !== "toUTCString")
+    put(day, key.replace("UTC", ""), day[key]);   // getHours is getUTCHours, and so on.
+replace(day, ["getTimezoneOffset"], () => ({
+  getTimezoneOffset() { return call(getTime, this) * 0; }}));
+for (const key of ["getYear", "setYear"]) delete day[key];   // Annex B, and local.
 const dateOf = text => `${call(slice, text, 0, 3)} ${call(slice, text, 8, 11)} ` +
   `${call(slice, text, 5, 7)} ${call(slice, text, 12, -13)}`;
 const timeOf = text => `${call(slice, text, -12)}+0000 (Coordinated Universal Time)`;
@@ -328,8 +320,8 @@ function stepped(o) {
   }
   return new RealProxy(o, traps);
 }
-const {isConcatSpreadable: spreadable} = Symbol;
-const spreads = o => isObject(o) && (o[spreadable] ?? isArray(o));
+const {isConcatSpreadable} = Symbol;
+const spreads = o => isObject(o) && (o[isConcatSpreadable] ?? isArray(o));
 replace(Array.prototype, ["concat", "copyWithin", "join", "reverse", "shift", "slice", "sort",
     "splice", "toLocaleString", "unshift"], (native, key) => ({[key](...args) {
   if (key === "concat") for (let i = 0; i < args.length; i++)
@@ -341,15 +333,12 @@ function flatten(source, depth, result) {
   const length = source.length;
   for (let i = 0; i < length; i++) if (i in source) {
     if (depth > 0 && isArray(source[i])) flatten(source[i], depth - 1, result);
-    else put1(result, source[i]);
+    else call(push, result, source[i]);
   }
   return result;
 }
-const put1 = (array, value) => defineProperty(array, array.length,
-  {value, writable: true, enumerable: true, configurable: true});
-replace(Array.prototype, ["flat"], () => ({
-  flat(depth = 1) { return flatten(this, trunc(depth) || 0, []); }}));
-replace(Array.prototype, ["flatMap"], () => ({
+replace(Array.prototype, ["flat", "flatMap"], () => ({
+  flat(depth = 1) { return flatten(this, trunc(depth) || 0, []); },
   flatMap(f, self) { return flatten(call(map, this, f, self), 1, []); }}));
 replace(String, ["raw"], () => ({raw({raw}, ...values) {
   let text = "";
@@ -403,7 +392,8 @@ const hidden = [   // Reachable by syntax only, or through what a native returns
   function () { return arguments; }(), async function () {}, function* () {}, async function* () {},
   [][Symbol.iterator](), ""[Symbol.iterator](), new Map()[Symbol.iterator](),
   new Set()[Symbol.iterator](), "".matchAll(/a/g), [].values().map(x => x),
-  Iterator.from({next() {}}), Iterator.concat([]), Iterator.zip([]), new Error()];
+  Iterator.from({next() {}}), Iterator.concat([]), Iterator.zip([]), new Error(),
+  Internal];
 const seen = new Set();
 function walk() {
   const open = [globalThis, ...hidden];
@@ -421,7 +411,7 @@ function walk() {
 }
 walk();
 for (const o of seen) {
-  const isPrototype = typeof o === "object" && Object.hasOwn(o, "constructor");
+  const isPrototype = Object.hasOwn(o, "constructor");
   for (const key of o === Object.prototype ? ownKeys(o) : isPrototype ? assigned : [])
     if (Object.hasOwn(o, key)) mend(o, key);
 }

@@ -163,9 +163,10 @@ class Expression:
                     f"{record.topic}/{record.partition}@{record.offset}",
                 )
 
-        # In order, because a call is answered before the next record is looked at.
+        # In order, because a call is answered before the next record is looked at: both loops
+        # append to the one list, so `extend` is not for it.
         for answer in self._program.run(calls()):
-            outcomes.append(_outcome(answer))
+            outcomes.append(_outcome(answer))  # noqa: PERF401
         return outcomes
 
 

@@ -293,9 +293,11 @@ def _place(kafka: Kafka) -> str:
 def _reason(error: BaseException) -> str:
     """Return an error's own words on one line, or its type where it has none."""
     words = str(error)
+    if isinstance(error, TimeoutError) and not words:
+        words = "no answer in time"
     if isinstance(error, ssl.SSLError | socket.gaierror):
         words = error.strerror or words
-    elif isinstance(error, OSError) and error.errno:
+    elif isinstance(error, OSError) and error.errno is not None:
         # asyncio puts words of its own where the system's would be.
         words = os.strerror(error.errno)
     return " ".join(words.split()) or type(error).__name__

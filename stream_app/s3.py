@@ -38,6 +38,8 @@ KEEPALIVE_SECONDS: Final = 10
 HASH_IN_LOOP_BYTES_MAX: Final = 256 * 1024
 """Larger contents are hashed in a thread: a millisecond is the most the event loop waits."""
 PRECONDITION_FAILED: Final = "PreconditionFailed"
+NOT_FOUND: Final = frozenset({"404", "NoSuchKey"})
+"""HeadObject has no body to name its error in; a missing right is 403."""
 CREDENTIALS_REFUSED: Final = frozenset(
     {
         "InvalidAccessKeyId",
@@ -156,7 +158,11 @@ class Storage:
         """Look at an object that a predecessor wrote; empty where we may not look."""
         try:
             head = await self._call("head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-        except PermanentError:
+        except PermanentError as error:
+            if error.code in NOT_FOUND:
+                raise TransientError(
+                    "ObjectVanished", f"{bucket}/{key} existed and is gone; writing it again"
+                ) from error
             # The documented policy does not allow a look. The key says that it is the same one.
             return {}
         same_bytes = (

@@ -32,6 +32,9 @@ EVENT_BYTES_MAX: Final = 1_000_000
 CHUNK_BYTES: Final = 64 * 1024
 IN_FLIGHT_MAX: Final = 2_000
 """Events handed to the producer and not yet acknowledged."""
+ACKNOWLEDGE_SECONDS_MAX: Final = 30.0
+"""A broker that restarts is waited for."""
+STOP_SECONDS_MAX: Final = 5.0
 LINGER_MS: Final = 5
 """How long the producer waits for more events of a partition before it sends."""
 
@@ -42,6 +45,7 @@ async def send(
     *,
     pipeline: str | None,
     read: Callable[[int], None],
+    acknowledge_seconds_max: float = ACKNOWLEDGE_SECONDS_MAX,
 ) -> Counter[int]:
     """Send every event; return how many each partition took.
 
@@ -50,13 +54,15 @@ async def send(
         names: Files, in this order; `-` is standard input.
         pipeline: The records' key.
         read: Called with the number of bytes whenever some were read.
+        acknowledge_seconds_max: How long Kafka may take to acknowledge an event.
 
     Raises:
         SetupError: A line is no event, a file cannot be read, or Kafka refuses; it says how many
             events were sent before.
     """
     await require_topics(kafka, kafka.events_topic)
-    sending = _Sending(kafka, None if pipeline is None else pipeline.encode())
+    key = None if pipeline is None else pipeline.encode()
+    sending = _Sending(kafka, key, acknowledge_seconds_max)
     try:
         with explained(kafka, topic=kafka.events_topic):
             await sending.run(names, read)
@@ -68,10 +74,11 @@ async def send(
 class _Sending:
     """One run: a producer and the events that it has not acknowledged yet."""
 
-    def __init__(self, kafka: Kafka, key: bytes | None) -> None:
+    def __init__(self, kafka: Kafka, key: bytes | None, acknowledge_seconds_max: float) -> None:
         self.sent: Counter[int] = Counter()
         self._kafka = kafka
         self._key = key
+        self._acknowledge_seconds_max = acknowledge_seconds_max
         self._in_flight: deque[tuple[str, asyncio.Future[RecordMetadata]]] = deque()
         self._producer = AIOKafkaProducer(
             **client_options(kafka),
@@ -93,9 +100,20 @@ class _Sending:
             await self._settle(0)
             raise
         finally:
-            await self._producer.stop()
-            # What failed with the first failure has nobody else to look at it.
-            await asyncio.gather(*(sent for _, sent in self._in_flight), return_exceptions=True)
+            await self._stop()
+
+    async def _stop(self) -> None:
+        """Close the connections; what is still in flight is given up."""
+        try:
+            async with asyncio.timeout(0 if self._in_flight else STOP_SECONDS_MAX):
+                # It waits until all is sent, and for ever when the broker is gone.
+                await self._producer.stop()
+        except TimeoutError:
+            await self._producer.client.close()
+        for _, sent in self._in_flight:
+            sent.cancel()
+        # Errors of these had nobody to look at them.
+        await asyncio.gather(*(sent for _, sent in self._in_flight), return_exceptions=True)
 
     async def _send(self, place: str, line: bytes) -> None:
         mistake = _mistake(line)
@@ -113,7 +131,8 @@ class _Sending:
         while self._in_flight and (len(self._in_flight) > most or self._in_flight[0][1].done()):
             place, sent = self._in_flight[0]
             with _sized(place):
-                record = await sent
+                async with asyncio.timeout(self._acknowledge_seconds_max):
+                    record = await sent
             self._in_flight.popleft()
             self.sent[record.partition] += 1
 

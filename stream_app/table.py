@@ -10,7 +10,7 @@ topic and is not registered with `app.tables`. `assignment` (core) decides; here
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -163,24 +163,28 @@ class WindowTable(faust.Table[Any, Any]):
         while self._assignment.missing or epoch != self._assignment.epoch:
             if epoch != self._assignment.epoch:
                 raise FencedError(f"read-back of epoch {epoch}, now {self._assignment.epoch}")
-            async with self._loading:
+            async with self._loading:  # the agent and `assigned` need not both ask
                 missing = self._assignment.missing
-                try:
-                    commits = await self.app.consumer.read_commits(missing)
-                except TransientError as error:
-                    logger.warning("commits cannot be read back: %s; trying again", error)
-                    await asyncio.sleep(RETRY_SECONDS)
-                    continue
-            for tp, commit in commits.items():
-                kept = self._assignment.loaded(tp, epoch, commit)
-                logger.info(
-                    "partition %s/%d: %s at offset %s, %d recorded closings",
-                    *tp,
-                    "kept" if kept else "taken over",
-                    "the beginning" if commit is None else commit.offset,
-                    len(commit.closings) if commit else 0,
-                )
+                if missing:
+                    await self._load_missing(epoch, missing)
         self._perform()
+
+    async def _load_missing(self, epoch: int, missing: Sequence[TP]) -> None:
+        try:
+            commits = await self.app.consumer.read_commits(missing)
+        except TransientError as error:
+            logger.warning("commits cannot be read back: %s; trying again", error)
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        for tp, commit in commits.items():
+            kept = self._assignment.loaded(tp, epoch, commit)
+            logger.info(
+                "partition %s/%d: %s at offset %s, %d recorded closings",
+                *tp,
+                "kept" if kept else "taken over",
+                "the beginning" if commit is None else commit.offset,
+                len(commit.closings) if commit else 0,
+            )
 
     # --- performing ---------------------------------------------------------------------------
 

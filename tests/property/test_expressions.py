@@ -29,7 +29,21 @@ class Made:
 
 
 KEYS = st.sampled_from(
-    ["a", "b", "x-y", "é", "0", "1", "length", "__proto__", "constructor", "toString", "a.b", "%b", ""]
+    [
+        "a",
+        "b",
+        "x-y",
+        "é",
+        "0",
+        "1",
+        "length",
+        "__proto__",
+        "constructor",
+        "toString",
+        "a.b",
+        "%b",
+        "",
+    ]
 )
 SPACE = st.sampled_from(["", "", "", " ", "\n", "\r\n  ", "\t"])
 NUMBERS = st.sampled_from(
@@ -51,15 +65,17 @@ def _join(brackets: str, space: str, parts: list[str]) -> str:
 # Objects may repeat keys, as bytes on a topic may.
 EVENTS = st.recursive(
     LEAVES,
-    lambda inner: st.builds(
-        lambda space, parts: _join("[]", space, parts), SPACE, st.lists(inner, max_size=3)
-    )
-    | st.builds(
-        lambda space, parts: _join(
-            "{}", space, [f"{json.dumps(k, ensure_ascii=False)}{space}:{v}" for k, v in parts]
-        ),
-        SPACE,
-        st.lists(st.tuples(KEYS, inner), max_size=4),
+    lambda inner: (
+        st.builds(
+            lambda space, parts: _join("[]", space, parts), SPACE, st.lists(inner, max_size=3)
+        )
+        | st.builds(
+            lambda space, parts: _join(
+                "{}", space, [f"{json.dumps(k, ensure_ascii=False)}{space}:{v}" for k, v in parts]
+            ),
+            SPACE,
+            st.lists(st.tuples(KEYS, inner), max_size=4),
+        )
     ),
     max_leaves=12,
 )
@@ -93,7 +109,9 @@ OBJECTS = st.builds(
     lambda fields: (
         "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {p}" for k, p in fields) + "}"
     ),
-    st.lists(st.tuples(KEYS, PATHS), min_size=1, max_size=3),
+    st.lists(st.tuples(KEYS, PATHS), min_size=1, max_size=3).filter(
+        lambda fields: [key for key, _ in fields].count("__proto__") < 2  # A syntax error.
+    ),
 )
 
 

@@ -208,8 +208,8 @@ class Worker(Process):
     def _fetch(self) -> Steps:
         chance, logs = self.world.chance, self.world.broker.logs
         while True:
+            yield self.world.habits.poll_seconds
             habits = self.world.habits
-            yield habits.poll_seconds
             for tp in list(self._positions):
                 position, generation = self._positions.get(tp), self.assignment.generation
                 log = logs[tuple(tp)]

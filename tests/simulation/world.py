@@ -24,6 +24,8 @@ from tests.simulation.worker import Habits, Sabotage, Worker
 
 EPOCH = 1_800_000_000
 """The world's time 0, in seconds since 1970."""
+SLOW_SECONDS_MAX = 6.0
+"""How long one way of a slow call takes."""
 QUIET_WINDOWS = 60
 """How long the world waits for everything to drain after the faults."""
 
@@ -42,6 +44,8 @@ class Scenario:
     habits: Habits
     sticky: bool
     slow_share: float
+    slow_kinds: tuple[str, ...]
+    """Kinds of calls of which every second one is slow."""
     call_crash_share: float
     call_error_share: float
     call_lost_share: float
@@ -95,6 +99,7 @@ def calm(seed: int) -> Scenario:
         habits=replace(CALM_HABITS, records_max=chance.choice((2, 5, 20))),
         sticky=True,
         slow_share=0.0,
+        slow_kinds=(),
         call_crash_share=0.0,
         call_error_share=0.0,
         call_lost_share=0.0,
@@ -111,6 +116,7 @@ def calm(seed: int) -> Scenario:
     )
 
 
+KINDS = ("commit", "read-back", "put", "publish", "fetch", "offset", "join")
 EVENTS = (
     *("crash", "crash", "pause", "pause", "deafen", "rebalance", "rebalance", "join", "leave"),
     *("clock", "outage", "broken bucket", "broker outage"),
@@ -147,6 +153,7 @@ def stormy(seed: int) -> Scenario:
         ),
         sticky=chance.random() < 0.5,
         slow_share=sometimes(0.6, 0.02, 0.1),
+        slow_kinds=tuple(kind for kind in KINDS if chance.random() < 0.08),
         call_crash_share=sometimes(0.5, 0.002, 0.006),
         call_error_share=sometimes(0.5, 0.02, 0.1),
         call_lost_share=sometimes(0.6, 0.02, 0.1),
@@ -220,7 +227,7 @@ class World:
             scheduler.after(chance.uniform(3.0, scenario.seconds), self._do, event)
         scheduler.run_until(scenario.seconds)
         self._calm_down()
-        step = float(scenario.rules.window_seconds)
+        step = float(max(scenario.rules.window_seconds, SLOW_SECONDS_MAX * 3))
         for _ in range(QUIET_WINDOWS):
             scheduler.run_until(scheduler.now + step)
             undrained = self.checker.undrained(self.broker.offsets)
@@ -298,9 +305,9 @@ class World:
 
     def _latency(self, kind: str) -> float:
         chance = self.chance
-        if not self._quiet and chance.random() < self.scenario.slow_share:
-            return chance.uniform(0.5, 6.0)
-        del kind
+        share = 0.5 if kind in self.scenario.slow_kinds else self.scenario.slow_share
+        if not self._quiet and chance.random() < share:
+            return chance.uniform(0.5, SLOW_SECONDS_MAX)
         return chance.uniform(0.002, 0.05)
 
     def _plan(self, number: int, kind: str, process: Process) -> Fault | None:
@@ -341,7 +348,7 @@ class World:
             case "outage":
                 self.storage.down_until = now + chance.uniform(1.0, 15.0)
             case "broker outage":
-                self._broker_down_until = now + chance.uniform(0.5, 6.0)
+                self._broker_down_until = now + chance.uniform(0.5, SLOW_SECONDS_MAX)
             case "broken bucket":
                 bucket = chance.choice(self.destinations).bucket
                 self.storage.broken_until[bucket] = now + chance.uniform(1.0, 30.0)
@@ -388,9 +395,10 @@ class World:
             worker.paused_until = worker.deaf_until = 0.0
         if not self.workers:
             self._start_worker()
-        # A batch that was lost is noticed by the next one, so there is a next one.
-        for (_, partition), log in self.broker.logs.items():
-            self._append(log, partition, b"a")
+        for partition in range(self.scenario.partitions):
+            # A batch that was lost is noticed by the next one, so there is a next one.
+            log = self.broker.logs[TOPIC, partition]
+            self.scheduler.after(SLOW_SECONDS_MAX * 2, self._append, log, partition, b"a")
 
     def _counted(self) -> Counter[str]:
         counts = self.counts + self.checker.counts

@@ -85,7 +85,7 @@ HOSTILE = {
     ),
     "raw text of a claimed length": ("String.raw({ raw: { length: 2 ** 53 - 1 } })", TIME),
     "quadratic search": (
-        "'a'.repeat(1e7).includes('a'.repeat(4e6) + 'b')",
+        "'a'.repeat(1e6).includes('a'.repeat(4e5) + 'b')",
         "RangeError: String.prototype.includes: both texts are too long",
     ),
     "loop of slow natives": (
@@ -171,8 +171,11 @@ def test_deep_event_fails_alone(engine: Engine) -> None:
     assert (failed, right) == (Thrown(STACK), "1")
 
 
-NAMES = """require process fetch setTimeout console std os WebAssembly performance WeakRef Atomics
-FinalizationRegistry SharedArrayBuffer queueMicrotask InternalError""".split()
+NAMES = [
+    *("require", "process", "fetch", "setTimeout", "console", "std", "os", "WebAssembly"),
+    *("performance", "WeakRef", "FinalizationRegistry", "Atomics", "SharedArrayBuffer"),
+    *("queueMicrotask", "InternalError"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -190,7 +193,8 @@ WALK = r"""(() => {
       new Error(), new Date(), new Map(), new Set(), new WeakMap(), new WeakSet(), new Proxy({}, {}),
       Promise.resolve(), Iterator.from({ next() {} }), Iterator.concat([]), Iterator.zip([]),
       Proxy.revocable({}, {}).revoke, (function () {}).bind(), new Uint8Array(1),
-      new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), new DisposableStack()]
+      new ArrayBuffer(1), new DataView(new ArrayBuffer(1)), new DisposableStack(),
+      (() => { try { Array(1e9).fill(0); } catch (e) { return e; } })()]
       .map((o, i) => [`fresh ${i}`, o]);
     const seen = new Map();
     while (open.length) {
@@ -228,6 +232,7 @@ def test_everything_that_two_events_can_reach_is_frozen() -> None:
     [
         ("(o => { o.toString = () => 'mine'; return `${o}`; })({})", '"mine"'),
         ("(o => { o.constructor = 1; return o; })({})", '{"constructor":1}'),
+        ("(f => { f.toString = () => 'mine'; return `${f}`; })(() => 1)", '"mine"'),
         (
             "$event.reduce((o, w) => { o[w] = (Object.hasOwn(o, w) ? o[w] : 0) + 1; return o; }, {})",
             '{"toString":2,"valueOf":1}',
@@ -237,7 +242,10 @@ def test_everything_that_two_events_can_reach_is_frozen() -> None:
             " return String(new E()); })()",
             '"E: m"',
         ),
-        ("(() => { const o = Object.create(Date.prototype); o.toJSON = () => 1; return o; })()", "1"),
+        (
+            "(() => { const o = Object.create(Date.prototype); o.toJSON = () => 1; return o; })()",
+            "1",
+        ),
         ("[1, [2, [3, , 4]]].flat(Infinity)", "[1,2,3,4]"),
         ("[[1, [2]], 3].flat()", "[1,[2],3]"),
         ("[[1]].flat('x')", "[[1]]"),

@@ -18,8 +18,6 @@ from stream_app.expressions import (
     compile_expression,
 )
 
-ConsumerRecord_ = ConsumerRecord[Any, Any]
-
 
 def record(
     value: bytes | None,
@@ -119,7 +117,8 @@ def test_key_that_msgspec_refuses_is_the_engines() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["$event.missing", "$event.text.nope", "() => 1", "Symbol()", "undefined", "(1, void 0)"]
+    "text",
+    ["$event.missing", "$event.text.nope", "() => 1", "Symbol()", "undefined", "(1, void 0)"],
 )
 def test_undefined_functions_and_symbols_skip(text: str) -> None:
     assert outcome(text, EVENT) is SKIP
@@ -157,7 +156,7 @@ def test_throw_fails_with_the_engines_message() -> None:
         (b"", "Unexpected end of JSON input"),
         (b"plain text", "unexpected token: 'plain'"),
         (b'{"body":1}x', "unexpected data at the end"),
-        (b'\xef\xbb\xbf{"body":1}', "Unexpected token '\ufeff' in JSON"),
+        (b'\xef\xbb\xbf{"body":1}', "Unexpected token '\\ufeff' in JSON"),
         (b'{"body":NaN}', "unexpected token: 'NaN'"),
         (b'{"body":"a\nb"}', "Bad control character in string literal"),
         (b'{"body":1}\x00', "unexpected data at the end"),
@@ -299,7 +298,7 @@ def test_event_may_be_changed_by_its_expression_only() -> None:
         ("a\0b", "the expression holds a NUL"),
         ("'\ud800'", "the expression holds a NUL or half a surrogate pair"),
         ("1 +", "SyntaxError: unexpected token in expression: ')', at its end"),
-        ("{ a: 1,\n b c }", "SyntaxError: expecting ':', at line 2, column 4"),
+        ("{ a: 1,\n b c }", "SyntaxError: Unexpected identifier 'c', at line 2, column 4"),
         ("1" * (TEXT_LENGTH_MAX + 1), "the expression has 65537 characters; use at most 65536"),
     ],
 )
@@ -312,7 +311,15 @@ def test_mistake_is_told_with_its_place(text: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["return $event", "$event.body;", "if (1) { 2 }", "const x = 1", "throw 1", "for(;;){}", "var a"],
+    [
+        "return $event",
+        "$event.body;",
+        "if (1) { 2 }",
+        "const x = 1",
+        "throw 1",
+        "for(;;){}",
+        "var a",
+    ],
 )
 def test_statement_is_refused_with_advice(text: str) -> None:
     with pytest.raises(ExpressionError, match=r"at line 1, .*write an expression, not a statement"):

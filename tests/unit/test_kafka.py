@@ -72,7 +72,7 @@ def test_missing_certificate_is_said(tmp_path: Path) -> None:
     ("error", "text"),
     [
         (errors.KafkaConnectionError("x"), "does not answer .*; is it running?"),
-        (TimeoutError(), r"does not answer \(TimeoutError\); is it running?"),
+        (TimeoutError(), r"does not answer \(no answer in time\); is it running?"),
         (errors.UnknownTopicOrPartitionError(), "topic 't' does not exist .* stream-app topics"),
         (errors.TopicAuthorizationFailedError("t"), "not allow .* 'anonymous' .*topic t"),
         (errors.SaslAuthenticationFailed("x"), "wrong user or password"),

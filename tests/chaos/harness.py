@@ -1,0 +1,376 @@
+"""Real workers on topics, a group and a bucket of their own, watched from outside.
+
+    async with Lab(kafka.address, s3, tmp_path) as lab:
+        worker = await lab.start_worker()
+        await lab.load.send(30)
+        await lab.settled()
+        await lab.verify()
+
+All traffic to S3 goes through `lab.proxy`, which a test makes fail. Nothing here waits for a time
+to pass where it can wait for a condition, and each wait has a deadline that says what was missing.
+"""
+
+import asyncio
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self
+from uuid import uuid4
+
+import botocore.session
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from stream_app.embedded import S3Server
+from tests.chaos.load import Event, Load
+from tests.chaos.oracle import Committed, Evidence, Published, Stored, Target, findings
+from tests.chaos.s3_proxy import S3Proxy
+
+SESSION_SECONDS: Final = 6
+"""The least that a broker accepts."""
+WINDOW_SECONDS: Final = 2
+GRACE_SECONDS: Final = 1
+PARTITIONS: Final = 4
+PIPELINES: Final = ("orders", "clicks", "signups", "payments", "refunds", "visits")
+POLL_SECONDS: Final = 0.05
+START_SECONDS_MAX: Final = 30.0
+SETTLED_SECONDS_MAX: Final = 40.0
+STOP_SECONDS_MAX: Final = 10.0
+"""The promise: SIGTERM ends a worker within ten seconds."""
+LOG_LINES_SHOWN: Final = 60
+
+P = ParamSpec("P")
+
+
+def _picky(event: Event) -> str:
+    if event.n % 7 == 0:
+        return "failed"
+    return "skipped" if event.n % 3 == 0 else "delivered"
+
+
+TARGETS: Final = (
+    Target("everything", "everything/"),
+    Target("orders", "orders/", payload="{ id: $event.id }", pipeline="orders"),
+    Target(
+        "picky",
+        "picky/",
+        payload="$event.n % 7 === 0 ? $event.no.such : $event.n % 3 === 0 ? undefined : $event",
+        outcome=_picky,
+    ),
+)
+
+
+def in_a_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test function in an event loop of its own."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        asyncio.run(test(*args, **kwargs))
+
+    return run
+
+
+async def wait_until(
+    condition: Callable[[], bool] | Callable[[], Awaitable[bool]], seconds_max: float, what: str
+) -> None:
+    """Return once the condition holds; fail, saying `what` was missing, when it does not."""
+    deadline = time.monotonic() + seconds_max
+    while True:
+        holds = condition()
+        if holds if isinstance(holds, bool) else await holds:
+            return
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds_max:.0f} s: {what}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+@dataclass
+class Worker:
+    """One worker process."""
+
+    process: "subprocess.Popen[bytes]"
+    log_file: Path
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text("utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """End it as a crash would, stopped or not."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    async def terminate(self) -> float:
+        """Send SIGTERM; return how many seconds it took to end."""
+        started = time.monotonic()
+        self.process.terminate()
+        await wait_until(
+            lambda: not self.running, STOP_SECONDS_MAX, f"SIGTERM ends {self.log_file.name}"
+        )
+        return time.monotonic() - started
+
+    async def logged(self, text: str, seconds_max: float = START_SECONDS_MAX) -> None:
+        await wait_until(
+            lambda: text in self.log or not self.running,
+            seconds_max,
+            f"{text!r} in {self.log_file.name}",
+        )
+        assert text in self.log, f"ended before it logged {text!r}:\n{self.log}"
+
+
+@dataclass
+class Lab:
+    broker: str
+    s3: S3Server
+    folder: Path
+    seed: int = 0
+    partitions: int = PARTITIONS
+    window_seconds: int = WINDOW_SECONDS
+    targets: Sequence[Target] = TARGETS
+    pipelines: Sequence[str] = PIPELINES
+    settings: str = ""
+    """Further lines of the `[delivery]` table."""
+    name: str = field(default_factory=lambda: f"chaos-{uuid4().hex[:12]}")
+    workers: list[Worker] = field(default_factory=list)
+    receipts: list[Published] = field(default_factory=list)
+    """As they appear on the topic."""
+
+    def __post_init__(self) -> None:
+        self.proxy = S3Proxy(self.s3.port)
+        self.load = Load(self.broker, self.events_topic, self.pipelines, self.seed)
+        self._began = datetime.now(UTC)
+        self._stack = AsyncExitStack()
+        self._folder = self.folder / self.name
+        self._client: Any = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def events_topic(self) -> str:
+        return f"{self.name}-events"
+
+    @property
+    def receipts_topic(self) -> str:
+        return f"{self.name}-receipts"
+
+    @property
+    def bucket(self) -> str:
+        return self.name
+
+    @property
+    def configuration(self) -> Path:
+        return self._folder / "stream_app.toml"
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        self._folder.mkdir(parents=True)
+        await asyncio.to_thread(self.s3.create_bucket, self.bucket)
+        self._client = botocore.session.get_session().create_client(
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=self.s3.endpoint_url,
+            aws_access_key_id=self.s3.access_key,
+            aws_secret_access_key=self.s3.secret_key,
+        )
+        self._stack.callback(self._client.close)
+        await self._stack.enter_async_context(self.proxy)
+        self._admin = AIOKafkaAdminClient(bootstrap_servers=self.broker)
+        await self._admin.start()
+        self._stack.push_async_callback(self._admin.close)
+        await self._admin.create_topics(
+            [
+                # Some events claim to be of 1970, and must not be deleted for it.
+                NewTopic(
+                    self.events_topic, self.partitions, 1, topic_configs={"retention.ms": "-1"}
+                ),
+                NewTopic(self.receipts_topic, 1, 1),
+            ]
+        )
+        await self.load.start()
+        self._stack.push_async_callback(self.load.stop)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.broker, auto_offset_reset="earliest", group_id=None
+        )
+        self._consumer.assign([TopicPartition(self.receipts_topic, 0)])
+        await self._consumer.start()
+        self._stack.push_async_callback(self._consumer.stop)
+        self.configure()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for worker in self.workers:
+            worker.kill()
+        if exc is not None:
+            for worker in self.workers:
+                tail = "\n".join(worker.log.splitlines()[-LOG_LINES_SHOWN:])
+                sys.stdout.write(f"--- {worker.log_file.name}\n{tail}\n")
+        await self._stack.aclose()
+
+    def configure(self) -> None:
+        """Write the configuration; workers started from now on have it."""
+        text = f"""
+            [kafka]
+            broker = "kafka://{self.broker}"
+            group = "{self.name}"
+            events_topic = "{self.events_topic}"
+            receipts_topic = "{self.receipts_topic}"
+            session_timeout_seconds = {SESSION_SECONDS}
+            [s3]
+            endpoint_url = "{self.proxy.endpoint_url}"
+            [delivery]
+            window_seconds = {self.window_seconds}
+            grace_seconds = {GRACE_SECONDS}
+            {self.settings}
+            """
+        for target in self.targets:
+            pipeline = f'pipeline = "{target.pipeline}"' if target.pipeline else ""
+            payload = f"payload = '''{target.payload}'''" if target.payload else ""
+            text += f"""
+            [[destinations]]
+            id = "{target.id}"
+            bucket = "{self.bucket}"
+            prefix = "{target.prefix}"
+            {pipeline}
+            {payload}
+            """
+        self.configuration.write_text(text, "utf-8")
+
+    # --- workers ------------------------------------------------------------------------------
+
+    def launch_worker(self) -> Worker:
+        """Start a worker process and do not wait for it."""
+        log_file = self._folder / f"worker-{len(self.workers)}.log"
+        with log_file.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stream_app", "worker", "--config", str(self.configuration)],
+                cwd=self._folder,
+                env={**os.environ, **self.s3.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        worker = Worker(process, log_file)
+        self.workers.append(worker)
+        return worker
+
+    async def start_worker(self) -> Worker:
+        """Start a worker and return once it takes part in the group."""
+        worker = self.launch_worker()
+        await worker.logged("ready: ")
+        return worker
+
+    async def start_workers(self, count: int) -> list[Worker]:
+        return list(await asyncio.gather(*[self.start_worker() for _ in range(count)]))
+
+    @property
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.running]
+
+    # --- looking ------------------------------------------------------------------------------
+
+    async def read_receipts(self) -> list[Published]:
+        """Return all receipts so far, also those that came since the last call."""
+        assert self._consumer is not None
+        tp = TopicPartition(self.receipts_topic, 0)
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        while await self._consumer.position(tp) < end:
+            for record in (await self._consumer.getmany(tp, timeout_ms=200)).get(tp, []):
+                headers = {name: value.decode() for name, value in record.headers}
+                self.receipts.append(
+                    Published(record.key.decode(), headers, json.loads(record.value))
+                )
+        return self.receipts
+
+    async def commits(self) -> dict[int, Committed]:
+        """Return what the group has committed, and where the logs end."""
+        assert self._admin is not None
+        assert self._consumer is not None
+        tps = [TopicPartition(self.events_topic, it) for it in range(self.partitions)]
+        committed = await self._admin.list_consumer_group_offsets(self.name, partitions=tps)
+        ends = await self._consumer.end_offsets(tps)
+        return {
+            tp.partition: Committed(committed[tp].offset, committed[tp].metadata, ends[tp])
+            for tp in tps
+        }
+
+    def keys(self) -> list[str]:
+        """The keys of all objects that are visible in S3; blocks."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def objects(self) -> list[Stored]:
+        """All objects, read back; blocks."""
+        objects = []
+        for key in self.keys():
+            answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            with answer["Body"] as body:
+                objects.append(Stored(key, body.read(), answer["ETag"].strip('"')))
+        return objects
+
+    async def settled(self, seconds_max: float = SETTLED_SECONDS_MAX) -> None:
+        """Wait until the group has committed the ends of all logs and nothing else."""
+        seen: dict[int, Committed] = {}
+
+        async def at_end() -> bool:
+            try:
+                seen.update(await self.commits())
+            except KafkaError:
+                return False  # a broker that is only coming up
+            return all(
+                not it.log_end or (it.offset == it.log_end and not it.metadata)
+                for it in seen.values()
+            )
+
+        deadline = time.monotonic() + seconds_max
+        while not await at_end():
+            assert time.monotonic() < deadline, f"not settled within {seconds_max:.0f} s: {seen}"
+            await asyncio.sleep(POLL_SECONDS * 4)
+
+    # --- judging ------------------------------------------------------------------------------
+
+    async def evidence(self) -> Evidence:
+        """Gather what the run has left behind."""
+        return Evidence(
+            targets=self.targets,
+            bucket=self.bucket,
+            sent=self.load.sent,
+            objects=await asyncio.to_thread(self.objects),
+            receipts=await self.read_receipts(),
+            commits=await self.commits(),
+            began=self._began - timedelta(seconds=1),
+            ended=datetime.now(UTC),
+        )
+
+    async def verify(self) -> None:
+        """Fail unless every event is told, and delivered exactly once where it should be."""
+        evidence = await self.evidence()
+        assert findings(evidence) == []
+        assert self.proxy.stored_more_than_once() == []

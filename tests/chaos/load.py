@@ -1,0 +1,131 @@
+"""Events at a steady rate, each with an id of its own, recorded as the broker acknowledged them.
+
+Most carry the time at which they are sent; some are late, some from the future, some from 1970,
+and some carry no time at all. The offset under which the broker acknowledged an event is all that
+the oracle believes.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from aiokafka import AIOKafkaProducer
+
+BATCHES_PER_SECOND: Final = 20
+ACKNOWLEDGED_SECONDS_MAX: Final = 60
+"""A broker may be away for so long before an event counts as refused."""
+NO_TIME: Final = -1
+"""Kafka's own number for a record without a timestamp."""
+
+
+@dataclass(frozen=True)
+class Event:
+    id: str
+    n: int
+
+    def value(self) -> bytes:
+        return json.dumps(
+            {"id": self.id, "n": self.n, "body": {"text": "é" * (self.n % 90)}}
+        ).encode()
+
+
+@dataclass(frozen=True)
+class Sent:
+    partition: int
+    offset: int
+    pipeline: str
+    event: Event
+
+
+@dataclass
+class Load:
+    """A producer; its pipelines take turns at random."""
+
+    broker: str
+    topic: str
+    pipelines: Sequence[str]
+    seed: int
+    sent: list[Sent] = field(default_factory=list)
+    _producer: AIOKafkaProducer | None = None
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        self._chance = random.Random(self.seed)
+
+    async def start(self) -> Self:
+        # Idempotent: a batch that the producer repeats is in the log once.
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=self.broker,
+            enable_idempotence=True,
+            request_timeout_ms=ACKNOWLEDGED_SECONDS_MAX * 1000,
+            linger_ms=5,
+        )
+        await self._producer.start()
+        return self
+
+    async def stop(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+
+    async def send(self, count: int, *, pipeline: str | None = None) -> list[Sent]:
+        """Send events and return them once the broker has all of them."""
+        return list(await asyncio.gather(*[await self._one(pipeline) for _ in range(count)]))
+
+    @asynccontextmanager
+    async def steady(self, rate: int) -> AsyncIterator[None]:
+        """Send `rate` events a second meanwhile; at the end all are acknowledged."""
+        waiting: list[asyncio.Task[Sent]] = []
+        ended = asyncio.Event()
+
+        async def run() -> None:
+            started, sent = time.monotonic(), 0
+            while not ended.is_set():
+                due = int((time.monotonic() - started) * rate)
+                waiting.extend([await self._one(None) for _ in range(due - sent)])
+                sent = due
+                await asyncio.sleep(1 / BATCHES_PER_SECOND)
+
+        runner = asyncio.create_task(run())
+        try:
+            yield
+        finally:
+            ended.set()
+            await runner
+            await asyncio.gather(*waiting)
+
+    async def _one(self, pipeline: str | None) -> "asyncio.Task[Sent]":
+        if self._producer is None:
+            raise RuntimeError("start the load first")
+        event = Event(f"{self.seed}-{self._count}", self._count)
+        self._count += 1
+        pipeline = self._chance.choice(self.pipelines) if pipeline is None else pipeline
+        acknowledged = await self._producer.send(
+            self.topic,
+            key=pipeline.encode(),
+            value=event.value(),
+            timestamp_ms=self._timestamp_ms(),
+        )
+
+        async def sent() -> Sent:
+            where = await acknowledged
+            record = Sent(where.partition, where.offset, pipeline, event)
+            self.sent.append(record)
+            return record
+
+        return asyncio.create_task(sent())
+
+    def _timestamp_ms(self) -> int:
+        now = int(time.time() * 1000)
+        drawn = self._chance.random()
+        if drawn < 0.05:
+            return now - self._chance.randrange(90_000)
+        if drawn < 0.07:
+            return now + self._chance.randrange(3_000_000)
+        if drawn < 0.08:
+            return self._chance.randrange(1_000_000)
+        return NO_TIME if drawn < 0.09 else now

@@ -1,0 +1,234 @@
+"""An S3 server that fails on command: HTTP in between a worker and the real one.
+
+    worker ──request──> S3Proxy ──same bytes──> S3 server
+           <──answer───         <──answer─────
+
+Heads are forwarded unchanged, `Host` too, so signatures stay valid. Each request is given one
+`Fault` by the rule in force. A test can also step in twice, with anything it likes, a kill -9 of
+the worker included: `before` the request is forwarded, and `after` S3 has answered but before the
+worker learns of it. What S3 answered is kept in `log`, so that a test can tell, for instance,
+that no key was ever written twice.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from types import TracebackType
+from typing import Final, Self
+
+HOST: Final = "127.0.0.1"
+HEAD_BYTES_MAX: Final = 64 * 1024
+DELAY_SECONDS_MAX: Final = 1.5
+BODILESS_STATUSES: Final = frozenset({204, 304})
+
+
+class Fault(Enum):
+    NONE = auto()
+    REFUSE = auto()
+    """Close the connection; S3 sees nothing."""
+    BROKEN = auto()
+    """Answer 500 InternalError; S3 sees nothing."""
+    SLOW_DOWN = auto()
+    """Answer 503 SlowDown; S3 sees nothing."""
+    TEAR_AT_BODY = auto()
+    """S3 gets the head and no byte of the body, then both connections die."""
+    TEAR_IN_BODY = auto()
+    """S3 gets the head and half of the body, then both connections die."""
+    LOSE_ANSWER = auto()
+    """S3 does it, and the connection dies instead of the answer."""
+    DELAY = auto()
+    """Wait a random moment before forwarding."""
+    HANG = auto()
+    """Keep the connection open and do nothing, until the proxy ends."""
+
+
+ERRORS: Final = {
+    Fault.BROKEN: (500, "InternalError", "We encountered an internal error. Please try again."),
+    Fault.SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    head: bytes
+    body: bytes
+
+    @property
+    def is_put(self) -> bool:
+        return self.method == "PUT"
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request that S3 has answered, whether or not the worker learnt of it."""
+
+    request: Request
+    status: int
+    learnt: bool
+
+
+Rule = Callable[[Request], Fault]
+Step = Callable[[Request], Awaitable[None]]
+
+
+def no_fault(_: Request) -> Fault:
+    return Fault.NONE
+
+
+def random_faults(seed: int, weights: Mapping[Fault, float]) -> Rule:
+    """Return a rule that draws each PUT's fault; the weights are chances, the rest is none."""
+    chance = random.Random(seed)
+    faults = [*weights, Fault.NONE]
+    chances = [*weights.values(), 1 - sum(weights.values())]
+
+    def rule(request: Request) -> Fault:
+        return chance.choices(faults, chances)[0] if request.is_put else Fault.NONE
+
+    return rule
+
+
+async def nothing(_: Request) -> None:
+    """Step in with nothing."""
+
+
+@dataclass
+class S3Proxy:
+    """One proxy on a free port; an async context manager."""
+
+    upstream_port: int
+    rule: Rule = no_fault
+    before: Step = nothing
+    after: Step = nothing
+    log: list[Exchange] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    """Those that were drawn, `NONE` left out."""
+    _delays: random.Random = field(default_factory=lambda: random.Random(0))
+    _connections: set["asyncio.Task[None]"] = field(default_factory=set)
+    _server: asyncio.Server | None = None
+
+    @property
+    def endpoint_url(self) -> str:
+        if self._server is None:
+            raise RuntimeError("the proxy has not been started")
+        return f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
+
+    def heal(self) -> None:
+        """Be a plain wire from now on; what hangs goes on hanging."""
+        self.rule, self.before, self.after = no_fault, nothing, nothing
+
+    def stored_more_than_once(self) -> list[str]:
+        """The targets for which S3 accepted more than one PUT."""
+        seen: set[str] = set()
+        twice = []
+        for exchange in self.log:
+            if exchange.request.is_put and exchange.status == 200:
+                if exchange.request.target in seen:
+                    twice.append(exchange.request.target)
+                seen.add(exchange.request.target)
+        return twice
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(
+            self._connected, HOST, 0, limit=HEAD_BYTES_MAX, backlog=256
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # The worker may be killed in the middle of anything.
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            try:
+                while await self._exchange(await _read_request(reader), writer):
+                    pass
+            finally:
+                writer.transport.abort()
+
+    async def _exchange(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return whether the connection goes on."""
+        fault = self.rule(request)
+        if fault is not Fault.NONE:
+            self.faults.append(fault)
+        await self.before(request)
+        match fault:
+            case Fault.REFUSE:
+                return False
+            case Fault.HANG:
+                await asyncio.Event().wait()
+            case Fault.DELAY:
+                await asyncio.sleep(self._delays.uniform(0, DELAY_SECONDS_MAX))
+            case Fault.BROKEN | Fault.SLOW_DOWN:
+                writer.write(_error(*ERRORS[fault]))
+                await writer.drain()
+                return True
+            case Fault.TEAR_AT_BODY | Fault.TEAR_IN_BODY:
+                sent = 0 if fault is Fault.TEAR_AT_BODY else len(request.body) // 2
+                await self._tear(request, sent)
+                return False
+        status, answer = await self._forward(request)
+        await self.after(request)
+        learnt = fault is not Fault.LOSE_ANSWER
+        self.log.append(Exchange(request, status, learnt))
+        if learnt:
+            writer.write(answer)
+            await writer.drain()
+        return learnt
+
+    async def _forward(self, request: Request) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection(HOST, self.upstream_port)
+        try:
+            writer.write(request.head + request.body)
+            head = await reader.readuntil(b"\r\n\r\n")
+            status = int(head.split(b" ", 2)[1])
+            if request.method == "HEAD" or status in BODILESS_STATUSES:
+                return status, head
+            return status, head + await reader.readexactly(_content_length(head))
+        finally:
+            writer.transport.abort()
+
+    async def _tear(self, request: Request, sent: int) -> None:
+        _, writer = await asyncio.open_connection(HOST, self.upstream_port)
+        writer.write(request.head + request.body[:sent])
+        await writer.drain()
+        writer.close()  # an end in good order: S3 reads the head before it meets the end
+        await writer.wait_closed()
+
+
+async def _read_request(reader: asyncio.StreamReader) -> Request:
+    head = await reader.readuntil(b"\r\n\r\n")
+    method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
+    return Request(method, target, head, await reader.readexactly(_content_length(head)))
+
+
+def _content_length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        name, _, text = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(text)
+    return 0
+
+
+def _error(status: int, code: str, message: str) -> bytes:
+    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    head = f"HTTP/1.1 {status} {code}\r\nContent-Type: application/xml\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()

@@ -1,0 +1,403 @@
+"""The closing callback: order of effects, retries, giving up, and being taken away."""
+
+import asyncio
+import gzip
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka.errors import KafkaConnectionError
+from faust.exceptions import ProducerSendError
+
+from stream_app.deliveries import State
+from stream_app.delivery import LOGGED_ATTEMPTS, UPLOADS_MAX, Deliver
+from stream_app.errors import DeliveryError, FencedError, PermanentError, TransientError
+from stream_app.partition import Partition, Work
+from stream_app.receipts import Message, Stored
+from stream_app.retries import Patience
+from stream_app.settings import Destination
+from tests.unit.records import (
+    EVENTS,
+    EVERY,
+    MINUTE,
+    ORDERS,
+    RULES,
+    batch,
+    collect,
+    record,
+    record_closings,
+    stored,
+)
+
+SECONDS_MAX = 10.0
+REFUSED = TransientError("EndpointConnectionError", "refused")
+DENIED = PermanentError("AccessDenied", "Access Denied")
+
+
+class BrokenError(Exception):
+    """A defect in what the callback calls."""
+
+
+@dataclass
+class World:
+    """A scripted S3 and a scripted Kafka; `effects` is what happened, in order."""
+
+    answers: Sequence[Exception | None] = ()
+    """What S3 says to each put; None, and everything beyond, is success."""
+    publishings: Sequence[Exception | None] = ()
+    """The same for Kafka."""
+    before_answer: Callable[[], None] = lambda: None
+    """What happens while a request to S3 is under way."""
+    effects: list[str] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+    puts: int = 0
+    sends: int = 0
+
+    async def put(self, bucket: str, key: str, content: bytes, *, lines: int, size: int) -> Stored:
+        number, self.puts = self.puts, self.puts + 1
+        self.effects.append(f"put {bucket} {lines} lines {size} bytes")
+        self.before_answer()
+        answer = self.answers[number] if number < len(self.answers) else None
+        if answer is not None:
+            raise answer
+        already_existed = key in self.objects
+        self.objects[key] = content
+        return stored(content, already_existed=already_existed)
+
+    async def publish(self, message: Message) -> None:
+        number, self.sends = self.sends, self.sends + 1
+        error = self.publishings[number] if number < len(self.publishings) else None
+        self.effects.append("publish" if error is None else f"publish fails: {error!r}")
+        if error is not None:
+            raise error
+        self.messages.append(message)
+        self.receipts.append(orjson.loads(message.value))
+
+
+@dataclass
+class Delays:
+    """A patience that waits not at all, and remembers what it was asked."""
+
+    give_up_at: int | None = None
+    """Number of the attempt after which it gives up."""
+    asked: list[tuple[str, int]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def delay(
+        self, error: DeliveryError, attempts: int, elapsed: float, chance: float
+    ) -> float | None:
+        assert elapsed >= 0
+        assert 0 <= chance < 1
+        self.asked.append((error.code, attempts))
+        return None if attempts == self.give_up_at else self.seconds
+
+
+def deliver(world: World, patience: Delays | Patience | None = None) -> Deliver:
+    return Deliver(world, world.publish, patience or Delays())  # type: ignore[arg-type] # a seam
+
+
+def due(*values: str, destination: Destination = ORDERS) -> Work:
+    """Return the delivery of a closed and recorded window with these records, from offset 10 on."""
+    partition = Partition(EVENTS, RULES, 0, None)
+    records = [record(10 + n, n, value) for n, value in enumerate(values)]
+    collect(partition, batch(*records), 30, destination)
+    partition.tick(MINUTE + 62, 10 + len(values))
+    record_closings(partition)
+    (work,) = partition.works()
+    return work
+
+
+def run(*calls: Awaitable[None]) -> None:
+    async def together() -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            await asyncio.gather(*calls)
+
+    asyncio.run(together())
+
+
+def take_away(work: Work) -> None:
+    work.partition.suspend(work.epoch + 1)
+
+
+def test_object_comes_before_receipt_and_receipt_before_settling() -> None:
+    work, world = due("1", "22"), World()
+    states: list[State] = []
+
+    async def publish(message: Message) -> None:
+        await world.publish(message)
+        states.append(work.delivery.state)
+
+    world.before_answer = lambda: states.append(work.delivery.state)
+    run(Deliver(world, publish, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    assert world.effects == ["put my-bucket 2 lines 5 bytes", "publish"]
+    assert states == [State.RECORDED, State.STORED]
+    assert work.delivery.state is State.SETTLED
+
+
+def test_object_holds_the_lines_under_the_recorded_key() -> None:
+    work, world = due("1", "skip", "22"), World()
+    run(deliver(world)(None, work))
+    assert {key: gzip.decompress(it) for key, it in world.objects.items()} == {
+        work.delivery.key: b"1\n22\n"
+    }
+
+
+def test_delivered_receipt_names_the_object_and_the_attempt() -> None:
+    work, world = due("1"), World()
+    run(deliver(world)(None, work))
+    (receipt,) = world.receipts
+    assert (receipt["status"], receipt["attempts"]) == ("delivered", 1)
+    assert receipt["object"]["key"] == work.delivery.key
+    assert not receipt["already_existed"]
+    assert world.messages[0].key == b"orders-archive"
+
+
+def test_object_that_was_there_already_is_delivered() -> None:
+    work, world = due("1"), World()
+    world.objects[work.delivery.key] = b"by a predecessor"
+    run(deliver(world)(None, work))
+    assert [(it["status"], it["already_existed"]) for it in world.receipts] == [("delivered", True)]
+
+
+def test_window_without_lines_is_answered_without_an_object() -> None:
+    work, world = due("skip", "fail no"), World()
+    run(deliver(world)(None, work))
+    assert world.effects == ["publish"]
+    assert [it["status"] for it in world.receipts] == ["empty"]
+    assert work.window.settled
+
+
+def test_receipt_that_is_due_is_published_without_a_second_upload() -> None:
+    work, world = due("1"), World()
+    receipt = work.partition.uploaded(work, stored(b"x"), 3)
+    run(deliver(world)(None, work))
+    assert world.effects == ["publish"]
+    assert [it["attempts"] for it in world.receipts] == [receipt.attempts]
+    assert work.window.settled
+
+
+def test_upload_is_tried_until_it_succeeds() -> None:
+    work, world, delays = due("1"), World(answers=[REFUSED, REFUSED, DENIED]), Delays()
+    run(deliver(world, delays)(None, work))
+    assert delays.asked == [
+        ("EndpointConnectionError", 1),
+        ("EndpointConnectionError", 2),
+        ("AccessDenied", 3),
+    ]
+    assert [(it["status"], it["attempts"]) for it in world.receipts] == [("delivered", 4)]
+
+
+def test_every_attempt_sends_the_same_bytes() -> None:
+    work, contents = due("1", "2"), []
+
+    class Recording(World):
+        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
+            contents.append((bucket, key, content, *counts.values()))
+            return await super().put(bucket, key, content, **counts)
+
+    run(deliver(Recording(answers=[REFUSED, REFUSED]))(None, work))
+    assert len(contents) == 3
+    assert len(set(contents)) == 1
+
+
+def test_delay_lies_between_two_attempts() -> None:
+    work, world = due("1"), World(answers=[REFUSED, REFUSED])
+    times: list[float] = []
+    world.before_answer = lambda: times.append(asyncio.get_running_loop().time())
+    run(deliver(world, Delays(seconds=0.05))(None, work))
+    assert times[1] - times[0] >= 0.05
+    assert times[2] - times[1] >= 0.05
+
+
+@pytest.mark.parametrize("error", [REFUSED, DENIED])
+def test_upload_that_is_given_up_is_answered_by_a_failed_receipt(
+    error: DeliveryError, caplog: pytest.LogCaptureFixture
+) -> None:
+    work, world = due("1", "22"), World(answers=[error, error])
+    run(deliver(world, Delays(give_up_at=2))(None, work))
+    (receipt,) = world.receipts
+    assert (receipt["status"], receipt["attempts"]) == ("failed", 2)
+    assert receipt["error"] == {
+        "code": error.code,
+        "message": error.message,
+        "retryable": error is REFUSED,
+    }
+    assert receipt["object"]["key"] == work.delivery.key
+    assert work.window.settled
+    assert world.objects == {}
+    (spoken,) = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
+    assert spoken == (
+        "destination orders-archive, window events/3 offsets 10 to 11: given up at attempt 2: "
+        f"{error}"
+    )
+
+
+def test_no_patience_gives_up_at_the_first_refusal() -> None:
+    work, world = due("1"), World(answers=[DENIED])
+    run(deliver(world, Patience(retry_for=60.0, give_up_after=0.0))(None, work))
+    assert [(it["status"], it["attempts"]) for it in world.receipts] == [("failed", 1)]
+
+
+def test_only_the_first_attempts_are_logged_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    work, world = due("1"), World(answers=[REFUSED] * 20)
+    run(deliver(world)(None, work))
+    warned = [it for it in caplog.records if it.levelno == logging.WARNING]
+    assert len(warned) == LOGGED_ATTEMPTS
+
+
+def test_window_taken_away_before_the_upload_sends_nothing() -> None:
+    work, world = due("1"), World()
+    take_away(work)
+    with pytest.raises(FencedError):
+        run(deliver(world)(None, work))
+    assert world.effects == []
+
+
+def test_window_taken_away_while_waiting_for_a_place_sends_nothing() -> None:
+    world = World()
+    callback = deliver(world)
+
+    async def scenario() -> None:
+        async with callback._uploads:
+            places = [callback._uploads.acquire() for _ in range(UPLOADS_MAX - 1)]
+            await asyncio.gather(*places)
+            work = due("1")
+            waiting = asyncio.create_task(callback(None, work))
+            await asyncio.sleep(0)
+            take_away(work)
+        with pytest.raises(FencedError, match="not begun: the partition was taken away"):
+            await waiting
+
+    run(scenario())
+    assert world.effects == []
+
+
+def test_window_taken_away_while_uploading_changes_nothing() -> None:
+    work, world = due("1"), World()
+    world.before_answer = lambda: take_away(work)
+    with pytest.raises(FencedError):
+        run(deliver(world)(None, work))
+    assert world.effects == ["put my-bucket 1 lines 2 bytes"]
+    assert work.delivery.state is State.RECORDED
+    assert work.delivery.receipt is None
+
+
+def test_window_taken_away_between_attempts_is_not_tried_again() -> None:
+    work, world = due("1"), World(answers=[REFUSED, REFUSED])
+    world.before_answer = lambda: take_away(work)
+    with pytest.raises(FencedError):
+        run(deliver(world)(None, work))
+    assert world.puts == 1
+
+
+def test_window_taken_away_after_its_upload_publishes_nothing() -> None:
+    work, world = due("1"), World()
+
+    async def fail(message: Message) -> None:
+        world.messages.append(message)
+        take_away(work)
+        raise KafkaConnectionError
+
+    with pytest.raises(FencedError, match="receipt not sent: the partition was taken away"):
+        run(Deliver(world, fail, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    assert len(world.messages) == 1
+    assert work.delivery.state is State.STORED
+
+
+def test_window_taken_away_while_publishing_is_not_settled() -> None:
+    work, world = due("1"), World()
+
+    async def publish(message: Message) -> None:
+        await world.publish(message)
+        take_away(work)
+
+    with pytest.raises(FencedError):
+        run(Deliver(world, publish, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    assert len(world.receipts) == 1
+    assert not work.window.settled
+
+
+def test_receipt_is_published_until_the_broker_has_it() -> None:
+    errors = [KafkaConnectionError("away"), ProducerSendError("buffer"), KafkaConnectionError()]
+    work, world, delays = due("1"), World(publishings=errors), Delays()
+    run(deliver(world, delays)(None, work))
+    assert world.effects[-1] == "publish"
+    assert world.sends == 4
+    assert [attempts for _, attempts in delays.asked] == [1, 2, 3]
+    assert work.window.settled
+
+
+def test_patience_that_has_run_out_gives_up_no_receipt() -> None:
+    work, world = due("skip"), World(publishings=[KafkaConnectionError()] * 3)
+    run(deliver(world, Delays(give_up_at=2))(None, work))
+    assert [it["status"] for it in world.receipts] == ["empty"]
+
+
+def test_receipt_published_again_has_the_same_id_and_value() -> None:
+    work, world = due("1"), World()
+    sent: list[Message] = []
+
+    async def lose_the_answer(message: Message) -> None:
+        sent.append(message)
+        if len(sent) == 1:
+            raise KafkaConnectionError("the answer is lost")
+
+    run(Deliver(world, lose_the_answer, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    first, second = sent
+    assert first.value == second.value
+    assert dict(first.headers)["ce_id"] == dict(second.headers)["ce_id"]
+
+
+@pytest.mark.parametrize("place", ["answers", "publishings"])
+def test_defect_is_not_retried(place: str) -> None:
+    work, world = due("1"), World(**{place: [BrokenError()]})
+    with pytest.raises(BrokenError):
+        run(deliver(world)(None, work))
+    assert not work.window.settled
+
+
+def test_uploads_at_a_time_are_bounded() -> None:
+    under_way, most = 0, 0
+
+    class Slow(World):
+        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.01)
+            under_way -= 1
+            return await super().put(bucket, key, content, **counts)
+
+    world = Slow()
+    callback = deliver(world)
+    run(*(callback(None, due("1")) for _ in range(UPLOADS_MAX + 5)))
+    assert most == UPLOADS_MAX
+    assert len(world.receipts) == UPLOADS_MAX + 5
+
+
+def test_broken_destination_does_not_hold_up_another() -> None:
+    # More refusals than there are places: while one waits for its next attempt, its place is free.
+    broken, sound = World(answers=[REFUSED] * 10_000), World()
+
+    class Split(World):
+        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
+            world = broken if bucket == ORDERS.bucket else sound
+            return await world.put(bucket, key, content, **counts)
+
+    world = Split()
+    callback = deliver(world, Delays(seconds=60.0))
+
+    async def scenario() -> None:
+        stuck = [asyncio.create_task(callback(None, due("1"))) for _ in range(UPLOADS_MAX * 2)]
+        await callback(None, due("1", destination=EVERY))
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
+
+    run(scenario())
+    assert [it["destination"] for it in world.receipts] == ["every"]
