@@ -1,11 +1,28 @@
 """The real servers that the whole suite shares, started when the first test asks for them."""
 
+import random
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
 from stream_app.embedded import KafkaServer, S3Server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer longer runs of the random tests, and the same ones again."""
+    parser.addoption(
+        "--chaos-seed",
+        type=int,
+        default=random.SystemRandom().randrange(2**32),
+        help="what the chaos tests draw from; a failure prints it",
+    )
+    parser.addoption(
+        "--chaos-minutes",
+        type=float,
+        default=0.25,
+        help="how long the random chaos test disturbs its workers (default: 0.25)",
+    )
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from uuid import uuid4
 import botocore.session
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
@@ -43,7 +44,7 @@ SESSION_SECONDS: Final = 6
 WINDOW_SECONDS: Final = 2
 GRACE_SECONDS: Final = 1
 PARTITIONS: Final = 4
-PIPELINES: Final = ("orders", "clicks", "signups", "payments", "refunds", "visits")
+PIPELINES: Final = ("orders", *[f"pipeline-{number}" for number in range(11)])
 POLL_SECONDS: Final = 0.05
 START_SECONDS_MAX: Final = 30.0
 SETTLED_SECONDS_MAX: Final = 40.0
@@ -262,6 +263,14 @@ class Lab:
             {payload}
             """
         self.configuration.write_text(text, "utf-8")
+
+    async def require_copies_of_receipts(self, count: int) -> None:
+        """Set of how many brokers the receipts topic demands a copy; more than 1 stops it."""
+        assert self._admin is not None
+        configs = {"min.insync.replicas": str(count)}
+        await self._admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, self.receipts_topic, configs)]
+        )
 
     # --- workers ------------------------------------------------------------------------------
 

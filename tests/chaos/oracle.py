@@ -33,6 +33,9 @@ MAY_DIFFER: Final = ("attempts", "already_existed")
 """In which two receipts with one id may differ: how it went, not what became of the events."""
 SHOWN_MAX: Final = 8
 
+Lines = Mapping[str, Sequence[str]]
+"""The ids in each readable object, by key."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -135,7 +138,7 @@ def windows(receipts: Iterable[Published]) -> int:
     return len({published.window[:3] for published in receipts})
 
 
-def _lines(evidence: Evidence) -> tuple[dict[str, list[str]], list[str]]:
+def _lines(evidence: Evidence) -> tuple[Lines, list[str]]:
     """The ids in each readable object, by key; and what is wrong with objects as such."""
     lines: dict[str, list[str]] = {}
     found: list[str] = []
@@ -169,7 +172,7 @@ def _target(evidence: Evidence, key: str) -> Target | None:
     return next((it for it in evidence.targets if key.startswith(it.prefix)), None)
 
 
-def _lost_or_repeated(evidence: Evidence, lines: Mapping[str, list[str]]) -> list[str]:
+def _lost_or_repeated(evidence: Evidence, lines: Lines) -> list[str]:
     expected = Counter(
         (sent.event.id, target.id)
         for sent in evidence.sent
@@ -213,9 +216,7 @@ def _latest(
     return latest, found
 
 
-def _receipt(
-    evidence: Evidence, published: Published, lines: Mapping[str, list[str]]
-) -> Iterable[str]:
+def _receipt(evidence: Evidence, published: Published, lines: Lines) -> Iterable[str]:
     """What one receipt says wrongly."""
     value = published.value
     target = next((it for it in evidence.targets if it.id == value["destination"]), None)
@@ -241,7 +242,15 @@ def _receipt(
         yield f"counts {value['counts']}, expected {expected}"
     if published.key != target.id or value["pipeline"] != target.pipeline:
         yield f"key {published.key}, pipeline {value['pipeline']}"
-    if not counts["delivered"]:
+    wanted = [event.id for offset, event in matched if told[offset] == "delivered"]
+    yield from _answer(evidence, value, wanted, lines)
+
+
+def _answer(
+    evidence: Evidence, value: Mapping[str, Any], wanted: Sequence[str], lines: Lines
+) -> Iterable[str]:
+    """What a receipt says wrongly of its status and object; `wanted` are the ids that it told."""
+    if not wanted:
         if value["status"] != "empty" or value["object"] is not None:
             yield f"nothing was delivered, but it says {value['status']}, {value['object']}"
         return
@@ -253,7 +262,6 @@ def _receipt(
         yield f"there is no readable object {value['object']['bucket']}/{key}"
         return
     yield from _object(evidence.by_key[key], value["object"])
-    wanted = [event.id for offset, event in matched if told[offset] == "delivered"]
     if lines[key] != wanted:
         yield "its n-th delivered offset is not the n-th line"
 

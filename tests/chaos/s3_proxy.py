@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
@@ -42,7 +42,7 @@ class Fault(Enum):
     DELAY = auto()
     """Wait a random moment before forwarding."""
     HANG = auto()
-    """Keep the connection open and do nothing, until the proxy ends."""
+    """Read the head, keep the connection open and do nothing, until the proxy ends."""
 
 
 ERRORS: Final = {
@@ -56,7 +56,7 @@ class Request:
     method: str
     target: str
     head: bytes
-    body: bytes
+    body: bytes = b""
 
     @property
     def is_put(self) -> bool:
@@ -159,22 +159,27 @@ class S3Proxy:
         # The worker may be killed in the middle of anything.
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             try:
-                while await self._exchange(await _read_request(reader), writer):
+                while await self._exchange(reader, writer):
                     pass
             finally:
                 writer.transport.abort()
 
-    async def _exchange(self, request: Request, writer: asyncio.StreamWriter) -> bool:
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection goes on."""
+        request = await _read_head(reader)
         fault = self.rule(request)
         if fault is not Fault.NONE:
             self.faults.append(fault)
+        if fault is Fault.HANG:
+            await asyncio.Event().wait()
+        if _header(request.head, b"expect"):
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = int(_header(request.head, b"content-length") or 0)
+        request = replace(request, body=await reader.readexactly(length))
         await self.before(request)
         match fault:
             case Fault.REFUSE:
                 return False
-            case Fault.HANG:
-                await asyncio.Event().wait()
             case Fault.DELAY:
                 await asyncio.sleep(self._delays.uniform(0, DELAY_SECONDS_MAX))
             case Fault.BROKEN | Fault.SLOW_DOWN:
@@ -198,11 +203,14 @@ class S3Proxy:
         reader, writer = await asyncio.open_connection(HOST, self.upstream_port)
         try:
             writer.write(request.head + request.body)
-            head = await reader.readuntil(b"\r\n\r\n")
-            status = int(head.split(b" ", 2)[1])
+            status = 100
+            while status < 200:  # 100 Continue goes before the answer
+                head = await reader.readuntil(b"\r\n\r\n")
+                status = int(head.split(b" ", 2)[1])
             if request.method == "HEAD" or status in BODILESS_STATUSES:
                 return status, head
-            return status, head + await reader.readexactly(_content_length(head))
+            length = int(_header(head, b"content-length") or 0)
+            return status, head + await reader.readexactly(length)
         finally:
             writer.transport.abort()
 
@@ -214,18 +222,18 @@ class S3Proxy:
         await writer.wait_closed()
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Request:
+async def _read_head(reader: asyncio.StreamReader) -> Request:
     head = await reader.readuntil(b"\r\n\r\n")
     method, target, _ = head.split(b"\r\n", 1)[0].decode().split(" ")
-    return Request(method, target, head, await reader.readexactly(_content_length(head)))
+    return Request(method, target, head)
 
 
-def _content_length(head: bytes) -> int:
+def _header(head: bytes, wanted: bytes) -> bytes | None:
     for line in head.split(b"\r\n"):
         name, _, text = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(text)
-    return 0
+        if name.lower() == wanted:
+            return text.strip()
+    return None
 
 
 def _error(status: int, code: str, message: str) -> bytes:

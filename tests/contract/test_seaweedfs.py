@@ -1,36 +1,34 @@
 """SeaweedFS: what our tests take it to do as S3 does, and where it does otherwise."""
 
-import asyncio
 import base64
 import contextlib
 import hashlib
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
-from urllib.parse import urlsplit
 
 import botocore.session
 import pytest
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from stream_app.embedded import S3_REGION, S3Server
-from stream_app.s3 import Storage
-from stream_app.settings import S3
+from stream_app.serverprocess import HOST
 
 BODY = b"the content of an object\n" * 100
 CHECKSUM = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
 METADATA = {"lines": "27", "uncompressed-size": "4096"}
 SECONDS_MAX = 10.0
 
+Client = Any  # botocore makes the class at run time
+
 
 @pytest.fixture
-def client(s3: S3Server) -> Iterator[Any]:
+def client(s3: S3Server) -> Iterator[Client]:
     made = botocore.session.Session().create_client(
         "s3",
         endpoint_url=s3.endpoint_url,
@@ -42,7 +40,7 @@ def client(s3: S3Server) -> Iterator[Any]:
         yield made
 
 
-def contents(client: Any, bucket: str) -> dict[str, bytes]:  # noqa: ANN401 - botocore's client
+def contents(client: Client, bucket: str) -> dict[str, bytes]:
     listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
     return {
         it["Key"]: client.get_object(Bucket=bucket, Key=it["Key"])["Body"].read() for it in listed
@@ -50,7 +48,7 @@ def contents(client: Any, bucket: str) -> dict[str, bytes]:  # noqa: ANN401 - bo
 
 
 def test_second_put_under_a_condition_is_412_precondition_failed(
-    client: Any,  # noqa: ANN401 - botocore's client
+    client: Client,
     bucket: str,
 ) -> None:
     client.put_object(Bucket=bucket, Key="k", Body=BODY, IfNoneMatch="*")
@@ -63,7 +61,7 @@ def test_second_put_under_a_condition_is_412_precondition_failed(
 
 
 def test_of_two_puts_at_once_exactly_one_wins(
-    client: Any,  # noqa: ANN401 - botocore's client
+    client: Client,
     bucket: str,
 ) -> None:
     together = Barrier(2)
@@ -90,34 +88,39 @@ def test_of_two_puts_at_once_exactly_one_wins(
             assert found == bodies[won.index(True)]
 
 
-def put_that_dies_within_the_body(s3: S3Server, bucket: str, key: str, **headers: str) -> None:
-    """Announce BODY, send a third of it, and shut the connection down; return when it is gone."""
-    request = AWSRequest("PUT", f"{s3.endpoint_url}/{bucket}/{key}", data=BODY, headers=headers)
-    SigV4Auth(Credentials(s3.access_key, s3.secret_key), "s3", S3_REGION).add_auth(request)
-    place = urlsplit(s3.endpoint_url)
+def put_that_dies(s3: S3Server, bucket: str, *, after: int, checksum: str | None = None) -> bytes:
+    """Announce BODY under the key `torn`, send its first `after` bytes, and go; return the answer.
+
+    Only our side is shut, so that the server's answer, or its going away, says that it is done.
+    """
+    headers = {"If-None-Match": "*"}
+    if checksum is not None:
+        headers["x-amz-checksum-sha256"] = checksum
+    url = f"{s3.endpoint_url}/{bucket}/torn"
+    request = AWSRequest("PUT", url, data=BODY, headers=headers)
+    S3SigV4Auth(Credentials(s3.access_key, s3.secret_key), "s3", S3_REGION).add_auth(request)
     lines = [
-        f"PUT /{bucket}/{key} HTTP/1.1",
-        f"Host: {place.netloc}",
+        f"PUT /{bucket}/torn HTTP/1.1",
+        f"Host: {HOST}:{s3.port}",
         f"Content-Length: {len(BODY)}",
         *(f"{name}: {text}" for name, text in request.headers.items()),
     ]
     head = "\r\n".join(lines).encode() + b"\r\n\r\n"
-    with socket.create_connection((place.hostname, place.port), SECONDS_MAX) as connection:
-        connection.sendall(head + BODY[: len(BODY) // 3])
+    answer = b""
+    with socket.create_connection((HOST, s3.port), SECONDS_MAX) as connection:
+        connection.sendall(head + BODY[:after])
         connection.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionError):
-            while connection.recv(4096):  # until the server has closed its side too
-                pass
+            while piece := connection.recv(4096):
+                answer += piece
+    return answer
 
 
-def test_put_that_dies_within_the_body_stores_nothing_when_it_carries_a_checksum(
-    s3: S3Server,
-    client: Any,  # noqa: ANN401 - botocore's client
-    bucket: str,
+@pytest.mark.parametrize("after", [0, 1, len(BODY) - 1])
+def test_put_with_a_checksum_that_dies_within_its_body_stores_nothing(
+    s3: S3Server, client: Client, bucket: str, after: int
 ) -> None:
-    put_that_dies_within_the_body(
-        s3, bucket, "torn", **{"x-amz-checksum-sha256": CHECKSUM, "If-None-Match": "*"}
-    )
+    assert b" 200 " not in put_that_dies(s3, bucket, after=after, checksum=CHECKSUM)
     assert contents(client, bucket) == {}
     client.put_object(
         Bucket=bucket, Key="torn", Body=BODY, IfNoneMatch="*", ChecksumSHA256=CHECKSUM
@@ -125,11 +128,52 @@ def test_put_that_dies_within_the_body_stores_nothing_when_it_carries_a_checksum
     assert contents(client, bucket) == {"torn": BODY}
 
 
-def test_put_without_a_checksum_that_dies_is_why_we_send_one(
-    s3: S3Server,
-    client: Any,  # noqa: ANN401 - botocore's client
-    bucket: str,
+def test_put_with_a_checksum_that_is_sent_whole_is_stored(
+    s3: S3Server, client: Client, bucket: str
 ) -> None:
-    put_that_dies_within_the_body(s3, bucket, "torn", **{"If-None-Match": "*"})
-    print(contents(client, bucket))
-    assert False
+    # Else the test above would hold for a request that is refused for another reason.
+    assert b" 200 " in put_that_dies(s3, bucket, after=len(BODY), checksum=CHECKSUM)
+    assert contents(client, bucket) == {"torn": BODY}
+
+
+def test_put_without_a_checksum_that_dies_before_its_body_stores_an_empty_object(
+    s3: S3Server, client: Client, bucket: str
+) -> None:
+    # Why every put of ours carries one. When this fails, SeaweedFS has been mended: say so in the
+    # documents, and keep the checksum.
+    put_that_dies(s3, bucket, after=0)
+    assert contents(client, bucket) == {"torn": b""}
+
+
+def test_put_with_a_wrong_checksum_is_refused(client: Client, bucket: str) -> None:
+    wrong = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+    with pytest.raises(ClientError) as refusal:
+        client.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumSHA256=wrong)
+    assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert contents(client, bucket) == {}
+
+
+def test_head_tells_what_a_found_object_is_compared_by(client: Client, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumSHA256=CHECKSUM, Metadata=METADATA)
+    head = client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert head["ContentLength"] == len(BODY)
+    assert head["Metadata"] == METADATA
+    assert head["ChecksumSHA256"] == CHECKSUM
+    etag = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
+    assert head["ETag"] == f'"{etag}"'
+
+
+def test_object_becomes_visible_with_its_metadata(client: Client, bucket: str) -> None:
+    client.put_object(Bucket=bucket, Key="a/b/c.gz", Body=BODY, Metadata=METADATA)
+    (listed,) = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert (listed["Key"], listed["Size"]) == ("a/b/c.gz", len(BODY))
+
+
+@pytest.mark.parametrize(
+    ("operation", "code"), [("put_object", "NoSuchBucket"), ("head_object", "404")]
+)
+def test_missing_bucket_is_404(client: Client, bucket: str, operation: str, code: str) -> None:
+    with pytest.raises(ClientError) as refusal:
+        getattr(client, operation)(Bucket=f"{bucket}-not", Key="k")
+    assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 404
+    assert refusal.value.response["Error"]["Code"] == code

@@ -372,7 +372,10 @@ class Worker(Process):
             if not commits or generation is None:
                 continue
             offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
-            yield world.chance.uniform(0.0, 0.05)  # into the consumer's thread
+            # Into the consumer's thread, and there until the group's coordinator is known.
+            yield world.chance.uniform(0.0, 0.05) if world.chance.random() < 0.95 else (
+                world.chance.uniform(0.0, world.hesitation_seconds)
+            )
             if world.sabotage is Sabotage.NO_OWNERSHIP_CHECK:
                 generation = assignment.generation
                 if generation is None:

@@ -140,7 +140,7 @@ def stormy(seed: int) -> Scenario:
         rules=replace(
             quiet.rules,
             receipt_bytes_max=chance.choice((256 * 1024, 256 * 1024, 200)),
-            metadata_bytes_max=chance.choice((4096, 4096, 100, 64)),
+            metadata_bytes_max=chance.choice((4096, 100, 64)),
         ),
         memory_bytes_max=chance.choice((1 << 30, 1 << 30, 12_000, 5_000)),
         habits=replace(
@@ -148,12 +148,12 @@ def stormy(seed: int) -> Scenario:
             keeps_queue=sometimes(0.7, 0.5, 1.0),
             duplicates=sometimes(0.5, 0.02, 0.2),
             seeks_back=sometimes(0.5, 0.02, 0.1),
-            loses=sometimes(0.4, 0.01, 0.05),
+            loses=sometimes(0.4, 0.02, 0.2),
             runs_on=sometimes(0.7, 0.3, 1.0),
         ),
         sticky=chance.random() < 0.5,
         slow_share=sometimes(0.6, 0.02, 0.1),
-        slow_kinds=tuple(kind for kind in KINDS if chance.random() < 0.08),
+        slow_kinds=tuple(kind for kind in KINDS if chance.random() < 0.12),
         call_crash_share=sometimes(0.5, 0.002, 0.006),
         call_error_share=sometimes(0.5, 0.02, 0.1),
         call_lost_share=sometimes(0.6, 0.02, 0.1),
@@ -193,6 +193,8 @@ class World:
         self.truth: dict[tuple[int, int], dict[str, bytes | str | None]] = {}
         self.workers: list[Worker] = []
         self.scheduler = Scheduler(self._latency, self._plan)
+        self.hesitation_seconds = 12.0 if "commit" in scenario.slow_kinds else 0.1
+        """How long a commit may wait before it is sent."""
         self._nth = nth
         self._quiet = False
         self._broker_down_until = 0.0

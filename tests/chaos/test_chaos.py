@@ -1,0 +1,456 @@
+"""Real workers, a real broker and a real S3 server, with every part failing under load.
+
+Whatever happens, each run ends like this: faults stop, a worker is there, the group commits the
+end of every log, and the oracle finds each event exactly once where it belongs.
+
+    pytest tests/chaos -k random --chaos-minutes 30 --chaos-seed 7       # longer, again
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from stream_app.embedded import KafkaServer, S3Server
+from tests.chaos.harness import GRACE_SECONDS, WINDOW_SECONDS, Lab, Worker, in_a_loop, wait_until
+from tests.chaos.oracle import windows
+from tests.chaos.s3_proxy import Fault, random_faults
+
+RATE: Final = 300
+FAULTS: Final = {
+    Fault.REFUSE: 0.08,
+    Fault.BROKEN: 0.05,
+    Fault.SLOW_DOWN: 0.08,
+    Fault.TEAR_AT_BODY: 0.08,
+    Fault.TEAR_IN_BODY: 0.08,
+    Fault.LOSE_ANSWER: 0.15,
+    Fault.DELAY: 0.1,
+}
+
+
+@in_a_loop
+async def test_quiet_run_has_one_object_per_destination_partition_and_window(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, window_seconds=3) as lab:
+        worker = await lab.start_worker()
+        async with lab.load.steady(RATE):
+            await asyncio.sleep(7)
+        await lab.settled()
+        await lab.verify()
+        places = [
+            (it.value["destination"], it.value["source"]["partition"], it.value["window"]["start"])
+            for it in lab.receipts
+        ]
+        assert len(places) == len(set(places))
+        assert {place[1] for place in places} == set(range(lab.partitions))
+        assert all(it.value["attempts"] == 1 for it in lab.receipts if it.value["object"])
+        assert "Traceback" not in worker.log
+
+
+@in_a_loop
+async def test_kill_9_around_window_ends_loses_and_repeats_nothing(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
+        chance = random.Random(seed)
+        await lab.start_workers(3)
+        async with lab.load.steady(RATE):
+            for _ in range(5):
+                await _near_window_end(chance)
+                chance.choice(lab.running).kill()
+                lab.launch_worker()
+                if chance.random() < 0.3:
+                    chance.choice(lab.running).kill()
+                    lab.launch_worker()
+        await lab.settled()
+        await lab.verify()
+        assert windows(lab.receipts) > 5
+
+
+@in_a_loop
+async def test_workers_joining_and_leaving_under_load_lose_and_repeat_nothing(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
+        chance = random.Random(seed)
+        first = await lab.start_worker()
+        async with lab.load.steady(RATE):
+            second = await lab.start_worker()
+            await _near_window_end(chance)
+            third = await lab.start_worker()
+            await _near_window_end(chance)
+            assert await first.terminate() < 10
+            fourth = lab.launch_worker()
+            await _near_window_end(chance)
+            assert await third.terminate() < 10
+        await lab.settled()
+        await lab.verify()
+        assert [it.process.returncode for it in (first, third)] == [0, 0]
+        assert second.running
+        assert fourth.running
+
+
+@in_a_loop
+async def test_faulty_s3_loses_and_repeats_nothing(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
+        await lab.start_workers(2)
+        lab.proxy.rule = random_faults(seed, FAULTS)
+        async with lab.load.steady(RATE):
+            await wait_until(
+                lambda: set(lab.proxy.faults) == set(FAULTS) and len(lab.proxy.faults) > 30,
+                30,
+                "each fault once, and thirty in all",
+            )
+        lab.proxy.heal()
+        await lab.settled()
+        await lab.verify()
+        assert any(it.value["already_existed"] for it in lab.receipts)
+        assert len(lab.running) == 2
+
+
+@in_a_loop
+async def test_random_faults_of_everything_lose_and_repeat_nothing(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int, disturbed_seconds: float
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
+        chance = random.Random(seed)
+        await lab.start_workers(3)
+        lab.proxy.rule = random_faults(seed, FAULTS)
+        until = time.monotonic() + disturbed_seconds
+        async with lab.load.steady(RATE):
+            while time.monotonic() < until:
+                await _near_window_end(chance)
+                await _disturb(lab, chance)
+        lab.proxy.heal()
+        for worker in lab.running:
+            worker.resume()
+        await lab.settled()
+        await lab.verify()
+
+
+async def _disturb(lab: Lab, chance: random.Random) -> None:
+    """Do something bad to one worker, or something normal to the group."""
+    worker = chance.choice(lab.running)
+    match chance.choice(["kill", "kill", "pause", "zombie", "leave", "join", "none"]):
+        case "kill":
+            worker.kill()
+        case "pause":
+            worker.pause()
+            await asyncio.sleep(chance.uniform(0.1, 3))
+            worker.resume()
+        case "zombie":
+            worker.pause()
+            await asyncio.sleep(chance.uniform(6, 9))  # around the end of its session
+            worker.resume()
+        case "leave":
+            await worker.terminate()
+        case "join" if len(lab.running) < 4:
+            lab.launch_worker()
+    while len(lab.running) < 2:
+        lab.launch_worker()
+
+
+async def _near_window_end(chance: random.Random) -> None:
+    """Wait until shortly before or after windows close, by a later record or idly."""
+    now = time.time()
+    end = (now // WINDOW_SECONDS + 1) * WINDOW_SECONDS
+    idle = chance.choice([0, GRACE_SECONDS])
+    await asyncio.sleep(max(0.0, end + idle + chance.uniform(-0.3, 0.5) - now))
+
+
+# --- a broker of one's own ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    with KafkaServer(tmp_path / "kafka") as server:
+        yield server
+
+
+@in_a_loop
+async def test_broker_restart_and_broker_kill_9_under_load_lose_and_repeat_nothing(
+    own_kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
+) -> None:
+    async with Lab(own_kafka.address, s3, tmp_path, seed) as lab:
+        await lab.start_workers(2)
+        async with lab.load.steady(RATE):
+            await _near_window_end(random.Random(seed))
+            await asyncio.to_thread(own_kafka.restart)
+            before = len(await lab.read_receipts())
+            await _more_receipts(lab, before)
+            await asyncio.to_thread(own_kafka.kill)
+            await asyncio.to_thread(own_kafka.start)
+            await _more_receipts(lab, before)
+        await lab.settled()
+        await lab.verify()
+        assert len(lab.running) == 2
+
+
+@in_a_loop
+async def test_nothing_becomes_visible_before_the_broker_has_its_closing(
+    own_kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Lab(own_kafka.address, s3, tmp_path, partitions=1) as lab:
+        worker = await lab.start_worker()
+        await _window_begins()
+        await lab.load.send(50)
+        await asyncio.sleep(WINDOW_SECONDS / 3)  # the worker has them, the window is open
+        await asyncio.to_thread(own_kafka.kill)
+        # The window closes for want of records, which the worker cannot tell anybody.
+        await asyncio.sleep(WINDOW_SECONDS + GRACE_SECONDS + 1)
+        assert await asyncio.to_thread(lab.keys) == []
+        worker.kill()
+        await asyncio.to_thread(own_kafka.start)
+        await lab.start_worker()
+        await lab.settled()
+        await lab.verify()
+
+
+async def _more_receipts(lab: Lab, count: int) -> None:
+    async def more() -> bool:
+        return len(await lab.read_receipts()) > count
+
+    await wait_until(more, 40, f"more than {count} receipts")
+
+
+async def _window_begins() -> None:
+    await asyncio.sleep(WINDOW_SECONDS - time.time() % WINDOW_SECONDS)
+
+
+# --- side by side: scenarios that mostly wait for the session of a worker to run out --------------
+
+
+async def kill_before_the_put_reaches_s3(lab: Lab) -> None:
+    """The closing is recorded, and nothing is visible."""
+    worker, killed = await _one_worker(lab)
+
+    async def kill(_: object) -> None:
+        worker.kill()
+        killed.set()
+        raise ConnectionResetError
+
+    lab.proxy.before = kill
+    await killed.wait()
+    lab.proxy.heal()
+    commit = (await lab.commits())[0]
+    assert commit.offset == 0
+    assert commit.metadata
+    assert await asyncio.to_thread(lab.keys) == []
+    await _recovers(lab)
+    assert not any(it.value["already_existed"] for it in lab.receipts)
+
+
+async def kill_after_the_put_and_before_its_answer(lab: Lab) -> None:
+    """The object is visible, and the worker never knew."""
+    worker, killed = await _one_worker(lab)
+
+    async def kill(_: object) -> None:
+        worker.kill()
+        killed.set()
+
+    lab.proxy.after = kill
+    await killed.wait()
+    lab.proxy.heal()
+    assert await asyncio.to_thread(lab.keys) != []
+    assert await lab.read_receipts() == []
+    await _recovers(lab)
+    assert any(it.value["already_existed"] for it in lab.receipts)
+
+
+async def kill_after_the_answer_and_before_the_receipt(lab: Lab) -> None:
+    """The worker knows of its objects, and cannot publish: the topic demands too many copies."""
+    await lab.require_copies_of_receipts(2)
+    worker, _ = await _one_worker(lab)
+    await wait_until(
+        lambda: worker.log.count(" lines at s3://") == len(lab.targets), 20, "objects are stored"
+    )
+    assert await lab.read_receipts() == []
+    worker.kill()
+    await lab.require_copies_of_receipts(1)
+    await _recovers(lab)
+    assert any(it.value["already_existed"] for it in lab.receipts)
+
+
+async def kill_after_the_receipt_and_before_the_commit(lab: Lab) -> None:
+    """One destination's receipt is out; another's upload keeps the window from being settled."""
+    worker, killed = await _one_worker(lab)
+
+    async def hold(request: object) -> None:
+        if "/orders/" in str(request):
+            await killed.wait()
+            raise ConnectionResetError
+
+    lab.proxy.before = hold
+    await _more_receipts(lab, 0)
+    worker.kill()
+    killed.set()
+    lab.proxy.heal()
+    assert (await lab.commits())[0].offset == 0
+    told = len(lab.receipts)
+    await _recovers(lab)
+    ids = [it.headers["ce_id"] for it in lab.receipts]
+    assert ids[0] in ids[told:]  # it was published again, and verify() found the two to agree
+
+
+async def zombie_with_an_upload_on_its_way(lab: Lab) -> None:
+    """Its request reaches S3 when another worker has delivered the window."""
+    zombie, stopped = await _one_worker(lab)
+    held: list[str] = []
+    released = asyncio.Event()
+
+    async def stop(request: object) -> None:
+        zombie.pause()
+        held.append(getattr(request, "target", ""))
+        stopped.set()
+        await released.wait()
+
+    lab.proxy.before = stop
+    await stopped.wait()
+    lab.proxy.heal()
+    async with lab.load.steady(50):
+        successor = await lab.start_worker()
+        await _more_receipts(lab, len(lab.targets) - 1)
+        released.set()
+        zombie.resume()
+        await wait_until(
+            lambda: any(it.request.target in held and it.status == 412 for it in lab.proxy.log),
+            20,
+            "the zombie's upload is refused",
+        )
+        await _window_begins()
+    await _quiet(lab, zombie, successor)
+
+
+async def zombie_with_an_open_window(lab: Lab) -> None:
+    """It wakes up with a window to close that another worker has delivered."""
+    zombie = await lab.start_worker()
+    await _window_begins()
+    await lab.load.send(50)
+    await asyncio.sleep(WINDOW_SECONDS / 3)  # the worker has them, the window is open
+    zombie.pause()
+    successor = await lab.start_worker()
+    await _more_receipts(lab, len(lab.targets) - 1)
+    zombie.resume()
+    async with lab.load.steady(50):
+        await _window_begins()
+        await _window_begins()
+    await _quiet(lab, zombie, successor)
+
+
+async def sigterm_with_an_open_window(lab: Lab) -> None:
+    """It ends within ten seconds, and delivers nothing of the window."""
+    worker = await lab.start_worker()
+    async with lab.load.steady(100):
+        await _window_begins()
+        await asyncio.sleep(WINDOW_SECONDS / 2)
+        await worker.terminate()
+    assert worker.process.returncode == 0
+    await _recovers(lab)
+
+
+async def sigterm_while_s3_hangs(lab: Lab) -> None:
+    """It ends within ten seconds, with its uploads unanswered."""
+    worker, _ = await _one_worker(lab)
+    lab.proxy.rule = lambda request: Fault.HANG if request.is_put else Fault.NONE
+    await wait_until(lambda: Fault.HANG in lab.proxy.faults, 20, "an upload hangs")
+    await worker.terminate()
+    assert worker.process.returncode == 0
+    lab.proxy.heal()
+    await _recovers(lab)
+
+
+async def sigterm_while_starting(lab: Lab) -> None:
+    """It ends within ten seconds, whatever it was doing."""
+
+    async def stopped_after(seconds: float) -> None:
+        worker = lab.launch_worker()
+        await asyncio.sleep(seconds)
+        await worker.terminate()
+
+    await lab.load.send(50)
+    await asyncio.gather(*[stopped_after(seconds) for seconds in (0.5, 1.0, 1.5, 2.0, 2.5, 3.5)])
+    await _recovers(lab)
+
+
+async def hanging_s3_is_asked_again(lab: Lab) -> None:
+    """A request that S3 never answers is given up, and the window delivered by another one."""
+    worker, _ = await _one_worker(lab)
+    lab.proxy.rule = lambda request: Fault.HANG if request.is_put else Fault.NONE
+    await wait_until(lambda: Fault.HANG in lab.proxy.faults, 20, "an upload hangs")
+    lab.proxy.heal()
+    await lab.settled(45)
+    await lab.verify()
+    assert worker.running
+
+
+async def _one_worker(lab: Lab) -> tuple[Worker, asyncio.Event]:
+    worker = await lab.start_worker()
+    await lab.load.send(50)
+    return worker, asyncio.Event()
+
+
+async def _recovers(lab: Lab) -> None:
+    """More events come, a successor starts, and all is well."""
+    await lab.load.send(50)
+    await lab.start_worker()
+    await lab.settled()
+    await lab.verify()
+
+
+async def _quiet(lab: Lab, zombie: Worker, successor: Worker) -> None:
+    await lab.settled()
+    await lab.verify()
+    assert zombie.running
+    assert successor.running
+    assert "Traceback" not in zombie.log
+
+
+SCENARIOS: Final[tuple[Callable[[Lab], Awaitable[None]], ...]] = (
+    hanging_s3_is_asked_again,
+    kill_before_the_put_reaches_s3,
+    kill_after_the_put_and_before_its_answer,
+    kill_after_the_answer_and_before_the_receipt,
+    kill_after_the_receipt_and_before_the_commit,
+    zombie_with_an_upload_on_its_way,
+    zombie_with_an_open_window,
+    sigterm_with_an_open_window,
+    sigterm_while_s3_hangs,
+    sigterm_while_starting,
+)
+SIDE_BY_SIDE: Final = 5
+"""Scenarios at a time: more would starve workers of the processor until their sessions end."""
+
+
+@pytest.fixture(scope="module")
+def outcomes(
+    kafka: KafkaServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, BaseException | None]:
+    """How each scenario ended."""
+    folder = tmp_path_factory.mktemp("scenarios")
+    turns = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def run(scenario: Callable[[Lab], Awaitable[None]]) -> None:
+        async with turns, Lab(kafka.address, s3, folder, partitions=1) as lab:
+            await scenario(lab)
+
+    async def run_all() -> dict[str, BaseException | None]:
+        ended = await asyncio.gather(*map(run, SCENARIOS), return_exceptions=True)
+        return {it.__name__: how for it, how in zip(SCENARIOS, ended, strict=True)}
+
+    return asyncio.run(run_all())
+
+
+@pytest.mark.parametrize("scenario", [it.__name__ for it in SCENARIOS])
+def test_nothing_is_lost_or_repeated_by(
+    scenario: str, outcomes: dict[str, BaseException | None]
+) -> None:
+    if (error := outcomes[scenario]) is not None:
+        raise error

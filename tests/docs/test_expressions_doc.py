@@ -1,0 +1,79 @@
+"""docs/expressions.md does what it says: every example, every limit, every difference."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stream_app import expressions
+from stream_app.engine import Limits
+from stream_app.errors import ExpressionError
+from stream_app.expressions import SKIP, Failure, compile_expression
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "expressions.md").read_text("utf-8")
+EXAMPLES = re.findall(r"```js\n(.*?)```\n\n```text\n(.*?)\n```", DOCUMENT, re.DOTALL)
+(EVENT,) = re.findall(r"```json\n(.*?)\n```", DOCUMENT)
+DIFFERENCES = [
+    row.split("` | `") for row in re.findall(r"^\| `(\{.*\})` \|$", DOCUMENT, re.MULTILINE)
+]
+
+
+@dataclass(frozen=True)
+class Example:
+    """The record that the page describes."""
+
+    value: bytes | None
+    topic: str = "events"
+    partition: int = 3
+    offset: int = 4242
+    timestamp: int = 1_795_537_867_250
+    key: bytes | None = b"orders"
+    headers: tuple[tuple[str, bytes], ...] = (("trace", b"7f"),)
+
+
+def outcome(text: str, value: str) -> str:
+    """Return what the page writes under an expression."""
+    try:
+        expression = compile_expression(text)
+    except ExpressionError as error:
+        return f"refused {error}"
+    (only,) = expression.evaluate([Example(value.encode())], "orders-archive")
+    if only is SKIP:
+        return "skipped"
+    if isinstance(only, Failure):
+        return f"failed {only.error}"
+    return f"delivered {only.decode()}"
+
+
+@pytest.mark.parametrize(("text", "expected"), EXAMPLES)
+def test_example_gives_what_the_page_says(text: str, expected: str) -> None:
+    assert outcome(text, EVENT) == expected
+
+
+def test_every_expression_on_the_page_has_its_outcome() -> None:
+    assert DOCUMENT.count("```js\n") == DOCUMENT.count("```text\n") == len(EXAMPLES)
+    assert len(DIFFERENCES) == 7
+
+
+@pytest.mark.parametrize(("event", "fast", "engine"), DIFFERENCES)
+def test_fast_path_and_engine_differ_as_the_page_says(event: str, fast: str, engine: str) -> None:
+    assert not compile_expression("$event").uses_engine
+    assert compile_expression("($event)").uses_engine
+    assert outcome("$event", event) == f"delivered {fast}"
+    assert outcome("($event)", event) == f"delivered {engine}"
+
+
+def test_limits_are_those_of_the_code() -> None:
+    limits = Limits()
+    rows = re.findall(r"^\| (\w.*?) \| (\d.*) \|$", DOCUMENT, re.MULTILINE)
+    assert dict(rows) == {
+        "characters of an expression": f"{expressions.TEXT_LENGTH_MAX}",
+        "bytes of one line": f"{expressions.PAYLOAD_BYTES_MAX}",
+        "memory of the engine": f"{limits.memory_bytes_max} bytes",
+        "stack of the engine": f"{limits.stack_bytes_max} bytes",
+        "time for one event": (
+            f"{limits.seconds_max} s, then once more alone with {limits.quiet_seconds_max} s"
+        ),
+        "characters of an error": f"{expressions.ERROR_LENGTH_MAX}",
+    }

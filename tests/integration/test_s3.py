@@ -1,0 +1,202 @@
+"""`Storage` against a real S3 server: what stands there afterwards, and what each trouble becomes."""
+
+import asyncio
+import base64
+import gzip
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from stream_app.embedded import S3Server
+from stream_app.errors import PermanentError, SetupError, TransientError
+from stream_app.receipts import Stored
+from stream_app.s3 import HASH_IN_LOOP_BYTES_MAX, Storage
+from stream_app.serverprocess import HOST, free_ports
+from stream_app.settings import S3
+
+LINES = b'{"id":1}\n{"id":2}\n'
+CONTENT = gzip.compress(LINES, compresslevel=1, mtime=0)
+KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
+
+_T = TypeVar("_T")
+
+
+@pytest.fixture(autouse=True)
+def credentials(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def using(endpoint_url: str, work: Callable[[Storage], Awaitable[_T]]) -> _T:
+    """Do something with a storage that is opened for it."""
+
+    async def opened() -> _T:
+        async with Storage(S3(endpoint_url=endpoint_url)) as storage:
+            return await work(storage)
+
+    return asyncio.run(opened())
+
+
+def put(
+    endpoint_url: str, bucket: str, content: bytes = CONTENT, *, lines: int = 2, size: int = 18
+) -> Stored:
+    return using(
+        endpoint_url, lambda storage: storage.put(bucket, KEY, content, lines=lines, size=size)
+    )
+
+
+def look(endpoint_url: str, bucket: str) -> tuple[bytes, dict[str, Any]]:
+    """Return the object's bytes and what S3 tells about it."""
+
+    async def get(storage: Storage) -> tuple[bytes, dict[str, Any]]:
+        answer = await storage._client.get_object(Bucket=bucket, Key=KEY)
+        async with answer["Body"] as body:
+            return await body.read(), answer
+
+    return using(endpoint_url, get)
+
+
+def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:  # noqa: ANN401
+    """Write an object as somebody else would."""
+    using(
+        s3.endpoint_url,
+        lambda storage: storage._client.put_object(
+            Bucket=bucket, Key=KEY, Body=content, **arguments
+        ),
+    )
+
+
+def test_new_object_stands_there_with_its_bytes(s3: S3Server, bucket: str) -> None:
+    result = put(s3.endpoint_url, bucket)
+    content, _ = look(s3.endpoint_url, bucket)
+    assert content == CONTENT
+    assert result == Stored(
+        size=len(CONTENT),
+        etag=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
+        version_id=None,
+        checksum=base64.b64encode(hashlib.sha256(CONTENT).digest()).decode(),
+        already_existed=False,
+    )
+
+
+def test_new_object_tells_its_type_and_counts(s3: S3Server, bucket: str) -> None:
+    put(s3.endpoint_url, bucket, lines=2, size=len(LINES))
+    _, answer = look(s3.endpoint_url, bucket)
+    assert answer["ContentType"] == "application/gzip"
+    assert "ContentEncoding" not in answer
+    assert answer["Metadata"] == {"lines": "2", "uncompressed-size": str(len(LINES))}
+
+
+def test_large_object_is_hashed_and_stored_as_a_small_one(s3: S3Server, bucket: str) -> None:
+    content = b"x" * (HASH_IN_LOOP_BYTES_MAX + 1)
+    result = put(s3.endpoint_url, bucket, content)
+    assert result.checksum == base64.b64encode(hashlib.sha256(content).digest()).decode()
+    assert look(s3.endpoint_url, bucket)[0] == content
+
+
+def test_same_object_again_already_existed(s3: S3Server, bucket: str) -> None:
+    first = put(s3.endpoint_url, bucket)
+    second = put(s3.endpoint_url, bucket)
+    assert (first.already_existed, second.already_existed) == (False, True)
+    assert (second.size, second.etag, second.checksum) == (first.size, first.etag, first.checksum)
+
+
+def test_same_lines_from_another_compressor_already_existed(s3: S3Server, bucket: str) -> None:
+    other = gzip.compress(LINES, compresslevel=9, mtime=1)
+    assert other != CONTENT
+    put(s3.endpoint_url, bucket, other)
+    assert put(s3.endpoint_url, bucket).already_existed
+    assert look(s3.endpoint_url, bucket)[0] == other
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata"),
+    [
+        (b"", {"lines": "2", "uncompressed-size": "18"}),  # a put that died in its body
+        (b"something else", {}),
+        (CONTENT + b"more", {"lines": "3", "uncompressed-size": "27"}),
+        (CONTENT[:-1] + b"\xff", {}),  # as long, and with a checksum of its own
+    ],
+)
+def test_other_object_under_the_key_is_permanent_and_stays(
+    s3: S3Server, bucket: str, content: bytes, metadata: dict[str, str]
+) -> None:
+    checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    place(s3, bucket, content, Metadata=metadata, ChecksumSHA256=checksum)
+    with pytest.raises(PermanentError, match=f"{bucket}/{KEY} exists with .*remove it") as refusal:
+        put(s3.endpoint_url, bucket)
+    assert refusal.value.code == "ObjectDiffers"
+    assert look(s3.endpoint_url, bucket)[0] == content
+
+
+def test_of_two_at_once_one_finds_the_other(s3: S3Server, bucket: str) -> None:
+    async def both(storage: Storage) -> list[Stored]:
+        puts = [storage.put(bucket, KEY, CONTENT, lines=2, size=18) for _ in range(2)]
+        return await asyncio.gather(*puts)
+
+    results = using(s3.endpoint_url, both)
+    assert sorted(it.already_existed for it in results) == [False, True]
+
+
+def test_missing_bucket_is_permanent(s3: S3Server, bucket: str) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        put(s3.endpoint_url, f"{bucket}-not")
+    assert refusal.value.code == "NoSuchBucket"
+
+
+def test_bucket_that_no_server_can_have_is_permanent(s3: S3Server) -> None:
+    with pytest.raises(PermanentError) as refusal:
+        put(s3.endpoint_url, "a bucket")
+    assert refusal.value.code == "InvalidRequest"
+
+
+def test_refused_port_is_transient() -> None:
+    with pytest.raises(TransientError) as failure:
+        put(f"http://{HOST}:{free_ports(1)[0]}", "my-bucket")
+    assert failure.value.code == "EndpointConnectionError"
+
+
+def test_name_that_nobody_knows_is_transient() -> None:
+    with pytest.raises(TransientError) as failure:
+        put("http://nobody.invalid:80", "my-bucket")
+    assert failure.value.code == "EndpointConnectionError"
+
+
+@pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_wrong_credentials_are_told_before_the_start(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "wrong")
+    with pytest.raises(SetupError, match="does not accept our credentials") as refusal:
+        using(s3.endpoint_url, lambda storage: storage.require_credentials(bucket))
+    assert s3.endpoint_url in str(refusal.value)
+    assert "AWS_ACCESS_KEY_ID" in str(refusal.value)
+    assert s3.secret_key not in str(refusal.value)
+
+
+def test_missing_credentials_are_told_before_the_start(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(SetupError, match="NoCredentials"):
+        using(s3.endpoint_url, lambda storage: storage.require_credentials(bucket))
+
+
+def test_right_credentials_pass_also_for_a_bucket_that_is_missing(
+    s3: S3Server, bucket: str
+) -> None:
+    for name in (bucket, f"{bucket}-not"):
+        using(s3.endpoint_url, lambda storage, name=name: storage.require_credentials(name))
+
+
+def test_server_that_is_away_is_left_to_the_deliveries() -> None:
+    using(
+        f"http://{HOST}:{free_ports(1)[0]}",
+        lambda storage: storage.require_credentials("my-bucket"),
+    )
