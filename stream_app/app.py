@@ -127,12 +127,20 @@ def create_app(settings: Settings) -> StreamApp:
         async for event in batches.events():
             await table.collect(event.message)
 
+    _follow_life(app, table, storage)
+    return app
+
+
+def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
+    """Tell the table of rebalances; start it and the S3 client with the app."""
+    settings = app.settings
+
     async def revoked(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
         del tps  # rebalances are eager: all of them
         table.revoked()
 
     async def assigned(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
-        mine = [TP(*tp) for tp in tps if tp.topic == kafka.events_topic]
+        mine = [TP(*tp) for tp in tps if tp.topic == settings.kafka.events_topic]
         table.assigned(mine, app.consumer_generation_id)
 
     async def boot() -> None:
@@ -141,13 +149,12 @@ def create_app(settings: Settings) -> StreamApp:
         logger.info(
             "ready: %d destinations, windows of %d s",
             len(settings.destinations),
-            delivery.window_seconds,
+            settings.delivery.window_seconds,
         )
 
     app.on_partitions_revoked.connect(cast("Any", revoked))
     app.on_partitions_assigned.connect(cast("Any", assigned))
     app.task(boot)
-    return app
 
 
 def run_worker(settings: Settings) -> NoReturn:

@@ -44,13 +44,13 @@ class Assignment:
         self._suspended: dict[TP, Partition] = {}
         self.generation: int | None = None
         """Of the group, while we take part in it."""
-        self._assigned: frozenset[TP] = frozenset()
+        self._assigned: tuple[TP, ...] = ()
 
     def revoked(self) -> None:
         """Every partition may go: void all work, keep what was collected."""
         self.epoch += 1
         self.generation = None
-        self._assigned = frozenset()
+        self._assigned = ()
         self._suspended.update(self.partitions)
         self.partitions.clear()
         for partition in self._suspended.values():
@@ -59,7 +59,7 @@ class Assignment:
     def assigned(self, tps: Iterable[TP], generation: int = 0) -> None:
         """Take note of what is ours in this generation of the group; forget what is not."""
         self.generation = generation
-        self._assigned = frozenset(tps)
+        self._assigned = tuple(tps)
         for tp in [tp for tp in self._suspended if tp not in self._assigned]:
             del self._suspended[tp]
 

@@ -90,7 +90,7 @@ def decode(offset: int, metadata: str) -> Commit:
         numbers = list(_numbers(packed))
     except (binascii.Error, IndexError):
         raise foreign from None
-    if len(numbers) % 3:
+    if not numbers or len(numbers) % 3:
         raise foreign
     closings = []
     end, uploaded_at = offset, 0

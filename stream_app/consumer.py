@@ -22,8 +22,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import (
     IllegalGenerationError,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     RebalanceInProgressError,
+    RequestTimedOutError,
     UnknownMemberIdError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -164,6 +166,11 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 IllegalStateError,
             ) as error:
                 raise FencedError(f"the broker refuses generation {generation}: {error}") from error
+            except (KafkaConnectionError, RequestTimedOutError, asyncio.CancelledError):
+                # The request may still be on its way, and must not land on top of a later one. In
+                # the next generation it is refused; our windows are kept through the rebalance.
+                coordinator.request_rejoin()
+                raise
 
     async def seek_to(self, tp: TP, offset: int | None) -> None:
         """Fetch from an offset next, or from where the log begins; runs in the thread's loop."""

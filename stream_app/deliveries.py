@@ -6,7 +6,6 @@ A delivery goes this way once; any other move raises and changes nothing. `docs/
 shows the table.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -73,7 +72,7 @@ class Delivery:
     @property
     def held(self) -> int:
         """Bytes of memory."""
-        return DELIVERY_BYTES + self.tally.bytes_estimate + (self.body.held if self.body else 0)
+        return DELIVERY_BYTES + self.tally.held + (self.body.held if self.body else 0)
 
 
 @dataclass(slots=True)
@@ -84,16 +83,15 @@ class ClosedWindow:
     end: int
     uploaded_at: int
     window_start: int
-    deliveries: Sequence[Delivery]
-    open_count: int
-    """Deliveries that are not settled."""
+    deliveries: dict[str, Delivery]
+    """Those that are not settled, by destination."""
     recorded: bool = False
     """The broker has the closing."""
 
     @property
     def settled(self) -> bool:
         """Whether every destination has its answer."""
-        return self.open_count == 0
+        return not self.deliveries
 
     @property
     def closing(self) -> Closing:

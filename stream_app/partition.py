@@ -144,8 +144,14 @@ class Partition:
         return None
 
     def skip_to(self, offset: int) -> int:
-        """Accept that records before `offset` are gone; return how many offsets that is."""
+        """Accept that records before `offset` are gone; return how many offsets that is.
+
+        Raises:
+            InvariantError: The partition stands beyond it; nothing was changed.
+        """
         position = self.position if self.position is not None else offset
+        if offset < position:
+            raise InvariantError(f"{self.tp}: cannot skip from {position} back to {offset}")
         self.position = offset
         if self._first is None:
             self._first = offset
@@ -169,6 +175,9 @@ class Partition:
             or now < start - length  # the clock was set back: its minutes will not come soon
         )
         if over and not self._replay and not self.full:
+            if start is not None:
+                # The minute has had its object: what comes late joins the next one.
+                self._newest_start = start + length
             self._close(int(now))
 
     def close_early(self, now: float) -> bool:
@@ -205,7 +214,13 @@ class Partition:
         return commit
 
     def recorded(self, commit: Commit) -> None:
-        """Note that the broker has this commit: its windows may be delivered."""
+        """Note that the broker has this commit: its windows may be delivered.
+
+        Only the very commit that `to_commit` gave out last counts. An answer that comes late may be
+        to a commit of a partition that was forgotten and rebuilt since, with other closings.
+        """
+        if commit is not self.attempted:
+            return
         self.acknowledged = commit
         self.attempted = None
         ends = {closing.end for closing in commit.closings}
@@ -227,7 +242,7 @@ class Partition:
         its way. Otherwise False: this object is void, a new one must be built from `commit`.
         """
         if commit is not None and commit == self.attempted:
-            self.recorded(commit)
+            self.recorded(self.attempted)
         elif commit != self.acknowledged:
             return False
         self.epoch = epoch
@@ -235,7 +250,7 @@ class Partition:
         self._ready = [
             Work(self, epoch, window, delivery)
             for window in self._closed
-            for delivery in window.deliveries
+            for delivery in window.deliveries.values()
             if delivery.state in (State.RECORDED, State.STORED)
         ]
         return True
@@ -271,8 +286,9 @@ class Partition:
         """
         self._check(work)
         delivery = work.delivery
-        if result is None and delivery.tally.delivered:
-            raise InvariantError(f"object {delivery.key}: has lines but was not written")
+        lines = delivery.tally.delivered
+        if (result is None) != (lines == 0):
+            raise InvariantError(f"object {delivery.key}: {lines} lines, but the upload: {result}")
         delivery.move(Move.UPLOAD)
         if isinstance(result, Stored):
             receipt = self._receipt(work, Status.DELIVERED, attempts, stored=result)
@@ -287,7 +303,11 @@ class Partition:
         return receipt
 
     def retrying(self, work: Work, problem: Problem, attempts: int) -> Receipt:
-        """Return the receipt that says that this window is late, and why."""
+        """Return the receipt that says that this window is late, and why.
+
+        Raises:
+            FencedError: The partition was taken away since.
+        """
         self._check(work)
         return self._receipt(work, Status.RETRYING, attempts, problem=problem)
 
@@ -299,8 +319,8 @@ class Partition:
         """
         self._check(work)
         work.delivery.move(Move.PUBLISH)
-        work.window.open_count -= 1
         self.held_closed -= work.delivery.held
+        del work.window.deliveries[work.delivery.destination.id]
 
     # --- inside -------------------------------------------------------------------------------
 
@@ -316,7 +336,6 @@ class Partition:
     def _segment(self, records: Sequence[Record], place: int, end: int, now: float) -> int:
         """Open a window if none is, and return the offset up to which it reaches."""
         if self._replay:
-            self._window_start = self._replay[0].window_start
             return min(self._replay[0].end, end)
         if place >= len(records):
             return end
@@ -350,11 +369,11 @@ class Partition:
         if first is None or end is None:
             raise InvariantError(f"{self.tp}: a window closes before its first offset is known")
         deliveries = self._open.close(*self.tp, first, uploaded_at)
-        window = ClosedWindow(first, end, uploaded_at, window_start, deliveries, len(deliveries))
+        window = ClosedWindow(first, end, uploaded_at, window_start, deliveries)
         self._closed.append(window)
         if recorded:
             self._release(window)
-        self.held_closed += sum(delivery.held for delivery in deliveries)
+        self.held_closed += sum(delivery.held for delivery in deliveries.values())
         self._open = self._new_window()
         self._window_start = None
         self._first = end
@@ -362,7 +381,7 @@ class Partition:
     def _release(self, window: ClosedWindow) -> None:
         """The broker has the closing: from here on the window may become visible."""
         window.recorded = True
-        for delivery in window.deliveries:
+        for delivery in window.deliveries.values():
             delivery.move(Move.RECORD)
             self._ready.append(Work(self, self.epoch, window, delivery))
 

@@ -24,6 +24,8 @@ SKIPPED_RUN_BYTES: Final = 44
 """More than one run takes: two offsets of at most 19 digits, brackets and commas."""
 FAILED_ENTRY_BYTES: Final = 64
 """More than one failed entry takes beside its error text: names, offset, quotes."""
+MEMORY_FACTOR: Final = 3
+"""Python's lists and numbers take some 2.5 times the room of their JSON."""
 
 
 class Status(StrEnum):
@@ -86,6 +88,11 @@ class Tally:
     """The newest matched record was skipped, so that a further one lengthens its run."""
 
     @property
+    def held(self) -> int:
+        """Bytes of memory that the two lists take."""
+        return self.bytes_estimate * MEMORY_FACTOR
+
+    @property
     def delivered(self) -> int:
         """Records whose payload is a line."""
         return self.matched - self.skipped_count - len(self.failed)
@@ -110,6 +117,8 @@ class Tally:
         """Count a record whose payload could not be computed, and why."""
         self.matched += 1
         self.run_open = False
+        # JSON is UTF-8, which cannot say half of a surrogate pair; an engine's error can hold one.
+        error = error.encode(errors="replace").decode()
         self.failed.append((offset, error))
         self.bytes_estimate += FAILED_ENTRY_BYTES + len(orjson.dumps(error))
 

@@ -58,10 +58,10 @@ class Window:
 
     def close(
         self, topic: str, partition: int, first_offset: int, uploaded_at: int
-    ) -> list[Delivery]:
-        """Return what is to be delivered, under the keys that follow from where it began."""
-        return [
-            Delivery(
+    ) -> dict[str, Delivery]:
+        """Return what each destination is to get, under keys that follow from where it began."""
+        return {
+            destination: Delivery(
                 destination=content.destination,
                 tally=content.tally,
                 body=content.body if content.body.lines else None,
@@ -69,25 +69,27 @@ class Window:
                 key=object_key(
                     content.destination.prefix,
                     uploaded_at,
-                    identifier(topic, partition, first_offset, content.destination.id),
+                    identifier(topic, partition, first_offset, destination),
                 ),
             )
-            for content in self._contents.values()
-        ]
+            for destination, content in self._contents.items()
+        }
 
     def _bound(self, answers: Answers, low: int, high: int, upto: int, bytes_max: int) -> int:
         """Return the offset behind the record that fills a list, at most `upto`."""
         first, last = bisect_left(answers.exceptions, low), bisect_left(answers.exceptions, high)
         content = self._contents.get(answers.destination.id)
         room = bytes_max - (content.tally.bytes_estimate if content else 0)
-        trial = Tally()
+        trial, following = Tally(), low
+        if content and content.tally.run_open:
+            trial.skipped, trial.run_open = [[0, 0]], True  # a skip at once would lengthen its run
         for place in answers.exceptions[first:last]:
             outcome = answers.outcomes[place]
+            trial.run_open &= place == following
+            following = place + 1
             if isinstance(outcome, Failure):
                 trial.fail(answers.offsets[place], outcome.error)
             else:
-                # Counted as a run of its own, which is no less than it will take.
-                trial.run_open = False
                 trial.skip(answers.offsets[place])
             if trial.bytes_estimate >= room:
                 return min(upto, answers.offsets[place] + 1)
@@ -102,7 +104,7 @@ class Window:
             content = self._contents[destination.id] = Content(destination)
             self.held += DELIVERY_BYTES
         tally, body = content.tally, content.body
-        held = body.held + tally.bytes_estimate
+        held = body.held + tally.held
         outcomes, exceptions = answers.outcomes, answers.exceptions
         first, last = bisect_left(exceptions, low), bisect_left(exceptions, high)
         payloads: list[bytes] = []
@@ -122,6 +124,6 @@ class Window:
             tally.deliver(high - start)
         if payloads:
             body.add(payloads)
-        self.held += body.held + tally.bytes_estimate - held
+        self.held += body.held + tally.held - held
         if self._receipt_bytes_max is not None and tally.bytes_estimate >= self._receipt_bytes_max:
             self.full = True

@@ -20,8 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-minutes",
         type=float,
-        default=0.25,
-        help="how long the random chaos test disturbs its workers (default: 0.25)",
+        default=0.2,
+        help="how long the random chaos test disturbs its workers (default: 0.2)",
     )
 
 

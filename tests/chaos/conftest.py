@@ -1,14 +1,18 @@
-"""How long and under which seed the random test runs."""
+"""How long and under which seed the random tests run."""
 
 import pytest
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def seed(request: pytest.FixtureRequest) -> int:
-    """Of everything drawn in this test; pytest prints it when the test fails."""
-    seed = request.config.getoption("--chaos-seed")
-    print(f"--chaos-seed {seed}")  # noqa: T201 - shown with a failure
-    return int(seed)
+    """Of everything that the chaos tests draw."""
+    return int(request.config.getoption("--chaos-seed"))
+
+
+@pytest.fixture(autouse=True)
+def _seed_shown(seed: int) -> None:
+    """Print the seed, which pytest shows when the test fails."""
+    print(f"--chaos-seed {seed}")  # noqa: T201 - for whoever runs it again
 
 
 @pytest.fixture

@@ -264,10 +264,10 @@ class Lab:
             """
         self.configuration.write_text(text, "utf-8")
 
-    async def require_copies_of_receipts(self, count: int) -> None:
-        """Set of how many brokers the receipts topic demands a copy; more than 1 stops it."""
+    async def refuse_receipts(self, *, refused: bool) -> None:
+        """Let the receipts topic take no message, each being too large for it; or take them."""
         assert self._admin is not None
-        configs = {"min.insync.replicas": str(count)}
+        configs = {"max.message.bytes": "1"} if refused else {}
         await self._admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, self.receipts_topic, configs)]
         )

@@ -6,22 +6,22 @@ place in `stream_app.consumer` that leans on it before anything else.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, Self
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
-    IllegalStateError,
     KafkaError,
     OffsetMetadataTooLargeError,
     RebalanceInProgressError,
     RequestTimedOutError,
     UnknownMemberIdError,
 )
+from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_app.closings import METADATA_BYTES_MAX
@@ -60,7 +60,7 @@ class Topic:
         self._stack = contextlib.AsyncExitStack()
         self._producer: AIOKafkaProducer | None = None
 
-    async def __aenter__(self) -> "Topic":
+    async def __aenter__(self) -> Self:
         self.admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
         self._stack.push_async_callback(self.admin.close)
         await self.admin.start()
@@ -71,12 +71,15 @@ class Topic:
         await self._stack.aclose()
 
     async def produce(self, *values: bytes) -> None:
+        """Append records in one batch, so that they become visible together."""
         if self._producer is None:
             self._producer = await self._stack.enter_async_context(
                 AIOKafkaProducer(bootstrap_servers=self.address)
             )
+        batch = self._producer.create_batch()
         for value in values:
-            await self._producer.send_and_wait(self.tp.topic, value, partition=0)
+            batch.append(key=None, value=value, timestamp=None)
+        await (await self._producer.send_batch(batch, self.tp.topic, partition=0))
 
     async def transactional(self) -> AIOKafkaProducer:
         producer = AIOKafkaProducer(
@@ -87,7 +90,7 @@ class Topic:
     async def consumer(self, *, member: bool = False, committed: bool = True) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.address,
-            group_id=self.group if member else None,
+            group_id=self.group,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             fetch_max_wait_ms=100,
@@ -115,6 +118,12 @@ async def until_fetched(consumer: AIOKafkaConsumer, topic: Topic) -> None:
     """Return when the fetcher holds something for the partition."""
     while topic.tp not in consumer._fetcher._records:
         await consumer._fetcher._create_fetch_waiter()
+
+
+async def becomes(condition: Callable[[], bool]) -> None:
+    """Return when it holds; aiokafka tells nobody of what only its state shows."""
+    while not condition():  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0.02)
 
 
 def drain(consumer: AIOKafkaConsumer, topic: Topic) -> list[int]:
@@ -227,10 +236,7 @@ def test_commit_marker_moves_the_position_beyond_the_last_record(
                 await producer.send_and_wait(topic.tp.topic, b"0", partition=0)
             consumer = await topic.consumer()
             offsets: list[int] = []
-            while state_of(consumer, topic).position is None or not offsets:
-                await until_fetched(consumer, topic)
-                offsets += drain(consumer, topic)
-            while state_of(consumer, topic).position < 2:
+            while not offsets or state_of(consumer, topic).position < 2:
                 await until_fetched(consumer, topic)
                 offsets += drain(consumer, topic)
             assert offsets == [0]
@@ -277,11 +283,9 @@ def test_each_fetch_tells_the_first_offset_that_committed_readers_cannot_see(
             async with producer.transaction():
                 await producer.send_and_wait(topic.tp.topic, b"2", partition=0)
                 await topic.produce(b"3")
-                while state.highwater != 4:
-                    await asyncio.sleep(0.05)
+                await becomes(lambda: state.highwater == 4)
                 assert state.lso == 2  # the transaction hides what comes behind its beginning too
-            while state.lso != 5:
-                await asyncio.sleep(0.05)
+            await becomes(lambda: state.lso == 5)
 
     run(scenario())
 
@@ -300,9 +304,7 @@ def test_beginning_offset_follows_what_was_deleted(kafka: KafkaServer, topic_pre
 # --- committing ---------------------------------------------------------------------------------
 
 
-async def commit(
-    consumer: AIOKafkaConsumer, topic: Topic, offset: int, metadata: str = ""
-) -> None:
+async def commit(consumer: AIOKafkaConsumer, topic: Topic, offset: int, metadata: str = "") -> None:
     """Commit in the way of `stream_app.consumer`: one request."""
     assignment = consumer._subscription.subscription.assignment
     await consumer._coordinator._do_commit_offsets(
@@ -310,25 +312,198 @@ async def commit(
     )
 
 
+@contextlib.contextmanager
+def membership_kept(consumer: AIOKafkaConsumer) -> Iterator[None]:
+    """Let the member be what it was, so that nobody must wait until its session has run out."""
+    coordinator = consumer._coordinator
+    kept = coordinator.generation, coordinator.member_id
+    yield
+    coordinator.generation, coordinator.member_id = kept
+
+
 class Requests:
-    """What a coordinator sends, recorded on the way; `before` may spoil it."""
+    """The generations under which a coordinator sends commits; it can be made to fail."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self.generations: list[int] = []
-        self.errors: list[KafkaError] = []
-        self.coordinator = consumer._coordinator
-        self._send = self.coordinator._send_req
-        self.coordinator._send_req = self.send
+        self.fail_once: Callable[[], KafkaError] | None = None
+        self._send = consumer._coordinator._send_req
+        consumer._coordinator._send_req = self._recorded
 
-    async def send(self, request: Any) -> Any:  # noqa: ANN401 - aiokafka's own
-        generation = getattr(request, "_generation_id", None)
-        if type(request).__name__ != "OffsetCommitRequest":
-            return await self._send(request)
-        self.generations.append(generation)
-        if self.errors:
-            raise self.errors.pop(0)
+    async def _recorded(self, request: Any) -> Any:  # noqa: ANN401 - aiokafka's own
+        if isinstance(request, OffsetCommitRequest):
+            self.generations.append(request._consumer_group_generation_id)
+            if self.fail_once is not None:
+                fail, self.fail_once = self.fail_once, None
+                raise fail()
         return await self._send(request)
 
 
-def test_placeholder() -> None:
-    pass
+def test_commit_is_read_back_with_its_metadata(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            assert await topic.committed() == (NONE_COMMITTED, "")
+            await commit(consumer, topic, 7, "recorded")
+            assert await topic.committed() == (7, "recorded")
+            await commit(consumer, topic, 7, "another")  # the offset stays, the metadata changes
+            assert await topic.committed() == (7, "another")
+            await commit(consumer, topic, 3)
+            assert await topic.committed() == (3, "")
+
+    run(scenario())
+
+
+def test_metadata_may_have_4096_bytes_and_no_more(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            longest = "x" * METADATA_BYTES_MAX
+            await commit(consumer, topic, 1, longest)
+            with pytest.raises(OffsetMetadataTooLargeError) as refusal:
+                await commit(consumer, topic, 2, longest + "x")
+            assert not refusal.value.retriable
+            assert await topic.committed() == (1, longest)
+
+    run(scenario())
+
+
+def test_commit_request_is_made_before_it_gives_way(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            requests, generation = Requests(consumer), consumer._coordinator.generation
+            committing = commit(consumer, topic, 1)
+            assert requests.generations == []
+            committing.send(None)  # up to where it waits for the broker
+            assert requests.generations == [generation]
+            committing.close()
+
+    run(scenario())
+
+
+def test_broker_refuses_a_stale_generation(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            with membership_kept(consumer):
+                consumer._coordinator.generation -= 1
+                with pytest.raises(IllegalGenerationError):
+                    await commit(consumer, topic, 1)
+            assert await topic.committed() == (NONE_COMMITTED, "")
+
+    run(scenario())
+
+
+def test_broker_refuses_an_unknown_member(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            with membership_kept(consumer):
+                consumer._coordinator.member_id = "somebody-else"
+                with pytest.raises(UnknownMemberIdError):
+                    await commit(consumer, topic, 1)
+            assert await topic.committed() == (NONE_COMMITTED, "")
+
+    run(scenario())
+
+
+def test_broker_takes_a_members_commit_for_any_partition(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    # So whether a partition is ours must be looked at here, in the step that makes the request.
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            await topic.admin.create_topics([NewTopic(f"{topic_prefix}other", 1, 1)])
+            topic.tp = TopicPartition(f"{topic_prefix}other", 0)
+            assert topic.tp not in consumer.assignment()
+            await commit(consumer, topic, 1, "not ours")
+            assert await topic.committed() == (1, "not ours")
+
+    run(scenario())
+
+
+def test_public_commit_repeats_itself_under_the_generation_of_the_moment(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    # Why it is not used: the second request is one of a later assignment, with an old offset.
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            coordinator = consumer._coordinator
+            requests, generation = Requests(consumer), coordinator.generation
+
+            def rejoin_and_lose_the_answer() -> KafkaError:
+                coordinator.generation = generation + 1  # as a rebalance does, meanwhile
+                return RequestTimedOutError()
+
+            requests.fail_once = rejoin_and_lose_the_answer
+            # The broker refuses the second only because in truth nobody has rejoined.
+            with membership_kept(consumer), pytest.raises(CommitFailedError):
+                await consumer.commit({topic.tp: OffsetAndMetadata(1, "")})
+            assert requests.generations == [generation, generation + 1]
+
+    run(scenario())
+
+
+def test_single_request_is_not_repeated(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            requests = Requests(consumer)
+            requests.fail_once = RequestTimedOutError
+            with pytest.raises(RequestTimedOutError) as failure:
+                await commit(consumer, topic, 1)
+            assert failure.value.retriable
+            assert len(requests.generations) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "error", [UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError]
+)
+def test_errors_of_a_rebalance_are_kafka_errors(error: type[Exception]) -> None:
+    assert issubclass(error, KafkaError)
+
+
+def test_generation_is_minus_one_while_there_is_none(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            assert consumer._coordinator.generation == 1
+            consumer._coordinator.reset_generation()
+            assert consumer._coordinator.generation == -1
+
+    run(scenario())
+
+
+def test_requested_rejoin_brings_a_later_generation(kafka: KafkaServer, topic_prefix: str) -> None:
+    # So that a commit whose answer was lost is refused, should it still arrive.
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            coordinator = consumer._coordinator
+            generation, member_id = coordinator.generation, coordinator.member_id
+            coordinator.request_rejoin()
+            await becomes(lambda: coordinator.generation > generation)
+            assert coordinator.member_id == member_id
+
+    run(scenario())
+
+
+def test_coordinator_has_the_lock_that_keeps_commits_apart(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        async with Topic(kafka, topic_prefix) as topic:
+            consumer = await topic.consumer(member=True)
+            async with consumer._coordinator._commit_lock:
+                public = asyncio.create_task(consumer.commit({topic.tp: 1}))
+                done, _ = await asyncio.wait([public], timeout=0.2)
+                assert not done
+            await public
+            assert await topic.committed() == (1, "")
+
+    run(scenario())

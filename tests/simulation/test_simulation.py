@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_run() -> None:
 
 @pytest.mark.parametrize("fault", Fault)
 def test_each_call_may_fail_in_turn(fault: Fault) -> None:
-    world = World(2, small())
+    world = World(2, small(), nth=(0, fault))
     world.run()
     calls = world.scheduler.calls
     assert calls > 60

@@ -373,9 +373,8 @@ class Worker(Process):
                 continue
             offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
             # Into the consumer's thread, and there until the group's coordinator is known.
-            yield world.chance.uniform(0.0, 0.05) if world.chance.random() < 0.95 else (
-                world.chance.uniform(0.0, world.hesitation_seconds)
-            )
+            hesitates = world.chance.random() < 0.2
+            yield world.chance.uniform(0.0, world.hesitation_seconds if hesitates else 0.02)
             if world.sabotage is Sabotage.NO_OWNERSHIP_CHECK:
                 generation = assignment.generation
                 if generation is None:

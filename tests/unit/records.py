@@ -113,14 +113,13 @@ def settle_all(partition: Partition) -> list[tuple[bytes | None, Receipt]]:
 def held_closed(partition: Partition) -> int:
     """Return from scratch what the unsettled deliveries of closed windows take."""
     return sum(
-        1024 + it.tally.bytes_estimate + (it.body.held if it.body else 0)
+        1024 + it.tally.held + (it.body.held if it.body else 0)
         for window in partition._closed
-        for it in window.deliveries
-        if it.state.name != "SETTLED"
+        for it in window.deliveries.values()
     )
 
 
 def held_open(partition: Partition) -> int:
     """Return from scratch what the open window takes."""
     contents = partition._open._contents.values()
-    return sum(1024 + it.tally.bytes_estimate + it.body.held for it in contents)
+    return sum(1024 + it.tally.held + it.body.held for it in contents)

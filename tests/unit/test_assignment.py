@@ -312,6 +312,15 @@ def test_closed_windows_that_hold_the_memory_are_waited_for() -> None:
     assert list(assignment.commits()) == [ONE], "the small open window stays open"
 
 
+def test_open_windows_that_hold_half_the_memory_are_not_left_to_grow() -> None:
+    assignment = holding(ONE, TWO, memory_bytes_max=8000)
+    feed(assignment, ONE, 10, 1, "x" * 3500)
+    kept(assignment, ONE).close_early(MINUTE + 2)
+    feed(assignment, TWO, 20, 1, "x" * 3500)
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [ONE, TWO]
+
+
 def test_the_next_batch_is_taken_once_the_closed_windows_have_gone() -> None:
     assignment = holding(ONE, memory_bytes_max=4000)
     feed(assignment, ONE, 10, 1, "x" * 4000)

@@ -36,7 +36,7 @@ def test_an_illegal_move_raises_and_changes_nothing(state: State, move: Move) ->
 def test_a_delivery_without_body_takes_its_frame_and_lists() -> None:
     it = delivery()
     it.tally.fail(1, "no")
-    assert it.held == DELIVERY_BYTES + it.tally.bytes_estimate
+    assert it.held == DELIVERY_BYTES + it.tally.held
 
 
 def test_a_delivery_with_body_takes_that_as_well() -> None:
@@ -47,6 +47,7 @@ def test_a_delivery_with_body_takes_that_as_well() -> None:
 
 @pytest.mark.parametrize(("open_count", "settled"), [(1, False), (0, True)])
 def test_a_window_is_settled_when_no_delivery_is_open(open_count: int, *, settled: bool) -> None:
-    window = ClosedWindow(40, 45, 70, 0, [delivery()], open_count)
+    open_ones = {str(number): delivery() for number in range(open_count)}
+    window = ClosedWindow(40, 45, 70, 0, open_ones)
     assert window.settled is settled
     assert window.closing == Closing(45, 70, 0, settled)

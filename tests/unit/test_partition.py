@@ -80,12 +80,14 @@ def test_a_late_record_joins_the_open_window() -> None:
     assert starts(partition) == [1]
 
 
-def test_a_late_record_after_a_closing_stays_in_the_minute_of_stream_time() -> None:
+def test_a_record_that_comes_after_its_minute_was_closed_joins_the_next() -> None:
     partition = fresh()
     collect(partition, batch(record(10, 61)), 62)
     partition.tick(MINUTE + 122, 11)
     collect(partition, batch(record(11, 30), record(12, 125)), 125)
-    assert starts(partition) == [1, 1]
+    partition.tick(MINUTE + 182, 13)
+    assert windows(partition) == [(10, 11), (11, 13)]
+    assert starts(partition) == [1, 2]
 
 
 def test_a_record_from_the_future_counts_as_now() -> None:
@@ -235,6 +237,15 @@ def test_records_below_the_position_are_dropped() -> None:
     partition.tick(MINUTE + 62, 13)
     ((_, receipt),) = settle_all(partition)
     assert receipt.tally.matched == 3
+
+
+def test_dropped_records_decide_nothing_about_the_next_window() -> None:
+    partition = fresh(Commit(10, ()))
+    collect(partition, batch(record(10, 1)), 2)
+    partition.tick(MINUTE + 62, 11)
+    collect(partition, batch(record(10, 1), record(11, 185)), 200)
+    partition.tick(MINUTE + 300, 12)
+    assert starts(partition) == [0, 3]
 
 
 def test_a_batch_wholly_below_the_position_changes_nothing() -> None:
@@ -468,6 +479,17 @@ def test_a_late_record_after_a_replay_stays_in_the_minute_of_stream_time() -> No
     assert starts(partition) == [1, 1]
 
 
+def test_stream_time_is_that_of_the_newest_replayed_window() -> None:
+    closings = (
+        Closing(11, MINUTE + 62, MINUTE, settled=True),
+        Closing(12, MINUTE + 242, MINUTE + 180, settled=True),
+    )
+    partition = fresh(Commit(10, closings))
+    fetched = batch(record(10, 1), record(11, 185), record(12, 3), record(13, 245))
+    collect(partition, fetched, 250)
+    assert starts(partition) == [0, 3, 3]
+
+
 def test_a_replayed_window_may_be_longer_than_the_bound_of_today() -> None:
     closing = Closing(20, MINUTE + 62, MINUTE, settled=False)
     partition = fresh(Commit(10, (closing,)), receipt_bytes_max=SKIPPED_RUN_BYTES)
@@ -597,7 +619,7 @@ def test_a_settled_delivery_behind_an_older_one_keeps_no_memory_uncounted() -> N
     record_closings(partition)
     older, newer = partition.works()
     settle(newer)
-    kept = sum(it.held for window in partition._closed for it in window.deliveries)
+    kept = sum(it.held for window in partition._closed for it in window.deliveries.values())
     assert kept <= partition.held_closed
     settle(older)
 
@@ -648,7 +670,7 @@ def test_a_window_in_which_all_was_skipped_has_a_receipt_and_no_object() -> None
 def test_a_window_with_lines_cannot_go_without_an_object() -> None:
     partition = closed()
     work = one_due(partition)
-    with pytest.raises(InvariantError, match="has lines but was not written"):
+    with pytest.raises(InvariantError, match="1 lines, but the upload: None"):
         partition.uploaded(work, None, attempts=1)
     assert work.delivery.state is State.RECORDED
     assert partition.held_closed == held_closed(partition)
@@ -682,6 +704,16 @@ def test_the_bytes_are_freed_when_the_object_is_there() -> None:
     assert partition.content(work) is None
 
 
+def test_a_window_without_lines_has_no_object_to_note() -> None:
+    partition = fresh()
+    collect(partition, batch(record(10, 1, "skip")), 2)
+    partition.tick(MINUTE + 62, 11)
+    work = one_due(partition)
+    with pytest.raises(InvariantError, match="0 lines, but the upload: Stored"):
+        partition.uploaded(work, stored(b""), attempts=1)
+    assert work.delivery.state is State.RECORDED
+
+
 def test_the_receipt_is_kept_until_it_is_published() -> None:
     partition = closed()
     work = one_due(partition)
@@ -705,7 +737,7 @@ def test_a_receipt_cannot_be_published_before_the_upload() -> None:
     work = one_due(partition)
     with pytest.raises(InvariantError, match="PUBLISH in state RECORDED"):
         partition.published(work)
-    assert work.window.open_count == 1
+    assert len(work.window.deliveries) == 1
     assert partition.held_closed == held_closed(partition)
 
 
@@ -715,7 +747,7 @@ def test_a_receipt_cannot_be_published_twice() -> None:
     settle(work)
     with pytest.raises(InvariantError, match="PUBLISH in state SETTLED"):
         partition.published(work)
-    assert work.window.open_count == 0
+    assert work.window.deliveries == {}
     assert partition.held_closed == 0
 
 

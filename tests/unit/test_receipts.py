@@ -162,3 +162,9 @@ def test_message_is_a_cloud_event_in_binary_mode() -> None:
         "ce_time": "2026-11-24T16:32:03Z",
         "content-type": "application/json",
     }
+
+
+def test_half_a_surrogate_pair_in_an_error_does_not_spoil_the_receipt() -> None:
+    tally = Tally()
+    tally.fail(7, "Error: \ud800")
+    assert tally.failed == [(7, "Error: ?")]

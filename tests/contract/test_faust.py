@@ -1,0 +1,556 @@
+"""Faust 0.15.3 under our settings: what `consumer`, `table` and `app` rely on.
+
+Where one fails after an upgrade, the name says what has changed; `docs/architecture.md` says what
+rests on it.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import faust
+import pytest
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.structs import TopicPartition
+from faust.app.base import BootStrategy
+from faust.types import StreamT, tuples
+from mode import Service
+
+from stream_app.app import BATCHES_WAITING_MAX, TICK_SECONDS
+from stream_app.assignment import Assignment
+from stream_app.batches import Batch, Program
+from stream_app.closings import Commit
+from stream_app.consumer import BatchTransport, RecordBatchConsumer, RecordBatchThread, StreamApp
+from stream_app.embedded import KafkaServer
+from stream_app.partition import TP, Rules
+from stream_app.serverprocess import HOST, free_ports
+from stream_app.table import WindowTable
+from tests.contract.apps import (
+    Keeper,
+    administration,
+    another_member,
+    becomes,
+    committed,
+    create_topics,
+    new_app,
+    produce,
+    run,
+    running,
+    unstarted,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+
+def test_faust_is_the_version_whose_insides_are_replaced() -> None:
+    assert version("faust-streaming") == "0.15.3"
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["faust-streaming", "mode-streaming", "aiokafka", "aiobotocore", "botocore", "isal"],
+)
+def test_installed_version_is_that_of_the_lock_file(package: str) -> None:
+    lock = (ROOT / "requirements.txt").read_text()
+    (pinned,) = re.findall(rf"^{package}==(\S+)", lock, re.MULTILINE)
+    assert version(package) == pinned
+
+
+# --- our classes are the ones that are used -----------------------------------------------------
+
+
+def test_transport_of_the_app_makes_our_consumer_and_thread() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            assert type(app.transport) is BatchTransport
+            assert type(app.consumer) is RecordBatchConsumer
+            assert type(app.consumer._thread) is RecordBatchThread
+
+    run(scenario())
+
+
+async def started(app: StreamApp) -> Any:  # noqa: ANN401 - aiokafka's own
+    """Return the aiokafka consumer that the thread would start, closed again."""
+    consumer = app.consumer._thread._create_worker_consumer(app.transport)
+    await consumer.stop()
+    return consumer
+
+
+def test_consumer_without_standby_replicas_assigns_round_robin() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            consumer = await started(app)
+            assert consumer._partition_assignment_strategy == [RoundRobinPartitionAssignor]
+
+    run(scenario())
+
+
+def test_consumer_reads_committed_and_commits_nothing_by_itself() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            consumer = await started(app)
+            assert consumer._isolation_level == "read_committed"
+            assert consumer._enable_auto_commit is False
+            assert consumer._auto_offset_reset == "earliest"
+
+    run(scenario())
+
+
+def test_settings_of_the_group_reach_the_consumer() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app(session_timeout_seconds=20)) as app:
+            consumer = await started(app)
+            assert consumer._session_timeout_ms == 20_000
+            assert consumer._heartbeat_interval_ms == 2_000
+            assert consumer._max_poll_interval_ms == 86_400_000
+
+    run(scenario())
+
+
+@dataclass
+class Login:
+    """What a client needs to connect, as aiokafka keeps it."""
+
+    protocol: str
+    mechanism: str | None = None
+    username: str | None = None
+    password: str | None = None
+    encrypted: bool = False
+
+
+MADE_UP = "made-up"
+SASL = {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "alice", "sasl_password": MADE_UP}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, Login("PLAINTEXT")),
+        ({"security_protocol": "ssl"}, Login("SSL", encrypted=True)),
+        (
+            {"security_protocol": "sasl_plaintext", **SASL},
+            Login("SASL_PLAINTEXT", "SCRAM-SHA-256", "alice", MADE_UP),
+        ),
+        (
+            {"security_protocol": "sasl_ssl", **SASL},
+            Login("SASL_SSL", "SCRAM-SHA-256", "alice", MADE_UP, encrypted=True),
+        ),
+    ],
+)
+def test_credentials_reach_consumer_and_producer(settings: dict[str, Any], expected: Login) -> None:
+    async def scenario() -> None:
+        with unstarted(new_app(**settings)) as app:
+            client = (await started(app))._client
+            options = app.producer._settings_auth()
+        consumers = Login(
+            client._security_protocol,
+            client._sasl_mechanism if expected.mechanism else None,
+            client._sasl_plain_username,
+            client._sasl_plain_password,
+            isinstance(client._ssl_context, ssl.SSLContext),
+        )
+        producers = Login(
+            options.get("security_protocol", "PLAINTEXT"),
+            options.get("sasl_mechanism"),
+            options.get("sasl_plain_username"),
+            options.get("sasl_plain_password"),
+            isinstance(options.get("ssl_context"), ssl.SSLContext),
+        )
+        assert (consumers, producers) == (expected, expected)
+
+    run(scenario())
+
+
+# --- the fetcher --------------------------------------------------------------------------------
+
+
+class Fetcher(Service):
+    """Whom the draining asks whether to go on."""
+
+
+class Scripted(RecordBatchConsumer):
+    """A consumer whose fetches are written down beforehand."""
+
+    fetches: list[int | None]
+    """Offsets; None lifts the mark below which Faust drops."""
+    fetcher: Fetcher
+
+    async def getmany(
+        self,
+        timeout: float,  # noqa: ASYNC109 - Faust's signature
+    ) -> AsyncIterator[tuple[tuples.TP, tuples.Message]]:
+        del timeout
+        for offset in self.fetches:
+            if offset is None:
+                self._read_offset[EVENTS] = None
+            else:
+                message = self._batch_message(
+                    TopicPartition(*EVENTS), 1, Batch(offset, offset + 1, ())
+                )
+                yield EVENTS, message
+        self.fetcher._stopped.set()
+
+
+EVENTS = tuples.TP("events", 0)
+
+
+def drained(*fetches: int | None) -> list[int]:
+    """Return the offsets that the fetcher passes on."""
+    passed: list[int] = []
+
+    async def scenario() -> None:
+        app = new_app()
+        app.transport.Consumer = Scripted
+        with unstarted(app):
+            consumer = app.consumer
+            assert isinstance(consumer, Scripted)
+            consumer.fetches, consumer.fetcher, consumer.callback = list(fetches), Fetcher(), keep
+            await consumer._drain_messages(consumer.fetcher)
+
+    async def keep(message: tuples.Message) -> None:
+        passed.append(message.offset)
+
+    run(scenario())
+    return passed
+
+
+def test_fetcher_drains_the_subclass_getmany() -> None:
+    assert drained(3, 4) == [3, 4]
+
+
+def test_fetcher_drops_what_lies_below_the_newest_offset() -> None:
+    assert drained(5, 3, 5, 6) == [5, 5, 6]
+
+
+def test_fetcher_takes_an_earlier_offset_when_the_mark_is_lifted() -> None:
+    assert drained(5, None, 3, 4) == [5, 3, 4]
+
+
+# --- batches through the agent ------------------------------------------------------------------
+
+
+def recorded_batches(app: StreamApp) -> list[Batch]:
+    """Return a list that each batch joins when the fetcher passes it on."""
+    fetched: list[Batch] = []
+    make = app.consumer._batch_message
+
+    def recorded(tp: TopicPartition, generation: int, batch: Batch) -> tuples.ConsumerMessage:
+        fetched.append(batch)
+        return make(tp, generation, batch)
+
+    app.consumer._batch_message = recorded  # type: ignore[method-assign] # and passes on
+    return fetched
+
+
+def test_agent_is_handed_the_batch_object_that_was_fetched(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix)
+        keeper, fetched = Keeper(app), recorded_batches(app)
+        topic = app.settings.kafka.events_topic
+        await create_topics(kafka.address, {topic: 1})
+        await produce(kafka.address, topic, b"0", b"1")
+        async with running(app):
+            event = await keeper.events.get()
+        assert event.message.value is fetched[0]
+        assert event.value is fetched[0]
+        assert [it.value for it in fetched[0].records] == [b"0", b"1"]
+
+    run(scenario())
+
+
+def test_topic_without_acks_is_never_committed_by_faust(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix)
+        keeper, events = Keeper(app), app.settings.kafka.events_topic
+        other, seen = f"{topic_prefix}other", asyncio.Event()
+
+        @app.agent(app.topic(other, value_type=bytes, value_serializer="raw"), name="other")
+        async def acknowledge(stream: StreamT[bytes]) -> None:
+            async for _ in stream:
+                seen.set()
+
+        await create_topics(kafka.address, {events: 1, other: 1})
+        await produce(kafka.address, events, b"0")
+        await produce(kafka.address, other, b"0")
+        async with running(app):
+            await keeper.events.get()
+            await seen.wait()
+            await asyncio.sleep(0)  # the agent goes on to the next, which acknowledges the first
+            await app.consumer.commit()
+        offsets = await committed(kafka.address, app.conf.id)
+        assert offsets == {TopicPartition(other, 0): (1, "")}
+
+    run(scenario())
+
+
+def test_batches_waiting_are_bounded_and_none_is_lost(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix)
+        keeper, fetched = Keeper(app), recorded_batches(app)
+        topic = app.settings.kafka.events_topic
+        keeper.open.clear()  # the agent takes one and waits, as it does when memory is short
+        await create_topics(kafka.address, {topic: 2})
+        async with running(app):
+            for number in range(20):
+                # One by one, so that not all of them come with one fetch.
+                await produce(kafka.address, topic, b"%d" % number, partition=number % 2)
+            # One is with the agent, one is being put into the queue, and the rest is in it.
+            most = BATCHES_WAITING_MAX + 2
+            await becomes(lambda: len(fetched) == most)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(becomes(lambda: len(fetched) > most), 1.5)
+            keeper.open.set()
+            seen: dict[int, list[bytes]] = {0: [], 1: []}
+            while sum(map(len, seen.values())) < 20:
+                message = (await keeper.events.get()).message
+                seen[message.partition] += [it.value for it in message.value.records]
+        assert seen == {
+            0: [b"%d" % number for number in range(0, 20, 2)],
+            1: [b"%d" % number for number in range(1, 20, 2)],
+        }
+
+    run(scenario())
+
+
+def test_exception_in_the_agent_ends_the_app(kafka: KafkaServer, topic_prefix: str) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix)
+        keeper, topic = Keeper(app), app.settings.kafka.events_topic
+        keeper.error = ValueError("a defect")
+        await create_topics(kafka.address, {topic: 1})
+        async with running(app):
+            await produce(kafka.address, topic, b"0")
+            await becomes(lambda: app.should_stop)
+            assert app._crash_reason is keeper.error
+            assert keeper.events.qsize() == 1
+
+    run(scenario())
+
+
+def test_app_without_web_boot_binds_no_port_though_the_setting_turns_it_on(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix)
+        Keeper(app)
+        await create_topics(kafka.address, {app.settings.kafka.events_topic: 1})
+        app.conf.web_enabled = True  # as `faust worker` does
+        app.conf.web_port = free_ports(1)[0]
+        async with running(app):
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection(HOST, app.conf.web_port)
+
+    run(scenario())
+
+
+def test_boot_that_leaves_web_open_follows_the_setting() -> None:
+    # Else the test above would hold for another reason.
+    class Boot(BootStrategy):
+        enable_web = None
+
+    async def scenario() -> None:
+        app = faust.App("any", broker="kafka://127.0.0.1:1", web_enabled=True)
+        assert Boot(app)._should_enable_web()
+        assert not Boot(app, enable_web=False)._should_enable_web()
+
+    run(scenario())
+
+
+# --- the table ----------------------------------------------------------------------------------
+
+
+class Ticking(WindowTable):
+    """Notes when Faust cleans it."""
+
+    ticks: asyncio.Queue[float]
+
+    async def _del_old_keys(self) -> None:
+        self.ticks.put_nowait(asyncio.get_running_loop().time())
+
+
+def new_table(app: StreamApp, **options: Any) -> Ticking:  # noqa: ANN401 - passed through
+    table = Ticking(
+        app,
+        name="windows",
+        assignment=Assignment(Rules("group", 60, 2), 2**24),
+        program=Program(()),
+        **options,
+    )
+    table.ticks = asyncio.Queue()
+    return table
+
+
+def test_windowed_table_that_expires_is_cleaned_every_interval() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            table = new_table(app)
+            table.tumbling(60.0, expires=60.0)
+            await table.start()
+            times = [await table.ticks.get() for _ in range(4)]
+            await table.stop()
+        steps = [later - earlier for earlier, later in pairwise(times)]
+        assert all(TICK_SECONDS / 2 < step < TICK_SECONDS * 2 for step in steps), steps
+
+    run(scenario())
+
+
+def test_table_without_a_window_is_never_cleaned() -> None:
+    # Why the table is declared tumbling, though its windows are ours.
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            table = new_table(app)
+            await table.start()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(table.ticks.get(), TICK_SECONDS * 3)
+            await table.stop()
+
+    run(scenario())
+
+
+def test_table_that_is_built_directly_is_unknown_to_the_app() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            table = new_table(app)
+            table.tumbling(60.0, expires=60.0)
+            assert "windows" not in app.tables
+            assert app.tables.changelog_topics == set()
+            stock = app.Table("stock")
+            assert app.tables.changelog_topics == {stock.changelog_topic.get_topic_name()}
+
+    run(scenario())
+
+
+# --- a rebalance --------------------------------------------------------------------------------
+
+
+@dataclass
+class Rebalance:
+    """What was seen while another member joined the group of an app with two partitions."""
+
+    log: list[str] = field(default_factory=list)
+    """What happened, in order, on both sides."""
+    generations: list[tuple[int, int]] = field(default_factory=list)
+    """At each assignment: of the app, and of aiokafka's coordinator."""
+    before: set[TP] = field(default_factory=set)
+    after: set[TP] = field(default_factory=set)
+    resumed_at: int = -1
+    """Position of the first batch of the retained partition afterwards."""
+    resumed_generation: int = -1
+    topics: set[str] = field(default_factory=set)
+    """All that exist of the test's."""
+
+
+async def rebalanced(address: str, prefix: str) -> Rebalance:
+    seen = Rebalance()
+    app = new_app(address, prefix)
+    app.conf.broker_heartbeat_interval = 0.3
+    keeper, topic = Keeper(app), app.settings.kafka.events_topic
+    tps = {TP(topic, 0), TP(topic, 1)}
+
+    async def revoked(_: object, partitions: set[tuples.TP], **__: object) -> None:
+        seen.log.append(f"revoked {len(partitions)} begins")
+        await asyncio.sleep(0.3)  # that nothing goes on meanwhile is what is tested
+        seen.log.append(f"revoked {len(partitions)} ends")
+
+    async def assigned(_: object, partitions: set[tuples.TP], **__: object) -> None:
+        coordinator = app.consumer._thread._ensure_consumer()._coordinator
+        seen.log.append(f"assigned {len(partitions)}")
+        seen.generations.append((app.consumer_generation_id, coordinator.generation))
+
+    app.on_partitions_revoked.connect(revoked)
+    app.on_partitions_assigned.connect(assigned)
+    table = new_table(app)
+    table.tumbling(60.0, expires=60.0)
+    await create_topics(address, {topic: 2})
+    for tp in tps:
+        await produce(address, topic, b"0", b"1", b"2", partition=tp.partition)
+    async with running(app):
+        await app.add_runtime_dependency(table)
+        for tp in tps:
+            generation, _ = await keeper.batch(tp)
+        seen.before = {TP(*tp) for tp in app.consumer.assignment()}
+        await app.consumer.commit_closings(
+            {tp: Commit(1, ()) for tp in tps}, generation, lambda: True
+        )
+        async with another_member(app, seen.log.append):
+            await becomes(lambda: len(seen.generations) == 2)
+            seen.after = {TP(*tp) for tp in app.consumer.assignment()}
+            (kept,) = seen.after
+            message = await next_of_generation(keeper, seen.generations[1][0])
+            assert message.tp == kept
+            seen.resumed_at, seen.resumed_generation = message.value.position, message.generation_id
+            async with administration(address) as admin:
+                names = await admin.list_topics()
+            seen.topics = {name for name in names if name.startswith(prefix)}
+    return seen
+
+
+async def next_of_generation(keeper: Keeper, generation: int) -> tuples.Message:
+    while True:
+        message = (await keeper.events.get()).message
+        if message.generation_id >= generation:
+            return message
+
+
+@pytest.fixture(scope="module")
+def rebalance(kafka: KafkaServer) -> Rebalance:
+    seen: list[Rebalance] = []
+
+    async def scenario() -> None:
+        seen.append(await rebalanced(kafka.address, f"test-{uuid4().hex[:12]}-"))
+
+    run(scenario())
+    return seen[0]
+
+
+def test_revocation_is_told_and_awaited_before_anybody_has_a_new_assignment(
+    rebalance: Rebalance,
+) -> None:
+    assert rebalance.log[:4] == [
+        "revoked 0 begins",
+        "revoked 0 ends",
+        "assigned 2",
+        "revoked 2 begins",
+    ]
+    assert rebalance.log[4] == "revoked 2 ends"
+    assert sorted(rebalance.log[5:7]) == ["another got 1", "assigned 1"]
+
+
+def test_generation_is_set_before_the_assignment_is_told(rebalance: Rebalance) -> None:
+    (first, first_of_kafka), (second, second_of_kafka) = rebalance.generations
+    assert (first, second) == (first_of_kafka, second_of_kafka)
+    assert second > first
+
+
+def test_rebalance_is_eager_all_partitions_go(rebalance: Rebalance) -> None:
+    assert len(rebalance.before) == 2
+    assert len(rebalance.after) == 1
+    assert "revoked 2 begins" in rebalance.log
+
+
+def test_retained_partition_is_sought_to_its_commit(rebalance: Rebalance) -> None:
+    assert rebalance.resumed_at == 1
+
+
+def test_batch_carries_the_generation_under_which_it_was_fetched(rebalance: Rebalance) -> None:
+    assert rebalance.resumed_generation == rebalance.generations[1][0]
+
+
+def test_table_of_ours_declares_no_topic(rebalance: Rebalance) -> None:
+    assert {name.rpartition("-")[2] for name in rebalance.topics} == {"events"}

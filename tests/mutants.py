@@ -1,0 +1,240 @@
+"""Takes out one rule of the design at a time and demands that a judge notices: `make mutants`.
+
+A mutant is a text patch. It is applied to a copy of the tree, the judge is run there, and the judge
+must fail. A patch whose old text is not there exactly once is an error, so that the list follows
+the code. With names as arguments only those mutants are run.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+JUDGE_SECONDS_MAX: Final = 600.0
+SIMULATION: Final = ("-m", "pytest", "tests/simulation", "-x", "-q", "-p", "no:cacheprovider")
+"""Arguments to Python; the judge of all that the core owes."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One rule taken out."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    judge: tuple[str, ...] = SIMULATION
+
+
+PARTITION: Final = "stream_app/partition.py"
+ASSIGNMENT: Final = "stream_app/assignment.py"
+
+MUTANTS: Final = (
+    Mutant(
+        "objects before the closing is recorded",
+        PARTITION,
+        "        if recorded:\n            self._release(window)\n",
+        "        self._release(window)\n",
+    ),
+    Mutant(
+        "a confirmed commit releases closings that it does not hold",
+        PARTITION,
+        "if not window.recorded and window.end in ends:",
+        "if not window.recorded:",
+    ),
+    Mutant(
+        "a commit's confirmation counts in a later epoch",
+        ASSIGNMENT,
+        "        if epoch != self.epoch:\n            return\n",
+        "",
+    ),
+    Mutant(
+        "work of an older epoch counts",
+        PARTITION,
+        "        if not work.valid:\n            raise FencedError(",
+        "        if work is None:\n            raise FencedError(",
+    ),
+    Mutant(
+        "a read-back of an older epoch counts",
+        ASSIGNMENT,
+        "if epoch != self.epoch or tp not in self._assigned:",
+        "if tp not in self._assigned:",
+    ),
+    Mutant(
+        "windows are kept although somebody else had the partition",
+        PARTITION,
+        "        elif commit != self.acknowledged:\n            return False\n",
+        "",
+    ),
+    Mutant(
+        "a gap between batches is accepted",
+        PARTITION,
+        "        if batch.position > self.position:\n",
+        "        if batch.position < 0:\n",
+    ),
+    Mutant(
+        "recorded closings are not read back",
+        "stream_app/closings.py",
+        "    return Commit(offset, tuple(closings))\n",
+        "    return Commit(offset, ())\n",
+    ),
+    Mutant(
+        "a settled closing is dropped from the metadata early",
+        PARTITION,
+        "            if closings or not window.settled:\n",
+        "            if not window.settled:\n",
+    ),
+    Mutant(
+        "a replay stands under another upload time",
+        PARTITION,
+        "self._append(closing.uploaded_at, closing.window_start",
+        "self._append(closing.uploaded_at + 1, closing.window_start",
+    ),
+    Mutant(
+        "a commit passes the oldest unsettled window",
+        PARTITION,
+        "            if not window.settled:\n                return window.first\n",
+        "            if not window.settled:\n                return window.end\n",
+    ),
+    Mutant(
+        "a replayed window takes one batch more",
+        PARTITION,
+        "            if self._replay and self.position >= self._replay[0].end:\n"
+        "                self._close_recorded()\n        return None\n",
+        "            if self._replay and self.position > self._replay[0].end:\n"
+        "                self._close_recorded()\n        return None\n",
+    ),
+    Mutant(
+        "a window takes the first moment of the next minute",
+        PARTITION,
+        "_time(records[place], now) >= start + length",
+        "_time(records[place], now) > start + length",
+    ),
+    Mutant(
+        "a window reaches over its minute within a batch",
+        PARTITION,
+        "                if _time(records[later], now) >= window_end:\n",
+        "                if _time(records[later], now) > window_end:\n",
+    ),
+    Mutant(
+        "an idle window closes only beyond the end of the log",
+        PARTITION,
+        "position is None or position < log_end or",
+        "position is None or position <= log_end or",
+    ),
+    Mutant(
+        "an idle window closes before the grace is over",
+        PARTITION,
+        "now >= start + length + self._rules.grace_seconds",
+        "now >= start + length - self._rules.grace_seconds",
+    ),
+    Mutant(
+        "the metadata may grow beyond its bound",
+        PARTITION,
+        "return size + CLOSING_BYTES_MAX > self._rules.metadata_bytes_max",
+        "return size > self._rules.metadata_bytes_max",
+    ),
+    Mutant(
+        "open windows are not closed for memory",
+        ASSIGNMENT,
+        "if partition.held_open and partition.close_early(now):",
+        "if partition.held_open < 0 and partition.close_early(now):",
+    ),
+    Mutant(
+        "a receipt's lists have no bound",
+        "stream_app/window.py",
+        "            if trial.bytes_estimate >= room:\n",
+        "            if trial.bytes_estimate < 0:\n",
+    ),
+    Mutant(
+        "a run of skipped records goes over a delivered one",
+        "stream_app/receipts.py",
+        "        self.matched += count\n        self.run_open = False\n",
+        "        self.matched += count\n",
+    ),
+    Mutant(
+        "the key does not depend on where the window begins",
+        "stream_app/objects.py",
+        'f"{topic}\\0{partition}\\0{first_offset}\\0{destination}"',
+        'f"{topic}\\0{partition}\\0{destination}"',
+    ),
+)
+
+
+def main() -> int:
+    """Run the mutants that are named, or all; return 1 when one survives."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="parts of the names of mutants to be run")
+    names = parser.parse_args().names
+    chosen = [it for it in MUTANTS if not names or any(name in it.name for name in names)]
+    width = max((len(it.name) for it in chosen), default=0)
+    print(f"{'mutant':{width}}  {'killed by':44}  seconds", flush=True)
+    survivors = 0
+    for mutant in chosen:
+        started = time.monotonic()
+        killer = _judge(mutant)
+        survivors += killer is None
+        seconds = time.monotonic() - started
+        print(f"{mutant.name:{width}}  {killer or 'SURVIVES':44}  {seconds:7.1f}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} killed")
+    return 1 if survivors or not chosen else 0
+
+
+def _judge(mutant: Mutant) -> str | None:
+    """Return what noticed the mutant, None when nothing did."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(
+            ROOT, tree, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules")
+        )
+        file = tree / mutant.file
+        text = file.read_text()
+        if text.count(mutant.old) != 1:
+            raise SystemExit(
+                f"mutant '{mutant.name}': its old text is {text.count(mutant.old)} times in "
+                f"{mutant.file}, not once; write it as the code now reads"
+            )
+        file.write_text(text.replace(mutant.old, mutant.new))
+        _demand_own_package(tree)
+        result = _python(tree, *mutant.judge)
+    if result is None:
+        return f"no end within {JUDGE_SECONDS_MAX:.0f} s"
+    if result.returncode == 0:
+        return None
+    failed = [line for line in result.stdout.splitlines() if line.startswith("FAILED ")]
+    if not failed:
+        raise SystemExit(
+            f"mutant '{mutant.name}': the judge did not run: {result.stdout}{result.stderr}"
+        )
+    return failed[0].split(" ")[1].rpartition("::")[2]
+
+
+def _demand_own_package(tree: Path) -> None:
+    """Make sure that the copy is judged, not the package that is installed."""
+    result = _python(tree, "-c", "import stream_app; print(stream_app.__file__)")
+    if result is None or not result.stdout.startswith(str(tree)):
+        raise SystemExit(f"the copy in {tree} is not what Python imports: {result}")
+
+
+def _python(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=tree,
+            capture_output=True,
+            text=True,
+            timeout=JUDGE_SECONDS_MAX,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
