@@ -10,6 +10,7 @@ is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and th
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterable
@@ -38,37 +39,64 @@ TICK_SECONDS: Final = 0.25
 BATCHES_WAITING_MAX: Final = 4
 """Batches between the fetcher and the agent; each is at most one fetch of a partition."""
 MIB: Final = 1024 * 1024
-CRASH_SECONDS_MAX: Final = 10.0
-"""How long a crashed worker may take to end by itself."""
+END_SECONDS_MAX: Final = 8.0
+"""How long a worker may take to end by itself, after a signal or a crash."""
+REPEATED_SECONDS: Final = 10.0
+"""How often the same message of aiokafka is logged."""
 DAY_SECONDS: Final = 86_400.0
 
 logger = logging.getLogger(__name__)
 
 
 class Worker(faust.Worker):
-    """The process around the app: ends for certain when the app has crashed."""
+    """The process around the app: ends for certain when it is told to, or when it has crashed.
 
-    def __init__(self, app: StreamApp) -> None:
-        super().__init__(app, override_logging=False, redirect_stdouts=False)
-        self.spinner = None
-        self._deadline: threading.Timer | None = None
+    Faust waits without a bound for servers that are away. Nothing is lost by an exit at any moment:
+    what is not settled is done again from the commit, by whoever has the partition next.
+    """
+
+    _ending: threading.Timer | None = None
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        self._end_within(status=0)
+        super()._schedule_shutdown(signal)
 
     def _crash(self, reason: BaseException) -> None:
+        self._end_within(status=1)
         super()._crash(reason)
-        if self._deadline is None:
-            # Faust may wait for ever on a consumer that its crash has left half stopped. Nothing
-            # is lost by an exit at any moment, and a supervisor restarts only what has ended.
-            self._deadline = threading.Timer(CRASH_SECONDS_MAX, os._exit, (1,))
-            self._deadline.daemon = True
-            self._deadline.start()
+
+    def _end_within(self, *, status: int) -> None:
+        if self._ending is None:
+            self._ending = threading.Timer(END_SECONDS_MAX, _end, (status,))
+            self._ending.daemon = True
+            self._ending.start()
 
 
-class _WithoutTraceback(logging.Filter):
-    """An error of ours says in its text what to do; a traceback would only hide it."""
+def _end(status: int) -> NoReturn:
+    """End the process at once, whatever threads and servers have still to say."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+class _Readable(logging.Filter):
+    """Keeps the log to what helps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], StreamAppError):
+            # An error of ours says in its text what to do; a traceback would only hide it.
             record.exc_info = None
+        if not record.name.startswith("aiokafka"):
+            return True
+        # While a broker is away, aiokafka says so ten times a second.
+        template = str(record.msg)
+        if record.created - self._passed.get(template, 0.0) < REPEATED_SECONDS:
+            return False
+        self._passed[template] = record.created
         return True
 
 
@@ -167,16 +195,16 @@ def run_worker(settings: Settings) -> NoReturn:
         # Their lesser messages speak of their own insides, not of the life of the worker.
         logging.getLogger(name).setLevel(logging.WARNING)
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_WithoutTraceback())
+        handler.addFilter(_Readable())
     asyncio.run(_require_credentials(settings))
     try:
-        Worker(create_app(settings)).execute_from_commandline()
+        worker = Worker(create_app(settings), override_logging=False, redirect_stdouts=False)
+        worker.spinner = None
+        worker.execute_from_commandline()
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
-    logging.shutdown()
-    sys.stdout.flush()
     # Not a return: Python would wait for a thread in which an expression may still run.
-    os._exit(status)
+    _end(status)
 
 
 def _new_app(settings: Settings) -> StreamApp:
@@ -199,6 +227,7 @@ def _new_app(settings: Settings) -> StreamApp:
         table_standby_replicas=0,
         topic_allow_declare=False,
         topic_disable_leader=True,
+        Worker=Worker,
         web_enabled=False,
         web_bind="127.0.0.1",
         web_tables_enabled=False,

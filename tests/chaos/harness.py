@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ import botocore.session
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupLoadInProgressError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from stream_app.embedded import S3Server
@@ -131,6 +131,13 @@ class Worker:
             lambda: not self.running, STOP_SECONDS_MAX, f"SIGTERM ends {self.log_file.name}"
         )
         return time.monotonic() - started
+
+    async def ended(self) -> int:
+        """Wait until it ends by itself; return its exit status."""
+        await wait_until(
+            lambda: not self.running, START_SECONDS_MAX, f"{self.log_file.name} ends by itself"
+        )
+        return int(self.process.returncode)
 
     async def logged(self, text: str, seconds_max: float = START_SECONDS_MAX) -> None:
         await wait_until(
@@ -274,14 +281,20 @@ class Lab:
 
     # --- workers ------------------------------------------------------------------------------
 
-    def launch_worker(self) -> Worker:
-        """Start a worker process and do not wait for it."""
+    def launch_worker(self, *command: str, environment: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker process and do not wait for it.
+
+        Args:
+            command: Instead of `stream-app worker`.
+            environment: What its environment has beside the tests' own and the keys for S3.
+        """
         log_file = self._folder / f"worker-{len(self.workers)}.log"
+        usual = ("-m", "stream_app", "worker", "--config", str(self.configuration))
         with log_file.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "stream_app", "worker", "--config", str(self.configuration)],
+                [sys.executable, *(command or usual)],
                 cwd=self._folder,
-                env={**os.environ, **self.s3.environment},
+                env={**os.environ, **self.s3.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -318,6 +331,15 @@ class Lab:
                 )
         return self.receipts
 
+    async def told(self, count: int, seconds_max: float = SETTLED_SECONDS_MAX) -> list[Published]:
+        """Return all receipts once there are `count` or more."""
+
+        async def enough() -> bool:
+            return len(await self.read_receipts()) >= count
+
+        await wait_until(enough, seconds_max, f"{count} receipts")
+        return self.receipts
+
     async def commits(self) -> dict[int, Committed]:
         """Return what the group has committed, and where the logs end."""
         assert self._admin is not None
@@ -325,6 +347,9 @@ class Lab:
         tps = [TopicPartition(self.events_topic, it) for it in range(self.partitions)]
         committed = await self._admin.list_consumer_group_offsets(self.name, partitions=tps)
         ends = await self._consumer.end_offsets(tps)
+        if committed.keys() != set(tps):
+            # aiokafka passes over the error code of a coordinator that is loading its groups.
+            raise GroupLoadInProgressError
         return {
             tp.partition: Committed(committed[tp].offset, committed[tp].metadata, ends[tp])
             for tp in tps

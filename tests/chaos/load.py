@@ -76,6 +76,14 @@ class Load:
         """Send events and return them once the broker has all of them."""
         return list(await asyncio.gather(*[await self._one(pipeline) for _ in range(count)]))
 
+    async def send_raw(
+        self, value: bytes | None, *, pipeline: str, timestamp_ms: int | None = None
+    ) -> None:
+        """Send a record that the oracle knows nothing of; now, if no time is given."""
+        await self._running.send_and_wait(
+            self.topic, value, key=pipeline.encode(), timestamp_ms=timestamp_ms
+        )
+
     @asynccontextmanager
     async def steady(self, rate: int) -> AsyncIterator[None]:
         """Send `rate` events a second meanwhile; at the end all are acknowledged."""
@@ -98,13 +106,17 @@ class Load:
             await runner
             await asyncio.gather(*waiting)
 
-    async def _one(self, pipeline: str | None) -> "asyncio.Task[Sent]":
+    @property
+    def _running(self) -> AIOKafkaProducer:
         if self._producer is None:
             raise RuntimeError("start the load first")
+        return self._producer
+
+    async def _one(self, pipeline: str | None) -> "asyncio.Task[Sent]":
         event = Event(f"{self.seed}-{self._count}", self._count)
         self._count += 1
         pipeline = self._chance.choice(self.pipelines) if pipeline is None else pipeline
-        acknowledged = await self._producer.send(
+        acknowledged = await self._running.send(
             self.topic,
             key=pipeline.encode(),
             value=event.value(),

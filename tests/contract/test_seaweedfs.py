@@ -13,6 +13,7 @@ import botocore.session
 import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
@@ -35,6 +36,7 @@ def client(s3: S3Server) -> Iterator[Client]:
         region_name=S3_REGION,
         aws_access_key_id=s3.access_key,
         aws_secret_access_key=s3.secret_key,
+        config=Config(retries={"total_max_attempts": 1}),
     )
     with contextlib.closing(made):
         yield made

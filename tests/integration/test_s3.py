@@ -1,4 +1,7 @@
-"""`Storage` against a real S3 server: what stands there afterwards, and what each trouble becomes."""
+"""`Storage` against a real S3 server: what stands there afterwards, what each trouble becomes.
+
+What a real server does not do on demand is answered by a server of our own.
+"""
 
 import asyncio
 import base64
@@ -15,6 +18,7 @@ from stream_app.receipts import Stored
 from stream_app.s3 import HASH_IN_LOOP_BYTES_MAX, Storage
 from stream_app.serverprocess import HOST, free_ports
 from stream_app.settings import S3
+from tests.contract.recorder import Answer, Request, answer, close, recorder, refusal, reset
 
 LINES = b'{"id":1}\n{"id":2}\n'
 CONTENT = gzip.compress(LINES, compresslevel=1, mtime=0)
@@ -200,3 +204,76 @@ def test_server_that_is_away_is_left_to_the_deliveries() -> None:
         f"http://{HOST}:{free_ports(1)[0]}",
         lambda storage: storage.require_credentials("my-bucket"),
     )
+
+
+# --- answers that a real server gives only when it is in trouble --------------------------------
+
+
+EXISTS = refusal("412 Precondition Failed", "PreconditionFailed")
+
+
+def told(*answers: Answer) -> tuple[Stored, list[Request]]:
+    """Put against a server that gives these answers; return also what it was asked."""
+
+    async def scenario() -> tuple[Stored, list[Request]]:
+        async with (
+            recorder(*answers) as server,
+            Storage(S3(endpoint_url=server.endpoint_url)) as storage,
+        ):
+            result = await storage.put("my-bucket", KEY, CONTENT, lines=2, size=len(LINES))
+        return result, server.requests
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("response", "code"),
+    [
+        (refusal("500 Internal Server Error", "InternalError"), "InternalError"),
+        (refusal("503 Service Unavailable", "SlowDown"), "SlowDown"),
+        (refusal("409 Conflict", "ConditionalRequestConflict"), "ConditionalRequestConflict"),
+        (refusal("400 Bad Request", "RequestTimeout"), "RequestTimeout"),
+        (refusal("400 Bad Request", "ExpiredToken"), "ExpiredToken"),
+        (refusal("200 OK", "InternalError"), "InternalError"),
+        (answer("502 Bad Gateway", "<html>a proxy</html>", "text/html"), "502"),
+        (reset, "ConnectionClosedError"),
+        (close, "ConnectionClosedError"),
+    ],
+)
+def test_trouble_that_time_heals_is_transient(response: Answer, code: str) -> None:
+    with pytest.raises(TransientError) as failure:
+        told(response)
+    assert failure.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("301 Moved Permanently", "PermanentRedirect"),
+        ("403 Forbidden", "AccessDenied"),
+        ("400 Bad Request", "AccessControlListNotSupported"),
+        ("404 Not Found", "NoSuchBucket"),
+    ],
+)
+def test_refusal_that_somebody_must_act_on_is_permanent(status: str, code: str) -> None:
+    with pytest.raises(PermanentError) as failure:
+        told(refusal(status, code))
+    assert (failure.value.code, failure.value.message) == (code, "in words")
+
+
+def test_object_that_may_not_be_looked_at_already_existed() -> None:
+    # The documented policy allows no HEAD: S3 says 403, and the key says that it is the same one.
+    result, requests = told(EXISTS, answer("403 Forbidden"))
+    assert [it.first_line.split()[0] for it in requests] == ["PUT", "HEAD"]
+    assert (result.already_existed, result.etag) == (True, None)
+
+
+def test_object_that_is_gone_when_looked_at_is_transient() -> None:
+    with pytest.raises(TransientError, match="is gone; writing it again") as failure:
+        told(EXISTS, answer("404 Not Found"))
+    assert failure.value.code == "ObjectVanished"
+
+
+def test_object_that_cannot_be_looked_at_now_is_transient() -> None:
+    with pytest.raises(TransientError):
+        told(EXISTS, answer("503 Service Unavailable"))

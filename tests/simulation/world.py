@@ -24,7 +24,7 @@ from tests.simulation.worker import Habits, Sabotage, Worker
 
 EPOCH = 1_800_000_000
 """The world's time 0, in seconds since 1970."""
-SLOW_SECONDS_MAX = 6.0
+SLOW_SECONDS_MAX = 15.0
 """How long one way of a slow call takes."""
 QUIET_WINDOWS = 60
 """How long the world waits for everything to drain after the faults."""
@@ -118,8 +118,8 @@ def calm(seed: int) -> Scenario:
 
 KINDS = ("commit", "read-back", "put", "publish", "fetch", "offset", "join")
 EVENTS = (
-    *("crash", "crash", "pause", "pause", "deafen", "rebalance", "rebalance", "join", "leave"),
-    *("clock", "outage", "broken bucket", "broker outage"),
+    *("crash", "crash", "pause", "pause", "deafen", "rebalance", "join", "leave"),
+    *("rebalance storm", "clock", "outage", "broken bucket", "broker outage"),
 )
 
 
@@ -166,6 +166,34 @@ def stormy(seed: int) -> Scenario:
     )
 
 
+def contended(seed: int) -> Scenario:
+    """Draw a scenario in which busy partitions change hands all the time, with slow calls."""
+    chance = random.Random(f"contended {seed}")
+    scenario = stormy(seed)
+    return replace(
+        scenario,
+        partitions=chance.randint(1, 2),
+        workers=chance.randint(2, 3),
+        seconds=60.0,
+        produce_every=0.3,
+        rules=Rules("group", 5, 2.0),
+        memory_bytes_max=1 << 30,
+        habits=replace(
+            scenario.habits,
+            records_max=20,
+            loses=chance.choice((0.0, 0.1)),
+            seeks_back=0.0,
+        ),
+        sticky=False,
+        slow_kinds=(chance.choice(("commit", "read-back", "put", "publish")),),
+        storage_errors_share=0.0,
+        call_error_share=0.0,
+        skip_share=0.1,
+        retention=False,
+        events=("rebalance",) * chance.randint(0, 6) + ("rebalance storm", "pause", "deafen"),
+    )
+
+
 class World:
     """Everything around the workers.
 
@@ -193,7 +221,7 @@ class World:
         self.truth: dict[tuple[int, int], dict[str, bytes | str | None]] = {}
         self.workers: list[Worker] = []
         self.scheduler = Scheduler(self._latency, self._plan)
-        self.hesitation_seconds = 12.0 if "commit" in scenario.slow_kinds else 0.1
+        self.hesitation_seconds = SLOW_SECONDS_MAX if "commit" in scenario.slow_kinds else 0.1
         """How long a commit may wait before it is sent."""
         self._nth = nth
         self._quiet = False
@@ -229,7 +257,7 @@ class World:
             scheduler.after(chance.uniform(3.0, scenario.seconds), self._do, event)
         scheduler.run_until(scenario.seconds)
         self._calm_down()
-        step = float(max(scenario.rules.window_seconds, SLOW_SECONDS_MAX * 3))
+        step = float(max(scenario.rules.window_seconds, SLOW_SECONDS_MAX * 2 + 10.0))
         for _ in range(QUIET_WINDOWS):
             scheduler.run_until(scheduler.now + step)
             undrained = self.checker.undrained(self.broker.offsets)
@@ -307,9 +335,11 @@ class World:
 
     def _latency(self, kind: str) -> float:
         chance = self.chance
-        share = 0.5 if kind in self.scenario.slow_kinds else self.scenario.slow_share
-        if not self._quiet and chance.random() < share:
-            return chance.uniform(0.5, SLOW_SECONDS_MAX)
+        if not self._quiet:
+            if kind in self.scenario.slow_kinds and chance.random() < 0.5:
+                return chance.uniform(0.5, SLOW_SECONDS_MAX)
+            if chance.random() < self.scenario.slow_share:
+                return chance.uniform(0.5, 5.0)
         return chance.uniform(0.002, 0.05)
 
     def _plan(self, number: int, kind: str, process: Process) -> Fault | None:
@@ -344,6 +374,9 @@ class World:
         match event:
             case "rebalance":
                 self.broker.rebalance()
+            case "rebalance storm":
+                for delay in (0.0, 3.0, 6.0, 9.0):
+                    self.scheduler.after(delay, self.broker.rebalance)
             case "join":
                 if len(self.workers) < 5:
                     self._start_worker()

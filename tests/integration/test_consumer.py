@@ -1,0 +1,326 @@
+"""Batches and fenced commits of a real worker's consumer against a real broker."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import RecordsToDelete
+from aiokafka.errors import RequestTimedOutError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from stream_app.closings import Closing, Commit, encode
+from stream_app.consumer import StreamApp
+from stream_app.embedded import KafkaServer
+from stream_app.errors import FencedError, InvariantError, TransientError
+from stream_app.partition import TP, GapError
+from tests.contract.apps import (
+    SECONDS_MAX,
+    Keeper,
+    administration,
+    another_member,
+    becomes,
+    committed,
+    create_topics,
+    new_app,
+    produce,
+    run,
+    running,
+    unstarted,
+)
+
+CLOSING = Closing(end=3, uploaded_at=1_795_537_922, window_start=1_795_537_860, settled=False)
+
+
+@dataclass
+class Member:
+    """A running app that holds both partitions of its topic; its loop runs only within `do`."""
+
+    runner: asyncio.Runner
+    app: StreamApp
+    keeper: Keeper
+    address: str
+    end: int = 0
+    """Where the log of partition 0 ends."""
+
+    @property
+    def tp(self) -> TP:
+        return TP(self.app.settings.kafka.events_topic, 0)
+
+    @property
+    def never_committed(self) -> TP:
+        return TP(self.tp.topic, 1)
+
+    @property
+    def aiokafka(self) -> Any:  # noqa: ANN401 - it has no types
+        return self.app.consumer._thread._ensure_consumer()
+
+    @property
+    def generation(self) -> int:
+        return int(self.app.consumer_generation_id)
+
+    def do(self, work: Awaitable[Any]) -> Any:  # noqa: ANN401 - whatever it returns
+        return self.runner.run(asyncio.wait_for(work, SECONDS_MAX))
+
+    async def append(self, *values: bytes) -> int:
+        """Append records to partition 0 in one batch; return the first one's offset."""
+        await produce(self.address, self.tp.topic, *values)
+        first, self.end = self.end, self.end + len(values)
+        return first
+
+    async def commit(
+        self, commit: Commit, *, generation: int | None = None, owned: bool = True
+    ) -> None:
+        await self.app.consumer.commit_closings(
+            {self.tp: commit},
+            self.generation if generation is None else generation,
+            lambda: owned,
+        )
+
+    async def read_back(self, tp: TP | None = None) -> Commit | None:
+        tp = tp or self.tp
+        return (await self.app.consumer.read_commits([tp]))[tp]
+
+
+@contextlib.contextmanager
+def joined(address: str) -> Iterator[Member]:
+    """Give a member of a fresh group, with one record produced and received."""
+    with asyncio.Runner() as runner:
+
+        async def start() -> Member:
+            app = new_app(address, f"test-{uuid4().hex[:12]}-")
+            made = Member(runner, app, Keeper(app), address)
+            await create_topics(address, {made.tp.topic: 2})
+            await made.append(b"0")
+            await app.start()
+            await made.keeper.batch(made.tp)
+            return made
+
+        made = runner.run(start())
+        try:
+            yield made
+        finally:
+            made.do(made.app.stop())
+
+
+@pytest.fixture(scope="module")
+def member(kafka: KafkaServer) -> Iterator[Member]:
+    """One member for all tests that leave its membership alone."""
+    with joined(kafka.address) as made:
+        yield made
+
+
+# --- commits ------------------------------------------------------------------------------------
+
+
+def test_nothing_is_read_back_where_nothing_was_committed(member: Member) -> None:
+    assert member.do(member.read_back(member.never_committed)) is None
+
+
+@pytest.mark.parametrize("commit", [Commit(1, (CLOSING,)), Commit(1, ())])
+def test_commit_is_read_back_equal(member: Member, commit: Commit) -> None:
+    member.do(member.commit(commit))
+    assert member.do(member.read_back()) == commit
+
+
+def test_commit_is_not_sent_when_the_partition_is_not_owned(member: Member) -> None:
+    before = member.do(member.read_back())
+    with pytest.raises(FencedError, match="is not sent"):
+        member.do(member.commit(Commit(77, ()), owned=False))
+    assert member.do(member.read_back()) == before
+
+
+@pytest.mark.parametrize("other", [-1, 1])
+def test_commit_is_not_sent_under_another_generation(member: Member, other: int) -> None:
+    before, generation = member.do(member.read_back()), member.generation + other
+    with pytest.raises(FencedError, match=f"generation {generation} is not sent"):
+        member.do(member.commit(Commit(77, ()), generation=generation))
+    assert member.do(member.read_back()) == before
+
+
+def test_commit_is_not_sent_when_one_of_its_partitions_is_not_assigned(member: Member) -> None:
+    before = member.do(member.read_back())
+    commits = {member.tp: Commit(77, ()), TP(member.tp.topic, 7): Commit(1, ())}
+    with pytest.raises(FencedError, match="is not sent"):
+        member.do(member.app.consumer.commit_closings(commits, member.generation, lambda: True))
+    assert member.do(member.read_back()) == before
+
+
+def test_commit_whose_answer_is_lost_is_transient_and_ends_its_generation(
+    kafka: KafkaServer,
+) -> None:
+    with joined(kafka.address) as member:
+        coordinator, generation = member.aiokafka._coordinator, member.generation
+        send = coordinator._send_req
+
+        async def lose_the_answer(request: object) -> None:
+            coordinator._send_req = send
+            await send(request)
+            raise RequestTimedOutError
+
+        coordinator._send_req = lose_the_answer
+        with pytest.raises(TransientError, match="RequestTimedOutError"):
+            member.do(member.commit(Commit(1, ())))
+        member.do(becomes(lambda: member.generation > generation))
+        with pytest.raises(FencedError, match=f"generation {generation} is not sent"):
+            member.do(member.commit(Commit(1, (CLOSING,)), generation=generation))
+        assert member.do(member.read_back()) == Commit(1, ())
+
+
+def test_metadata_of_another_program_is_not_passed_over(member: Member) -> None:
+    partition = TopicPartition(*member.tp)
+
+    async def commit_foreign() -> None:
+        await member.aiokafka.commit({partition: OffsetAndMetadata(1, "foreign")})
+
+    member.do(member.app.consumer._in_thread(commit_foreign()))
+    with pytest.raises(InvariantError, match="foreign"):
+        member.do(member.read_back())
+    member.do(member.commit(Commit(1, ())))
+
+
+def test_broker_that_is_away_is_transient_to_a_read_back() -> None:
+    async def scenario() -> None:
+        with unstarted(new_app()) as app:
+            await app.consumer.read_commits([TP("events", 0)])
+
+    with pytest.raises(TransientError, match="KafkaConnectionError"):
+        run(scenario())
+
+
+def test_expelled_member_cannot_commit_over_its_successor(
+    kafka: KafkaServer, topic_prefix: str
+) -> None:
+    async def scenario() -> None:
+        app = new_app(kafka.address, topic_prefix, session_timeout_seconds=6)
+        keeper, topic = Keeper(app), app.settings.kafka.events_topic
+        tp = TP(topic, 0)
+        await create_topics(kafka.address, {topic: 1})
+        await produce(kafka.address, topic, b"0")
+        thawed = threading.Event()
+        async with running(app):
+            generation, _ = await keeper.batch(tp)
+            # Frozen as by SIGSTOP: no heartbeat, and the commit is the first thing afterwards.
+            app.consumer._thread.thread_loop.call_soon_threadsafe(thawed.wait, SECONDS_MAX)
+            late = asyncio.create_task(
+                app.consumer.commit_closings({tp: Commit(1, ())}, generation, lambda: True)
+            )
+            async with another_member(app) as successor:
+                assert successor.assignment() == {TopicPartition(*tp)}
+                theirs = encode(Commit(1, (CLOSING,)))
+                await successor.commit({TopicPartition(*tp): OffsetAndMetadata(1, theirs)})
+                thawed.set()
+                with pytest.raises(
+                    FencedError, match=f"the broker refuses generation {generation}"
+                ):
+                    await late
+                assert await committed(kafka.address, app.conf.id) == {
+                    TopicPartition(*tp): (1, theirs)
+                }
+
+    run(scenario())
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+def test_batches_continue_one_another(member: Member) -> None:
+    async def scenario() -> None:
+        for number in range(3):
+            offset = await member.append(b"%d" % number)
+            _, batch = await member.keeper.batch(member.tp, offset)
+            assert batch.next_position == offset + 1
+            assert [(it.offset, it.value) for it in batch.records] == [(offset, b"%d" % number)]
+
+    member.do(scenario())
+
+
+def test_aborted_transaction_is_a_batch_without_records(member: Member) -> None:
+    async def scenario() -> None:
+        begin = member.end
+        async with AIOKafkaProducer(
+            bootstrap_servers=member.address, transactional_id=uuid4().hex
+        ) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(member.tp.topic, b"aborted", partition=0)
+            await producer.abort_transaction()
+        member.end += 2  # the record and the marker
+        _, batch = await member.keeper.batch(member.tp, begin)
+        assert (batch.next_position, len(batch.records)) == (member.end, 0)
+
+    member.do(scenario())
+
+
+def test_log_end_is_where_committed_readers_must_stop(member: Member) -> None:
+    async def scenario() -> None:
+        ends, begin = member.app.consumer.log_ends, member.end
+        await becomes(lambda: ends.get(member.tp) == begin)
+        async with AIOKafkaProducer(
+            bootstrap_servers=member.address, transactional_id=uuid4().hex
+        ) as producer:
+            async with producer.transaction():
+                await producer.send_and_wait(member.tp.topic, b"hidden", partition=0)
+                member.end += 1
+                await member.append(b"behind it")
+                assignment = member.aiokafka._subscription.subscription.assignment
+                state = assignment.state_value(TopicPartition(*member.tp))
+                await becomes(lambda: state.highwater == begin + 2)
+                assert ends[member.tp] == begin
+            member.end += 1  # the marker
+            await becomes(lambda: ends[member.tp] == member.end)
+
+    member.do(scenario())
+
+
+# --- seeking and gaps ---------------------------------------------------------------------------
+
+
+def test_sought_partition_is_fetched_again_from_there(member: Member) -> None:
+    async def scenario() -> None:
+        offset = await member.append(b"0", b"1", b"2")
+        await member.keeper.batch(member.tp, offset)
+        await member.app.consumer.seek_to(member.tp, offset + 1)
+        _, batch = await member.keeper.batch(member.tp)
+        assert (batch.position, batch.next_position) == (offset + 1, offset + 3)
+        assert [it.value for it in batch.records] == [b"1", b"2"]
+
+    member.do(scenario())
+
+
+def test_partition_sought_to_none_is_fetched_again_from_where_the_log_begins(
+    member: Member,
+) -> None:
+    async def scenario() -> None:
+        consumer = member.app.consumer
+        start = await consumer._in_thread(consumer._thread.log_start(member.tp))
+        offset = await member.append(b"0")
+        await member.keeper.batch(member.tp, offset)
+        await consumer.seek_to(member.tp, None)
+        _, batch = await member.keeper.batch(member.tp)
+        assert (batch.position, batch.next_position) == (start, member.end)
+
+    member.do(scenario())
+
+
+def test_partition_that_is_not_assigned_cannot_be_sought(member: Member) -> None:
+    with pytest.raises(FencedError, match="not assigned any more"):
+        member.do(member.app.consumer.seek_to(TP(member.tp.topic, 7), 0))
+
+
+def test_gap_is_lost_to_retention_only_when_the_log_begins_behind_it(member: Member) -> None:
+    async def scenario() -> None:
+        lost, tp = member.app.consumer.lost_to_retention, member.tp
+        offset = await member.append(b"0", b"1", b"2")
+        async with administration(member.address) as admin:
+            await admin.delete_records(
+                {TopicPartition(*tp): RecordsToDelete(before_offset=offset + 1)}
+            )
+        assert await lost(tp, GapError(tp, offset, offset + 1))
+        assert not await lost(tp, GapError(tp, offset, offset + 2))
+
+    member.do(scenario())
