@@ -42,7 +42,8 @@ class Recorder:
                 if callable(answer):
                     await answer(writer)
                     break
-                writer.write(answer)
+                head, end, body = answer.partition(b"\r\n\r\n")
+                writer.write(head + end + (b"" if request.first_line.startswith("HEAD ") else body))
                 await writer.drain()
         finally:
             writer.close()

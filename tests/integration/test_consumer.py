@@ -292,6 +292,20 @@ def test_sought_partition_is_fetched_again_from_there(member: Member) -> None:
     member.do(scenario())
 
 
+def test_sought_partition_passes_on_batches_that_end_before_the_newest_one(member: Member) -> None:
+    # Faust would drop them: it thinks that it has read beyond.
+    async def scenario() -> None:
+        offset = await member.append(b"0", b"1", b"2")
+        await member.keeper.batch(member.tp, offset)
+        member.aiokafka._max_poll_records = 1
+        await member.app.consumer.seek_to(member.tp, offset)
+        positions = [(await member.keeper.batch(member.tp))[1].position for _ in range(3)]
+        member.aiokafka._max_poll_records = None
+        assert positions == [offset, offset + 1, offset + 2]
+
+    member.do(scenario())
+
+
 def test_partition_sought_to_none_is_fetched_again_from_where_the_log_begins(
     member: Member,
 ) -> None:

@@ -135,6 +135,13 @@ def test_other_object_under_the_key_is_permanent_and_stays(
     assert look(s3.endpoint_url, bucket)[0] == content
 
 
+def test_empty_object_without_a_checksum_is_permanent(s3: S3Server, bucket: str) -> None:
+    # As a put of another program leaves it that died within its body.
+    place(s3, bucket, b"", Metadata={"lines": "2", "uncompressed-size": "18"})
+    with pytest.raises(PermanentError, match="exists with 0 bytes"):
+        put(s3.endpoint_url, bucket)
+
+
 def test_of_two_at_once_one_finds_the_other(s3: S3Server, bucket: str) -> None:
     async def both(storage: Storage) -> list[Stored]:
         puts = [storage.put(bucket, KEY, CONTENT, lines=2, size=18) for _ in range(2)]
@@ -257,7 +264,7 @@ def test_trouble_that_time_heals_is_transient(response: Answer, code: str) -> No
 )
 def test_refusal_that_somebody_must_act_on_is_permanent(status: str, code: str) -> None:
     with pytest.raises(PermanentError) as failure:
-        told(refusal(status, code))
+        told(refusal(status, code, x_amz_bucket_region="eu-west-1"))
     assert (failure.value.code, failure.value.message) == (code, "in words")
 
 

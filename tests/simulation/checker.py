@@ -242,7 +242,12 @@ class Checker:
             return seen
         if not durable:
             raise Violation(f"{where}: no such closing is durable: {document}")
-        _equal(where, "window end", document["window"]["end"], _iso(durable[0].start + self._window_seconds))
+        _equal(
+            where,
+            "window end",
+            document["window"]["end"],
+            _iso(durable[0].start + self._window_seconds),
+        )
         return durable[0]
 
     def _check_object_of_receipt(
@@ -279,7 +284,9 @@ class Checker:
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         _equal(where, "checksum", described["checksum"], {"algorithm": "SHA256", "value": checksum})
         _equal(where, "lines", described["lines"], len(_lines(body, key)))
-        _equal(where, "uncompressed size", described["uncompressed_size"], len(gzip.decompress(body)))
+        _equal(
+            where, "uncompressed size", described["uncompressed_size"], len(gzip.decompress(body))
+        )
 
     def _check_lists(
         self, where: str, document: dict[str, Any], window: Window, destination: str

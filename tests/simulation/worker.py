@@ -81,6 +81,8 @@ class Worker(Process):
         self._moved = self._signal()
         self._commit_wanted = self._signal()
         self._loading = False
+        self._unanswered = False
+        """A commit was sent of which it is not known whether the broker has it."""
         self._loading_done = self._signal()
         self._deliveries: list[Task] = []
         for steps in (
@@ -322,6 +324,10 @@ class Worker(Process):
     def _rebuild(self, tp: TP, epoch: int) -> Steps:
         self.counts["rebuilt"] += 1
         self.assignment.forget(tp)
+        # A commit under way could take effect after the read-back, and put older closings over
+        # those that are read: what was sent must be answered first.
+        while self._unanswered:
+            yield from self._wait()
         yield from self._load(epoch)
         position = self.assignment.partitions[tp].position
         if position is None:
@@ -371,6 +377,7 @@ class Worker(Process):
             commits = assignment.commits()
             if not commits or generation is None:
                 continue
+            self._unanswered = True
             offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
             # Into the consumer's thread, and there until the group's coordinator is known.
             hesitates = world.chance.random() < 0.2
@@ -378,22 +385,31 @@ class Worker(Process):
             if world.sabotage is Sabotage.NO_OWNERSHIP_CHECK:
                 generation = assignment.generation
                 if generation is None:
+                    self._unanswered = False
+                    self._moved.set()
                     continue
             elif epoch != assignment.epoch or generation != assignment.generation:
                 self.counts["commits fenced by us"] += 1
+                self._unanswered = False
+                self._moved.set()
                 continue
             member = self.member
             try:
                 yield Call("commit", lambda: broker.commit(member, generation, offsets))
             except RefusedError:
                 self.counts["commits refused"] += 1
+                self._unanswered = False
+                self._moved.set()
                 if world.chance.random() < 0.5:
                     self.rejoin.set()
             except NoAnswerError:
                 self.counts["commits without an answer"] += 1
+                self._unanswered = False
+                self._moved.set()
                 yield RETRY_SECONDS
                 self._commit_wanted.set()
             else:
+                self._unanswered = False
                 assignment.recorded(epoch, commits)
                 self._perform()
                 self._moved.set()

@@ -194,6 +194,11 @@ def contended(seed: int) -> Scenario:
     )
 
 
+def scenario(seed: int) -> Scenario:
+    """Draw a scenario of either kind."""
+    return contended(seed) if seed % 3 == 0 else stormy(seed)
+
+
 class World:
     """Everything around the workers.
 
