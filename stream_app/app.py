@@ -234,7 +234,6 @@ def _new_app(settings: Settings) -> StreamApp:
         worker_redirect_stdouts=False,
     )
     app.settings = settings
-    app.BootStrategy.enable_web = False  # also under `faust worker`, which turns it on
     return app
 
 

@@ -82,8 +82,8 @@ class Assignment:
         """The partitions that are ours but whose commit is still to be read back."""
         return [tp for tp in self._assigned if tp not in self.partitions]
 
-    def loaded(self, tp: TP, epoch: int, commit: Commit | None) -> bool:
-        """Take a partition into service with the commit that was read back for it.
+    def loaded(self, tp: TP, epoch: int, commit: Commit) -> bool:
+        """Take a partition into service with the commit that was read back, see `Partition`.
 
         Returns:
             Whether its windows could be kept.

@@ -29,6 +29,7 @@ from aiokafka.errors import (
     UnknownMemberIdError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.app.base import BootStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import tuples
 
@@ -54,6 +55,8 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
 
     consumer: "RecordBatchConsumer"
     logger = SERVICE_LOGGER
+    _doubted: int | None = None
+    """A generation in which the outcome of a commit is unknown: no further one is made in it."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -148,6 +151,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 not assignment
                 or not owned()
                 or coordinator.generation != generation
+                or generation == self._doubted
                 or any(TopicPartition(*tp) not in assignment.tps for tp in commits)
             ):
                 raise FencedError(f"a commit of generation {generation} is not sent: it is over")
@@ -169,27 +173,39 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             except (KafkaConnectionError, RequestTimedOutError, asyncio.CancelledError):
                 # The request may still be on its way, and must not land on top of a later one. In
                 # the next generation it is refused; our windows are kept through the rebalance.
+                self._doubted = generation
                 coordinator.request_rejoin()
                 raise
 
-    async def seek_to(self, tp: TP, offset: int | None) -> None:
-        """Fetch from an offset next, or from where the log begins; runs in the thread's loop."""
+    async def seek_to(self, tp: TP, offset: int) -> None:
+        """Fetch from an offset next; runs in the thread's loop."""
         consumer = self._ensure_consumer()
         partition = TopicPartition(*tp)
         if partition not in consumer.assignment():
             raise FencedError(f"{tp}: not assigned any more")
-        if offset is None:
-            await consumer.seek_to_beginning(partition)
-        else:
-            consumer.seek(partition, offset)
-        # Faust drops what lies below the newest offset it has passed on.
-        self.consumer._read_offset[tuples.TP(*tp)] = None  # noqa: SLF001
+        consumer.seek(partition, offset)
 
-    async def log_start(self, tp: TP) -> int:
-        """Return the first offset that the broker still has; runs in the thread's loop."""
-        partition = TopicPartition(*tp)
-        offsets = await self._ensure_consumer().beginning_offsets([partition])
-        return cast("int", offsets[partition])
+    async def log_starts(self, tps: Sequence[TP]) -> dict[TP, int]:
+        """Return the first offsets that the broker still has; runs in the thread's loop."""
+        partitions = [TopicPartition(*tp) for tp in tps]
+        offsets = await self._ensure_consumer().beginning_offsets(partitions)
+        return {TP(*partition): offset for partition, offset in offsets.items()}
+
+
+class _ReadOffsets(dict[tuples.TP, int | None]):
+    """Lets every batch of the events topic through to its partition, which knows what it has.
+
+    Faust drops what lies below the newest offset that it has passed on. It notes that offset after
+    the agent may have seen the message, and so also after the agent has sought back: the batches
+    that were sought would be dropped, and nothing would ever fetch them again.
+    """
+
+    def __init__(self, events_topic: str) -> None:
+        super().__init__()
+        self._events_topic = events_topic
+
+    def __getitem__(self, tp: tuples.TP) -> int | None:
+        return None if tp.topic == self._events_topic else self.get(tp)
 
 
 class RecordBatchConsumer(driver.Consumer):
@@ -202,6 +218,7 @@ class RecordBatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - passed through
         super().__init__(*args, **kwargs)
         self.events_topic = self.app.settings.kafka.events_topic
+        self._read_offset = _ReadOffsets(self.events_topic)
         self.log_ends: dict[TP, int] = {}
         """For each partition the first offset that a reader of committed records cannot see."""
 
@@ -278,8 +295,8 @@ class RecordBatchConsumer(driver.Consumer):
                 f"{error}; let this user read the group and the events topic (kafka-acls)"
             ) from error
 
-    async def read_commits(self, tps: Sequence[TP]) -> dict[TP, Commit | None]:
-        """Read offset and recorded closings back; None where nothing is committed.
+    async def read_commits(self, tps: Sequence[TP]) -> dict[TP, Commit]:
+        """Read offset and recorded closings back; where the log begins, if nothing is committed.
 
         Raises:
             TransientError: The broker cannot be asked now.
@@ -295,7 +312,7 @@ class RecordBatchConsumer(driver.Consumer):
             raise TransientError(type(error).__name__, str(error)) from error
         finally:
             await admin.close()
-        commits: dict[TP, Commit | None] = {}
+        commits: dict[TP, Commit] = {}
         for tp in tps:
             committed = found.get(TopicPartition(*tp))
             if committed is None:
@@ -303,15 +320,13 @@ class RecordBatchConsumer(driver.Consumer):
                 # aiokafka passes over an error of the whole group, such as a coordinator that is
                 # still loading: to take that for "nothing" would deliver everything again.
                 raise TransientError("OffsetFetch", f"no answer for {tp.topic}/{tp.partition}")
-            commits[tp] = (
-                None
-                if committed.offset == NONE_COMMITTED
-                else decode(committed.offset, committed.metadata)
-            )
-        return commits
+            if committed.offset != NONE_COMMITTED:
+                commits[tp] = decode(committed.offset, committed.metadata)
+        starts = await self.log_starts([tp for tp in tps if tp not in commits])
+        return commits | {tp: Commit(start, ()) for tp, start in starts.items()}
 
-    async def seek_to(self, tp: TP, offset: int | None) -> None:
-        """Fetch from an offset next, or from where the log begins (None).
+    async def seek_to(self, tp: TP, offset: int) -> None:
+        """Fetch from an offset next.
 
         Raises:
             FencedError: The partition is not assigned any more.
@@ -324,8 +339,18 @@ class RecordBatchConsumer(driver.Consumer):
         Raises:
             TransientError: The broker cannot be asked now.
         """
+        return (await self.log_starts([tp]))[tp] >= gap.found
+
+    async def log_starts(self, tps: Sequence[TP]) -> dict[TP, int]:
+        """Return the first offsets that the broker still has.
+
+        Raises:
+            TransientError: The broker cannot be asked now.
+        """
+        if not tps:
+            return {}
         try:
-            return await self._in_thread(self._thread.log_start(tp)) >= gap.found
+            return await self._in_thread(self._thread.log_starts(tps))
         except KafkaError as error:
             raise TransientError(type(error).__name__, str(error)) from error
 
@@ -341,8 +366,16 @@ class BatchTransport(driver.Transport):
     Consumer = RecordBatchConsumer
 
 
+class _WithoutWeb(BootStrategy):
+    """Starts no web server, also under `faust worker`, which turns it on."""
+
+    enable_web = False
+
+
 class StreamApp(faust.App):
-    """A Faust app that reads record batches and keeps nothing on disk."""
+    """A Faust app that reads record batches, serves nothing and keeps nothing on disk."""
+
+    BootStrategy = _WithoutWeb
 
     settings: Settings
     consumer: RecordBatchConsumer

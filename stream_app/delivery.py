@@ -20,7 +20,6 @@ from stream_app.s3 import Storage
 UPLOADS_MAX: Final = 32
 """Requests to S3 at a time."""
 LATE_SECONDS: Final = 60.0
-"""After so long a window is called late, by one `retrying` receipt."""
 LOGGED_ATTEMPTS: Final = 3
 """The first attempts are logged one by one; later ones by `retrying` and the final word."""
 
@@ -36,12 +35,20 @@ class Deliver:
         storage: Where objects go.
         publish: Sends one receipt and returns when the broker has it.
         patience: How long to retry.
+        late_seconds: After so long a window is called late, by one `retrying` receipt.
     """
 
-    def __init__(self, storage: Storage, publish: Publish, patience: Patience) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        publish: Publish,
+        patience: Patience,
+        late_seconds: float = LATE_SECONDS,
+    ) -> None:
         self._storage = storage
         self._publish_message = publish
         self._patience = patience
+        self._late_seconds = late_seconds
         self._uploads = asyncio.Semaphore(UPLOADS_MAX)
 
     async def __call__(self, key: Any, work: Work) -> None:  # noqa: ANN401 - Faust's signature
@@ -90,7 +97,7 @@ class Deliver:
                 return partition.uploaded(work, problem, attempts)
             if attempts <= LOGGED_ATTEMPTS:
                 logger.warning("%s: attempt %d: %s", _name(work), attempts, result)
-            if elapsed >= LATE_SECONDS and not told:
+            if elapsed >= self._late_seconds and not told:
                 told = True
                 logger.warning("%s: late, attempt %d: %s", _name(work), attempts, result)
                 await self._publish(work, partition.retrying(work, problem, attempts))

@@ -81,23 +81,25 @@ class Partition:
         tp: Which partition.
         rules: Window length, grace and bounds.
         epoch: Number of the assignment; work of another epoch is refused.
-        commit: The committed offset and closings as read back, None when nothing is committed.
+        commit: The committed offset and closings as read back; where nothing is committed, the
+            offset at which the log begins. It is not left to the first batch to say where to
+            begin: that batch may be lost on its way.
     """
 
-    def __init__(self, tp: TP, rules: Rules, epoch: int, commit: Commit | None) -> None:
+    def __init__(self, tp: TP, rules: Rules, epoch: int, commit: Commit) -> None:
         self.tp = tp
         self.epoch = epoch
         self.acknowledged = commit
         """The last commit that the broker has confirmed, or that was read back from it."""
         self.attempted: Commit | None = None
         """A commit on its way; its answer may be lost."""
-        self.position = commit.offset if commit else None
-        """The next offset to collect; None until the first batch says where the log begins."""
+        self.position = commit.offset
+        """The next offset to collect."""
         self.held_closed = 0
         """Bytes of memory that closed windows in flight take."""
         self._rules = rules
         self._first = self.position
-        self._replay = deque(commit.closings if commit else ())
+        self._replay = deque(commit.closings)
         self._open = self._new_window()
         self._window_start: int | None = None
         self._newest_start = self._replay[0].window_start if self._replay else 0
@@ -121,8 +123,6 @@ class Partition:
         Raises:
             GapError: The batch starts beyond the position; nothing was changed.
         """
-        if self.position is None:
-            self.position = self._first = batch.position
         if batch.position > self.position:
             raise GapError(self.tp, self.position, batch.position)
         end = batch.next_position
@@ -149,12 +149,10 @@ class Partition:
         Raises:
             InvariantError: The partition stands beyond it; nothing was changed.
         """
-        position = self.position if self.position is not None else offset
+        position = self.position
         if offset < position:
             raise InvariantError(f"{self.tp}: cannot skip from {position} back to {offset}")
         self.position = offset
-        if self._first is None:
-            self._first = offset
         while self._replay and self.position >= self._replay[0].end:
             self._close_recorded()
         return offset - position
@@ -165,8 +163,7 @@ class Partition:
         `log_end` is the first offset that a reader of committed records cannot see yet; None when
         it is unknown.
         """
-        position = self.position
-        if log_end is None or position is None or position < log_end or position == self._first:
+        if log_end is None or self.position < log_end or self.position == self._first:
             return
         start, length = self._window_start, self._rules.window_seconds
         over = (
@@ -235,13 +232,13 @@ class Partition:
         self.epoch = epoch
         self._ready.clear()
 
-    def resume(self, epoch: int, commit: Commit | None) -> bool:
+    def resume(self, epoch: int, commit: Commit) -> bool:
         """Go on after a rebalance if nobody owned the partition in between.
 
         That is so when the commit read back is the one that we know of, or the one that was on
         its way. Otherwise False: this object is void, a new one must be built from `commit`.
         """
-        if commit is not None and commit == self.attempted:
+        if self.attempted is not None and commit == self.attempted:
             self.recorded(self.attempted)
         elif commit != self.acknowledged:
             return False
@@ -366,8 +363,6 @@ class Partition:
         self, uploaded_at: int, window_start: int, *, recorded: bool, end: int | None = None
     ) -> None:
         first, end = self._first, self.position if end is None else end
-        if first is None or end is None:
-            raise InvariantError(f"{self.tp}: a window closes before its first offset is known")
         deliveries = self._open.close(*self.tp, first, uploaded_at)
         window = ClosedWindow(first, end, uploaded_at, window_start, deliveries)
         self._closed.append(window)
@@ -391,8 +386,6 @@ class Partition:
             if not window.settled:
                 return window.first
             offset = window.end
-        if offset is None:
-            raise InvariantError(f"{self.tp}: a commit before the first offset is known")
         return offset
 
     def _unsettled_closings(self) -> tuple[Closing, ...]:

@@ -2,8 +2,8 @@
 
 `If-None-Match: *` makes S3 refuse with 412 where the key exists. The key is a pure function of a
 recorded closing, so whoever is refused has found the very object that it wanted to write. The
-checksum matters as much: without one, a connection that dies within the body may leave an empty
-object, which the 412 would then hide.
+checksum matters as much: without one, a connection that dies between the headers and the body may
+leave an empty object, which the 412 would then hide.
 
 botocore's own retries are off: `delivery` retries, knows how long, and says so in the receipt.
 """
@@ -193,6 +193,11 @@ class Storage:
             raise TransientError("NoCredentials", str(error)) from error
         except ParamValidationError as error:
             raise PermanentError("InvalidRequest", str(error)) from error
+        except RecursionError as error:
+            # botocore follows a redirect that names no region by asking again, without an end.
+            raise PermanentError(
+                "PermanentRedirect", "the bucket is in another region; set [s3] region"
+            ) from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # Refused, reset, hung, TLS, name resolution: botocore names each class.
             raise TransientError(type(error).__name__, str(error)) from error

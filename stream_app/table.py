@@ -58,6 +58,8 @@ class WindowTable(faust.Table[Any, Any]):
         self._assignment = assignment
         self._program = program
         self._loading = asyncio.Lock()
+        self._committing = asyncio.Lock()
+        """Held from when commits are made up until the broker has answered."""
         self._commit_wanted = asyncio.Event()
         self._moved = asyncio.Event()
         """Something was settled, recorded or revoked: who waits looks again."""
@@ -91,6 +93,7 @@ class WindowTable(faust.Table[Any, Any]):
 
     async def _collect(self, tp: TP, epoch: int, batch: Batch) -> None:
         while self._assignment.relieve(time.time()) is Relief.WAIT:
+            self._perform()
             await self._wait()
         if self._program.uses_engine:
             answers = await asyncio.to_thread(self._program.answer, batch.records)
@@ -129,9 +132,12 @@ class WindowTable(faust.Table[Any, Any]):
     async def _rebuild(self, tp: TP, epoch: int, gap: GapError) -> None:
         """Forget a partition whose state cannot be trusted and begin again at its commit."""
         logger.error("partition forgotten and rebuilt from its commit: %s", gap)
-        self._assignment.forget(tp)
-        await self._load(epoch)
-        await self.app.consumer.seek_to(tp, self._assignment.partitions[tp].position)
+        # Not while a commit is on its way: it could land behind the read-back, and take away what
+        # was read.
+        async with self._committing:
+            self._assignment.forget(tp)
+            await self._load(epoch)
+            await self.app.consumer.seek_to(tp, self._assignment.partitions[tp].position)
 
     # --- the life of an assignment ------------------------------------------------------------
 
@@ -182,8 +188,8 @@ class WindowTable(faust.Table[Any, Any]):
                 "partition %s/%d: %s at offset %s, %d recorded closings",
                 *tp,
                 "kept" if kept else "taken over",
-                "the beginning" if commit is None else commit.offset,
-                len(commit.closings) if commit else 0,
+                commit.offset,
+                len(commit.closings),
             )
 
     # --- performing ---------------------------------------------------------------------------
@@ -221,24 +227,27 @@ class WindowTable(faust.Table[Any, Any]):
         while not self.should_stop:
             await self._commit_wanted.wait()
             self._commit_wanted.clear()
-            epoch, generation = self._assignment.epoch, self._assignment.generation
-            commits = self._assignment.commits()
-            if not commits or generation is None:
-                continue
             try:
-                await self.app.consumer.commit_closings(
-                    commits, generation, partial(self._assignment.is_epoch, epoch)
-                )
+                async with self._committing:
+                    await self._commit_once()
             except FencedError as error:
-                logger.info("not committed: %s", error)
+                logger.debug("not committed: %s", error)
             except TransientError as error:
                 logger.warning("not committed: %s; trying again", error)
                 await self.sleep(RETRY_SECONDS)
                 self._commit_wanted.set()
-            else:
-                self._assignment.recorded(epoch, commits)
-                self._perform()
-                self._moved.set()
+
+    async def _commit_once(self) -> None:
+        epoch, generation = self._assignment.epoch, self._assignment.generation
+        commits = self._assignment.commits()
+        if not commits or generation is None:
+            return
+        await self.app.consumer.commit_closings(
+            commits, generation, partial(self._assignment.is_epoch, epoch)
+        )
+        self._assignment.recorded(epoch, commits)
+        self._perform()
+        self._moved.set()
 
     async def _wait(self) -> None:
         self._moved.clear()

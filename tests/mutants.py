@@ -17,7 +17,10 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 JUDGE_SECONDS_MAX: Final = 600.0
-SIMULATION: Final = ("-m", "pytest", "tests/simulation", "-x", "-q", "-p", "no:cacheprovider")
+SIMULATION: Final = (
+    *("-m", "pytest", "tests/simulation", "-x", "-q", "-p", "no:cacheprovider"),
+    *("-o", "timeout=60"),  # a mutant may loop without an end
+)
 """Arguments to Python; the judge of all that the core owes."""
 
 

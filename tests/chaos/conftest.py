@@ -12,7 +12,7 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(autouse=True)
 def _seed_shown(seed: int) -> None:
     """Print the seed, which pytest shows when the test fails."""
-    print(f"--chaos-seed {seed}")  # noqa: T201 - for whoever runs it again
+    print(f"--chaos-seed {seed}")
 
 
 @pytest.fixture

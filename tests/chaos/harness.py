@@ -39,6 +39,7 @@ from tests.chaos.load import Event, Load
 from tests.chaos.oracle import Committed, Evidence, Published, Stored, Target, findings
 from tests.chaos.s3_proxy import S3Proxy
 
+ROOT: Final = Path(__file__).parents[2]
 SESSION_SECONDS: Final = 6
 """The least that a broker accepts."""
 WINDOW_SECONDS: Final = 2
@@ -294,7 +295,13 @@ class Lab:
             process = subprocess.Popen(
                 [sys.executable, *(command or usual)],
                 cwd=self._folder,
-                env={**os.environ, **self.s3.environment, **(environment or {})},
+                env={
+                    **os.environ,
+                    # The package that these tests stand beside, not another that is installed.
+                    "PYTHONPATH": str(ROOT),
+                    **self.s3.environment,
+                    **(environment or {}),
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -32,6 +33,8 @@ KEY: Final = re.compile(
 MAY_DIFFER: Final = ("attempts", "already_existed")
 """In which two receipts with one id may differ: how it went, not what became of the events."""
 SHOWN_MAX: Final = 8
+UNREADABLE: Final = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
+"""What reading a damaged object may raise, from its compression up to its lines."""
 
 Lines = Mapping[str, Sequence[str]]
 """The ids in each readable object, by key."""
@@ -155,7 +158,7 @@ def _lines(evidence: Evidence) -> tuple[Lines, list[str]]:
         names[match[7]] += 1
         try:
             lines[stored.key] = _ids(stored)
-        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        except UNREADABLE as error:
             found.append(f"object {stored.key}: {len(stored.body)} bytes, unreadable: {error!r}")
     found += [f"{count} objects are named {name}" for name, count in names.items() if count > 1]
     return lines, found

@@ -37,6 +37,8 @@ class Fault(Enum):
     """S3 gets the head and no byte of the body, then both connections die."""
     TEAR_IN_BODY = auto()
     """S3 gets the head and half of the body, then both connections die."""
+    DAMAGE = auto()
+    """One bit of the body is turned on the way to S3."""
     LOSE_ANSWER = auto()
     """S3 does it, and the connection dies instead of the answer."""
     DELAY = auto()
@@ -117,6 +119,11 @@ class S3Proxy:
             raise RuntimeError("the proxy has not been started")
         return f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
+    @property
+    def connected(self) -> bool:
+        """Whether any connection is open; none is when its workers have ended."""
+        return bool(self._connections)
+
     def heal(self) -> None:
         """Be a plain wire from now on; what hangs goes on hanging."""
         self.rule, self.before, self.after = no_fault, nothing, nothing
@@ -190,6 +197,8 @@ class S3Proxy:
                 sent = 0 if fault is Fault.TEAR_AT_BODY else len(request.body) // 2
                 await self._tear(request, sent)
                 return False
+            case Fault.DAMAGE:
+                request = replace(request, body=_damaged(request.body))
         status, answer = await self._forward(request)
         await self.after(request)
         learnt = fault is not Fault.LOSE_ANSWER
@@ -234,6 +243,11 @@ def _header(head: bytes, wanted: bytes) -> bytes | None:
         if name.lower() == wanted:
             return text.strip()
     return None
+
+
+def _damaged(body: bytes) -> bytes:
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
 
 def _error(status: int, code: str, message: str) -> bytes:

@@ -26,7 +26,7 @@ def stored(*ids: str, name: str = "a") -> Stored:
     return Stored(key, body, hashlib.md5(body).hexdigest())  # noqa: S324 - S3's etag is MD5
 
 
-def published(kept: Stored, first: int, end: int, **changes: Any) -> Published:  # noqa: ANN401
+def published(kept: Stored, first: int, end: int, **changes: Any) -> Published:
     offsets = range(first, end)
     text = gzip.decompress(kept.body)
     value = {
@@ -103,6 +103,10 @@ HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
     "swapped lines": (lambda: with_objects(stored("e3", "e0"), B), "n-th line"),
     "empty object": (lambda: with_objects(replace(A, body=b""), B), "unreadable"),
     "torn object": (lambda: with_objects(replace(A, body=A.body[:-9]), B), "unreadable"),
+    "damaged object": (
+        lambda: with_objects(replace(A, body=A.body[:10] + b"\xff" + A.body[11:]), B),
+        "unreadable",
+    ),
     "strange key": (lambda: with_objects(replace(A, key="all/a.gz"), B), "no key of any"),
     "folders of another hour": (
         lambda: with_objects(replace(A, key=A.key.replace("/16/", "/17/")), B),

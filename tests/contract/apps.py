@@ -34,7 +34,7 @@ def run(work: Awaitable[Any]) -> None:
     asyncio.run(bounded())
 
 
-def new_app(address: str = "127.0.0.1:1", prefix: str = "", **kafka: Any) -> StreamApp:  # noqa: ANN401
+def new_app(address: str = "127.0.0.1:1", prefix: str = "", **kafka: Any) -> StreamApp:
     """Return the worker's app with nothing on it yet: topic `PREFIXevents`, group `PREFIXgroup`."""
     settings = Kafka(
         broker=f"kafka://{address}",

@@ -57,7 +57,7 @@ def put(*answers: Answer, calls: int = 1) -> tuple[list[Request], list[Any]]:
     return asyncio.run(scenario())
 
 
-async def _put(client: Any) -> Any:  # noqa: ANN401 - botocore makes its classes at run time
+async def _put(client: Any) -> Any:
     try:
         return await client.put_object(
             Bucket="my-bucket",
@@ -199,7 +199,7 @@ def test_connection_is_reused_for_the_next_call() -> None:
         async with recorder(OK) as server:
             handle = server.handle
 
-            async def counted(reader: Any, writer: Any) -> None:  # noqa: ANN401 - passed through
+            async def counted(reader: Any, writer: Any) -> None:
                 connections.add(writer)
                 await handle(reader, writer)
 
@@ -213,7 +213,7 @@ def test_connection_is_reused_for_the_next_call() -> None:
 
 
 def test_refused_connection_is_endpoint_connection_error() -> None:
-    async def scenario() -> Any:  # noqa: ANN401 - an exception
+    async def scenario() -> Any:
         port = free_ports(1)[0]
         async with Storage(S3(endpoint_url=f"http://{HOST}:{port}")) as storage:
             return await _put(storage._client)
@@ -244,7 +244,7 @@ def test_every_trouble_of_the_network_is_a_botocore_error() -> None:
 
 
 def test_configured_timeouts_and_attempts_reach_the_client() -> None:
-    async def scenario() -> Any:  # noqa: ANN401 - botocore's configuration
+    async def scenario() -> Any:
         async with Storage(S3(endpoint_url="http://127.0.0.1:1")) as storage:
             return storage._client.meta.config
 

@@ -39,7 +39,7 @@ def run(work: Awaitable[None]) -> None:
     asyncio.run(bounded())
 
 
-def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - whatever it returns
+def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Run a coroutine by hand; it fails the test if it gives way even once."""
     try:
         coroutine.send(None)
@@ -110,7 +110,7 @@ class Topic:
         return found[self.tp].offset, found[self.tp].metadata
 
 
-def state_of(consumer: AIOKafkaConsumer, topic: Topic) -> Any:  # noqa: ANN401 - aiokafka's own
+def state_of(consumer: AIOKafkaConsumer, topic: Topic) -> Any:
     return consumer._subscription.subscription.assignment.state_value(topic.tp)
 
 
@@ -330,7 +330,7 @@ class Requests:
         self._send = consumer._coordinator._send_req
         consumer._coordinator._send_req = self._recorded
 
-    async def _recorded(self, request: Any) -> Any:  # noqa: ANN401 - aiokafka's own
+    async def _recorded(self, request: Any) -> Any:
         if isinstance(request, OffsetCommitRequest):
             self.generations.append(request._consumer_group_generation_id)
             if self.fail_once is not None:

@@ -7,7 +7,7 @@ rests on it.
 import asyncio
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import pairwise
@@ -79,7 +79,7 @@ def test_transport_of_the_app_makes_our_consumer_and_thread() -> None:
     run(scenario())
 
 
-async def started(app: StreamApp) -> Any:  # noqa: ANN401 - aiokafka's own
+async def started(app: StreamApp) -> Any:
     """Return the aiokafka consumer that the thread would start, closed again."""
     consumer = app.consumer._thread._create_worker_consumer(app.transport)
     await consumer.stop()
@@ -181,8 +181,8 @@ class Fetcher(Service):
 class Scripted(RecordBatchConsumer):
     """A consumer whose fetches are written down beforehand."""
 
-    fetches: list[int | None]
-    """Offsets; None lifts the mark below which Faust drops."""
+    topic: str
+    offsets: Sequence[int]
     fetcher: Fetcher
 
     async def getmany(
@@ -190,23 +190,18 @@ class Scripted(RecordBatchConsumer):
         timeout: float,  # noqa: ASYNC109 - Faust's signature
     ) -> AsyncIterator[tuple[tuples.TP, tuples.Message]]:
         del timeout
-        for offset in self.fetches:
-            if offset is None:
-                self._read_offset[EVENTS] = None
-            else:
-                message = self._batch_message(
-                    TopicPartition(*EVENTS), 1, Batch(offset, offset + 1, ())
-                )
-                yield EVENTS, message
+        for offset in self.offsets:
+            tp, batch = TopicPartition(self.topic, 0), Batch(offset, offset + 1, ())
+            yield tuples.TP(*tp), self._batch_message(tp, 1, batch)
         self.fetcher._stopped.set()
 
 
-EVENTS = tuples.TP("events", 0)
-
-
-def drained(*fetches: int | None) -> list[int]:
-    """Return the offsets that the fetcher passes on."""
+def passed_on(topic: str, *offsets: int) -> list[int]:
+    """Return which offsets the fetcher passes on when they come in this order."""
     passed: list[int] = []
+
+    async def keep(message: tuples.Message) -> None:
+        passed.append(message.offset)
 
     async def scenario() -> None:
         app = new_app()
@@ -214,26 +209,24 @@ def drained(*fetches: int | None) -> list[int]:
         with unstarted(app):
             consumer = app.consumer
             assert isinstance(consumer, Scripted)
-            consumer.fetches, consumer.fetcher, consumer.callback = list(fetches), Fetcher(), keep
+            consumer.topic, consumer.offsets = topic, offsets
+            consumer.fetcher, consumer.callback = Fetcher(), keep
             await consumer._drain_messages(consumer.fetcher)
-
-    async def keep(message: tuples.Message) -> None:
-        passed.append(message.offset)
 
     run(scenario())
     return passed
 
 
 def test_fetcher_drains_the_subclass_getmany() -> None:
-    assert drained(3, 4) == [3, 4]
+    assert passed_on("other", 3, 4) == [3, 4]
 
 
-def test_fetcher_drops_what_lies_below_the_newest_offset() -> None:
-    assert drained(5, 3, 5, 6) == [5, 5, 6]
+def test_fetcher_drops_what_lies_below_the_newest_offset_it_has_noted() -> None:
+    assert passed_on("other", 5, 3, 5, 6) == [5, 5, 6]
 
 
-def test_fetcher_takes_an_earlier_offset_when_the_mark_is_lifted() -> None:
-    assert drained(5, None, 3, 4) == [5, 3, 4]
+def test_fetcher_takes_any_offset_where_it_is_told_that_none_was_noted() -> None:
+    assert passed_on("events", 5, 3, 4) == [5, 3, 4]
 
 
 # --- batches through the agent ------------------------------------------------------------------
@@ -384,7 +377,7 @@ class Ticking(WindowTable):
         self.ticks.put_nowait(asyncio.get_running_loop().time())
 
 
-def new_table(app: StreamApp, **options: Any) -> Ticking:  # noqa: ANN401 - passed through
+def new_table(app: StreamApp, **options: Any) -> Ticking:
     table = Ticking(
         app,
         name="windows",

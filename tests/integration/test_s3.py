@@ -62,7 +62,7 @@ def look(endpoint_url: str, bucket: str) -> tuple[bytes, dict[str, Any]]:
     return using(endpoint_url, get)
 
 
-def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:  # noqa: ANN401
+def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:
     """Write an object as somebody else would."""
     using(
         s3.endpoint_url,

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from tests.simulation.broker import TOPIC, Log, Name
 
 Truth = Mapping[tuple[int, int], Mapping[str, bytes | str | None]]
-"""By partition and offset, for each destination that matches: payload, error text, None: skipped."""
+"""By partition and offset, for each matching destination: payload, error text, None: skipped."""
 
 FINAL = ("delivered", "empty", "failed")
 MAY_DIFFER = ("attempts", "already_existed", "error")

@@ -36,6 +36,12 @@ class Fault(Enum):
     """No effect, and no answer."""
     LOST_ANSWER = auto()
     """Effect, but no answer."""
+    LATE = auto()
+    """No answer; the effect comes seconds later, as of a request that waits in a buffer."""
+
+
+LATE_SECONDS_MAX = 8.0
+"""How late a `LATE` effect comes, at most; by how much is drawn from the calls' number."""
 
 
 @dataclass(slots=True)
@@ -159,16 +165,22 @@ class Scheduler:
 
     def _arrive(self, task: Task, call: Call, fault: Fault | None) -> None:
         answer, error = None, None
-        if fault is not Fault.ERROR:
-            try:
-                answer = call.effect()
-            except ServerError as refusal:
-                error = refusal
+        if fault is Fault.LATE:
+            self.after(self.calls % 16 / 16 * LATE_SECONDS_MAX, self._take_effect, call)
+        elif fault is not Fault.ERROR:
+            answer, error = self._take_effect(call)
         if fault is Fault.CRASH_AFTER and not task.process.crashed:
             task.process.crash()
-        if fault is Fault.ERROR or fault is Fault.LOST_ANSWER:
+        if fault in {Fault.ERROR, Fault.LOST_ANSWER, Fault.LATE}:
             answer, error = None, NoAnswerError(call.kind)
         self.after(self._latency(call.kind), task.step, answer, error)
+
+    @staticmethod
+    def _take_effect(call: Call) -> tuple[Any, Exception | None]:
+        try:
+            return call.effect(), None
+        except ServerError as refusal:
+            return None, refusal
 
 
 class ServerError(Exception):

@@ -39,6 +39,8 @@ class Sabotage(enum.Enum):
     NO_READ_BACK = enum.auto()
     PUBLISH_FIRST = enum.auto()
     NO_OWNERSHIP_CHECK = enum.auto()
+    NO_DOUBT = enum.auto()
+    """Go on in the same generation after a commit without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ class Worker(Process):
         self._commit_wanted = self._signal()
         self._loading = False
         self._unanswered = False
+        self._doubted: int | None = None
+        """A generation in which the outcome of a commit is unknown."""
         """A commit was sent of which it is not known whether the broker has it."""
         self._loading_done = self._signal()
         self._deliveries: list[Task] = []
@@ -177,15 +181,18 @@ class Worker(Process):
             for tp, commit in commits.items():
                 kept = assignment.loaded(tp, epoch, commit)
                 self.counts["kept" if kept else "taken over"] += 1
-                if not kept and commit is not None and commit.closings:
+                if not kept and commit.closings:
                     self.counts["replays"] += 1
         self._perform()
 
-    def _committed(self, tps: Sequence[TP]) -> dict[TP, Commit | None]:
-        found = {tp: self.world.broker.offsets.get(tuple(tp)) for tp in tps}
+    def _committed(self, tps: Sequence[TP]) -> dict[TP, Commit]:
+        broker = self.world.broker
+        found = {
+            tp: broker.offsets.get(tuple(tp), (broker.logs[tuple(tp)].start, "")) for tp in tps
+        }
         if self.world.sabotage is Sabotage.NO_READ_BACK:
-            found = {tp: (it[0], "") if it else None for tp, it in found.items()}
-        return {tp: decode(*it) if it else None for tp, it in found.items()}
+            found = {tp: (offset, "") for tp, (offset, _) in found.items()}
+        return {tp: decode(*it) for tp, it in found.items()}
 
     def _seek_all(self, tps: Sequence[TP], generation: int) -> Steps:
         for tp in tps:
@@ -238,7 +245,7 @@ class Worker(Process):
                     continue  # sought, or revoked, meanwhile: as aiokafka does
                 self._positions[tp] = after
                 self._log_ends[tp] = end
-                if chance.random() < habits.loses and tuple(tp) in self.world.broker.offsets:
+                if chance.random() < habits.loses:
                     self.counts["batches lost"] += 1
                     continue
                 batch = Batch(position, after, records)
@@ -329,10 +336,7 @@ class Worker(Process):
         while self._unanswered:
             yield from self._wait()
         yield from self._load(epoch)
-        position = self.assignment.partitions[tp].position
-        if position is None:
-            position = self.world.broker.logs[tuple(tp)].start
-        self._positions[tp] = position
+        self._positions[tp] = self.assignment.partitions[tp].position
 
     def _answers(self, records: Sequence[Record]) -> list[Answers]:
         """Look the outcomes up that the world has drawn for these records."""
@@ -368,51 +372,58 @@ class Worker(Process):
             self._deliveries = [task for task in self._deliveries if not task.done]
 
     def _commit(self) -> Steps:
-        world, assignment = self.world, self.assignment
-        broker = world.broker
         while True:
             yield self._commit_wanted
             self._commit_wanted.clear()
-            epoch, generation = assignment.epoch, assignment.generation
-            commits = assignment.commits()
-            if not commits or generation is None:
-                continue
-            self._unanswered = True
-            offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
-            # Into the consumer's thread, and there until the group's coordinator is known.
-            hesitates = world.chance.random() < 0.2
-            yield world.chance.uniform(0.0, world.hesitation_seconds if hesitates else 0.02)
-            if world.sabotage is Sabotage.NO_OWNERSHIP_CHECK:
-                generation = assignment.generation
-                if generation is None:
-                    self._unanswered = False
-                    self._moved.set()
-                    continue
-            elif epoch != assignment.epoch or generation != assignment.generation:
-                self.counts["commits fenced by us"] += 1
+            again = yield from self._commit_once()
+            if self._unanswered:
                 self._unanswered = False
                 self._moved.set()
-                continue
-            member = self.member
-            try:
-                yield Call("commit", lambda: broker.commit(member, generation, offsets))
-            except RefusedError:
-                self.counts["commits refused"] += 1
-                self._unanswered = False
-                self._moved.set()
-                if world.chance.random() < 0.5:
-                    self.rejoin.set()
-            except NoAnswerError:
-                self.counts["commits without an answer"] += 1
-                self._unanswered = False
-                self._moved.set()
+            if again:
                 yield RETRY_SECONDS
                 self._commit_wanted.set()
-            else:
-                self._unanswered = False
-                assignment.recorded(epoch, commits)
-                self._perform()
-                self._moved.set()
+
+    def _commit_once(self) -> Steps:
+        """Make one request; return whether it must be made again after a pause."""
+        world, assignment = self.world, self.assignment
+        epoch, generation = assignment.epoch, assignment.generation
+        commits = assignment.commits()
+        if not commits or generation is None:
+            return False
+        self._unanswered = True
+        offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
+        # Into the consumer's thread, and there until the group's coordinator is known.
+        hesitates = world.chance.random() < 0.2
+        yield world.chance.uniform(0.0, world.hesitation_seconds if hesitates else 0.02)
+        if world.sabotage is Sabotage.NO_OWNERSHIP_CHECK:
+            generation = assignment.generation
+        elif (
+            epoch != assignment.epoch
+            or generation in {None, self._doubted}
+            or generation != assignment.generation
+        ):
+            generation = None
+        if generation is None:
+            self.counts["commits fenced by us"] += 1
+            return False
+        member = self.member
+        try:
+            yield Call("commit", lambda: world.broker.commit(member, generation, offsets))
+        except RefusedError:
+            self.counts["commits refused"] += 1
+            if world.chance.random() < 0.5:
+                self.rejoin.set()
+            return False
+        except NoAnswerError:
+            self.counts["commits without an answer"] += 1
+            if world.sabotage is not Sabotage.NO_DOUBT:
+                # It may take effect later, on top of another: only a new generation is safe.
+                self._doubted = generation
+                self.rejoin.set()
+            return True
+        assignment.recorded(epoch, commits)
+        self._perform()
+        return False
 
     def _wait(self) -> Steps:
         self._moved.clear()

@@ -369,7 +369,8 @@ class World:
         if chance < scenario.call_error_share:
             return Fault.ERROR
         if chance < scenario.call_error_share + scenario.call_lost_share:
-            return Fault.LOST_ANSWER
+            late = kind == "commit" and self.chance.random() < 0.5
+            return Fault.LATE if late else Fault.LOST_ANSWER
         return None
 
     def _do(self, event: str) -> None:

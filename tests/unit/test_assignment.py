@@ -12,10 +12,10 @@ MIB = 1024 * 1024
 
 
 def holding(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
-    """Return an assignment that has read back partitions which were never committed."""
+    """Return an assignment whose partitions begin at offset 10 and 20."""
     assignment = ours(*tps, memory_bytes_max=memory_bytes_max)
     for tp in tps:
-        assignment.loaded(tp, 0, None)
+        assignment.loaded(tp, 0, Commit(10 * tp.partition, ()))
     return assignment
 
 
@@ -70,21 +70,21 @@ def test_a_state_read_back_in_an_older_epoch_is_refused() -> None:
     assignment = ours(ONE)
     rebalance(assignment, ONE)
     with pytest.raises(FencedError, match="read back in epoch 0, now 1"):
-        assignment.loaded(ONE, 0, None)
+        assignment.loaded(ONE, 0, Commit(10, ()))
     assert assignment.partitions == {}
 
 
 def test_a_partition_that_is_not_ours_is_not_taken_into_service() -> None:
     assignment = ours(ONE)
     with pytest.raises(FencedError):
-        assignment.loaded(TWO, 0, None)
+        assignment.loaded(TWO, 0, Commit(10, ()))
     assert assignment.partitions == {}
 
 
 def test_what_is_ours_and_not_read_back_is_missing() -> None:
     assignment = ours(ONE, TWO)
     assert sorted(assignment.missing) == [ONE, TWO]
-    assignment.loaded(ONE, 0, None)
+    assignment.loaded(ONE, 0, Commit(10, ()))
     assert assignment.missing == [TWO]
     assignment.forget(ONE)
     assert sorted(assignment.missing) == [ONE, TWO]
@@ -144,10 +144,10 @@ def test_a_batch_of_a_partition_that_is_not_loaded_is_refused() -> None:
 def test_a_batch_of_an_older_epoch_is_refused_though_the_partition_came_back() -> None:
     assignment = holding(ONE)
     rebalance(assignment, ONE)
-    assignment.loaded(ONE, 1, None)
+    assignment.loaded(ONE, 1, Commit(10, ()))
     with pytest.raises(FencedError):
         assignment.collect(ONE, 0, batch(record(1, 1)), [], MINUTE)
-    assert kept(assignment, ONE).position is None
+    assert kept(assignment, ONE).position == 10
 
 
 def test_a_gap_is_told_by_the_partition() -> None:
@@ -162,7 +162,7 @@ def test_a_retained_partition_keeps_its_window() -> None:
     feed(assignment, ONE, 10, 1)
     partition = kept(assignment, ONE)
     rebalance(assignment, ONE)
-    assert assignment.loaded(ONE, 1, None)
+    assert assignment.loaded(ONE, 1, Commit(10, ()))
     assert kept(assignment, ONE) is partition
     feed(assignment, ONE, 11, 2)
 
@@ -182,7 +182,7 @@ def test_a_partition_that_did_not_come_back_is_forgotten() -> None:
     rebalance(assignment, TWO)
     assert assignment.held == 0
     rebalance(assignment, ONE, TWO)
-    assert not assignment.loaded(ONE, 2, None)
+    assert not assignment.loaded(ONE, 2, Commit(10, ()))
 
 
 def test_windows_survive_two_revocations_in_a_row() -> None:
@@ -190,7 +190,7 @@ def test_windows_survive_two_revocations_in_a_row() -> None:
     feed(assignment, ONE, 10, 1)
     rebalance(assignment, ONE)
     rebalance(assignment, ONE)
-    assert assignment.loaded(ONE, 2, None)
+    assert assignment.loaded(ONE, 2, Commit(10, ()))
     assert kept(assignment, ONE).position == 11
 
 
@@ -250,7 +250,7 @@ def test_a_confirmation_after_a_revocation_is_not_used() -> None:
     assignment.tick(MINUTE + 62, {ONE: 11})
     commits = assignment.commits()
     rebalance(assignment, ONE)
-    assignment.loaded(ONE, 1, None)
+    assignment.loaded(ONE, 1, Commit(10, ()))
     assignment.recorded(0, commits)
     assert assignment.works() == []
 

@@ -12,6 +12,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
 
+from stream_app.closings import Commit
 from stream_app.deliveries import State
 from stream_app.delivery import LOGGED_ATTEMPTS, UPLOADS_MAX, Deliver
 from stream_app.errors import DeliveryError, FencedError, PermanentError, TransientError
@@ -103,7 +104,7 @@ def deliver(world: World, patience: Delays | Patience | None = None) -> Deliver:
 
 def due(*values: str, destination: Destination = ORDERS) -> Work:
     """Return the delivery of a closed and recorded window with these records, from offset 10 on."""
-    partition = Partition(EVENTS, RULES, 0, None)
+    partition = Partition(EVENTS, RULES, 0, Commit(10, ()))
     records = [record(10 + n, n, value) for n, value in enumerate(values)]
     collect(partition, batch(*records), 30, destination)
     partition.tick(MINUTE + 62, 10 + len(values))
@@ -401,3 +402,9 @@ def test_broken_destination_does_not_hold_up_another() -> None:
 
     run(scenario())
     assert [it["destination"] for it in world.receipts] == ["every"]
+
+
+def test_late_window_is_told_once() -> None:
+    work, world = due("1"), World(answers=[REFUSED] * 5)
+    run(Deliver(world, world.publish, Delays(), late_seconds=0.0)(None, work))  # type: ignore[arg-type] # a seam
+    assert [it["status"] for it in world.receipts] == ["retrying", "delivered"]

@@ -29,10 +29,11 @@ from tests.unit.records import (
     stored,
 )
 
+AT_TEN = Commit(10, ())
 PROBLEM = Problem("AccessDenied", "Access Denied", retryable=False)
 
 
-def fresh(commit: Commit | None = None, epoch: int = 0, **bounds: int) -> Partition:
+def fresh(commit: Commit = AT_TEN, epoch: int = 0, **bounds: int) -> Partition:
     return Partition(EVENTS, replace(RULES, **bounds), epoch, commit)
 
 
@@ -193,13 +194,6 @@ def test_the_upload_time_is_the_whole_second_of_the_closing() -> None:
 # --- positions ---
 
 
-def test_the_first_batch_says_where_the_log_begins() -> None:
-    partition = fresh()
-    collect(partition, batch(record(12, 1), position=7), 2)
-    partition.tick(MINUTE + 62, 13)
-    assert windows(partition) == [(7, 13)]
-
-
 def test_holes_in_the_offsets_belong_to_the_window_before_them() -> None:
     partition = fresh(Commit(10, ()))
     fetched = batch(record(14, 1), record(17, 2), record(30, 61), position=10, after=40)
@@ -274,12 +268,6 @@ def test_skipping_over_lost_records_counts_their_offsets() -> None:
     collect(partition, batch(record(25, 1)), 2)
     partition.tick(MINUTE + 62, 26)
     assert windows(partition) == [(10, 26)]
-
-
-def test_skipping_before_the_first_batch_loses_nothing_known() -> None:
-    partition = fresh()
-    assert partition.skip_to(25) == 0
-    assert partition.position == 25
 
 
 def test_skipping_ends_the_recorded_windows_that_were_passed() -> None:
@@ -795,7 +783,7 @@ def test_a_partition_goes_on_when_nothing_was_ever_committed() -> None:
     partition = fresh()
     collect(partition, batch(record(10, 1)), 2)
     partition.suspend(1)
-    assert partition.resume(1, None)
+    assert partition.resume(1, Commit(10, ()))
     assert partition.position == 11
 
 
@@ -869,13 +857,3 @@ def test_a_settled_delivery_is_not_due_again() -> None:
 
 
 # --- broken invariants ---
-
-
-def test_a_commit_needs_a_first_offset() -> None:
-    with pytest.raises(InvariantError, match="a commit before the first offset is known"):
-        _ = fresh(metadata_bytes_max=0).full
-
-
-def test_a_window_needs_a_first_offset() -> None:
-    with pytest.raises(InvariantError, match="closes before its first offset is known"):
-        fresh()._close(MINUTE)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from stream_app.cli import PARTITIONS_DEFAULT
+from stream_app.closings import Commit
 from stream_app.config import Kafka
 from stream_app.objects import identifier, object_key
 from stream_app.partition import Partition
@@ -44,7 +45,7 @@ def validate(document: object, schema: dict[str, Any] = RECEIPT) -> None:
 
 def messages() -> dict[Status, Message]:
     """Return a receipt of each status, as a partition makes it from real records."""
-    partition = Partition(EVENTS, RULES, 0, None)
+    partition = Partition(EVENTS, RULES, 0, Commit(10, ()))
     texts = ["1", "skip", "skip", "fail TypeError: no", "2"]
     collect(partition, batch(*(record(10 + n, 1, it) for n, it in enumerate(texts))), 2)
     partition.tick(MINUTE + 62, 15)
