@@ -141,13 +141,12 @@ class Assignment:
                 commits[tp] = commit
         return commits
 
-    def recorded(self, epoch: int, commits: Mapping[TP, Commit]) -> None:
+    def recorded(self, commits: Mapping[TP, Commit]) -> None:
         """Note that the broker has these commits.
 
-        A confirmation that comes after a revocation is not used: the read-back will tell.
+        After a revocation no partition waits for a confirmation, and it is not used: the read-back
+        will tell.
         """
-        if epoch != self.epoch:
-            return
         for tp, commit in commits.items():
             if tp in self.partitions:
                 self.partitions[tp].recorded(commit)

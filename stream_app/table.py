@@ -245,7 +245,7 @@ class WindowTable(faust.Table[Any, Any]):
         await self.app.consumer.commit_closings(
             commits, generation, partial(self._assignment.is_epoch, epoch)
         )
-        self._assignment.recorded(epoch, commits)
+        self._assignment.recorded(commits)
         self._perform()
         self._moved.set()
 

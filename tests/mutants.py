@@ -22,6 +22,10 @@ SIMULATION: Final = (
     *("-o", "timeout=60"),  # a mutant may loop without an end
 )
 """Arguments to Python; the judge of all that the core owes."""
+UNIT: Final = ("-m", "pytest", "tests/unit", "-x", "-q", "-p", "no:cacheprovider")
+"""The judge of what the simulation meets too seldom: exact moments and sizes."""
+INTEGRATION: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/integration")
+"""The judge of what the shell owes to a real broker and a real S3 server."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,11 @@ MUTANTS: Final = (
         "if not window.recorded:",
     ),
     Mutant(
-        "a commit's confirmation counts in a later epoch",
-        ASSIGNMENT,
-        "        if epoch != self.epoch:\n            return\n",
+        "a confirmation counts for a partition that was rebuilt since",
+        PARTITION,
+        "        if commit is not self.attempted:\n            return\n",
         "",
+        UNIT,
     ),
     Mutant(
         "work of an older epoch counts",
@@ -68,6 +73,7 @@ MUTANTS: Final = (
         ASSIGNMENT,
         "if epoch != self.epoch or tp not in self._assigned:",
         "if tp not in self._assigned:",
+        UNIT,
     ),
     Mutant(
         "windows are kept although somebody else had the partition",
@@ -118,30 +124,34 @@ MUTANTS: Final = (
         PARTITION,
         "_time(records[place], now) >= start + length",
         "_time(records[place], now) > start + length",
+        UNIT,
     ),
     Mutant(
         "a window reaches over its minute within a batch",
         PARTITION,
         "                if _time(records[later], now) >= window_end:\n",
         "                if _time(records[later], now) > window_end:\n",
+        UNIT,
     ),
     Mutant(
         "an idle window closes only beyond the end of the log",
         PARTITION,
-        "position is None or position < log_end or",
-        "position is None or position <= log_end or",
+        "log_end is None or self.position < log_end or",
+        "log_end is None or self.position <= log_end or",
     ),
     Mutant(
         "an idle window closes before the grace is over",
         PARTITION,
         "now >= start + length + self._rules.grace_seconds",
         "now >= start + length - self._rules.grace_seconds",
+        UNIT,
     ),
     Mutant(
         "the metadata may grow beyond its bound",
         PARTITION,
         "return size + CLOSING_BYTES_MAX > self._rules.metadata_bytes_max",
         "return size > self._rules.metadata_bytes_max",
+        UNIT,
     ),
     Mutant(
         "open windows are not closed for memory",
@@ -166,6 +176,27 @@ MUTANTS: Final = (
         "stream_app/objects.py",
         'f"{topic}\\0{partition}\\0{first_offset}\\0{destination}"',
         'f"{topic}\\0{partition}\\0{destination}"',
+    ),
+    Mutant(
+        "a commit is sent although the partition was revoked",
+        "stream_app/consumer.py",
+        "                or not owned()\n",
+        "",
+        (*INTEGRATION, "-k", "commit"),
+    ),
+    Mutant(
+        "a commit is sent in another generation than the partition's",
+        "stream_app/consumer.py",
+        "                or coordinator.generation != generation\n",
+        "",
+        (*INTEGRATION, "-k", "commit"),
+    ),
+    Mutant(
+        "an object is written over another",
+        "stream_app/s3.py",
+        '                IfNoneMatch="*",\n',
+        "",
+        (*INTEGRATION, "-k", "s3"),
     ),
 )
 

@@ -421,7 +421,7 @@ class Worker(Process):
                 self._doubted = generation
                 self.rejoin.set()
             return True
-        assignment.recorded(epoch, commits)
+        assignment.recorded(commits)
         self._perform()
         return False
 

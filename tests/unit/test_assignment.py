@@ -39,7 +39,7 @@ def rebalance(assignment: Assignment, *tps: TP) -> None:
 
 def commit_all(assignment: Assignment) -> dict[TP, Commit]:
     commits = assignment.commits()
-    assignment.recorded(assignment.epoch, commits)
+    assignment.recorded(commits)
     return commits
 
 
@@ -251,7 +251,7 @@ def test_a_confirmation_after_a_revocation_is_not_used() -> None:
     commits = assignment.commits()
     rebalance(assignment, ONE)
     assignment.loaded(ONE, 1, Commit(10, ()))
-    assignment.recorded(0, commits)
+    assignment.recorded(commits)
     assert assignment.works() == []
 
 
@@ -261,7 +261,7 @@ def test_a_confirmation_for_a_partition_that_is_not_held_is_passed_over() -> Non
     assignment.tick(MINUTE + 62, {ONE: 11})
     commits = assignment.commits()
     assignment.forget(ONE)
-    assignment.recorded(0, commits)
+    assignment.recorded(commits)
     assert assignment.works() == []
 
 
