@@ -49,6 +49,8 @@ NONE_COMMITTED: Final = -1
 
 _T = TypeVar("_T")
 
+logger = logging.getLogger(__name__)
+
 
 class RecordBatchThread(driver.AIOKafkaConsumerThread):
     """The consumer's thread: fetches batches with their positions."""
@@ -132,6 +134,24 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 batches[tp] = (generation, Batch(before[tp], position, records.get(tp, ())))
         return batches
 
+    async def seek_to_committed(self) -> Mapping[tuples.TP, int]:
+        """Seek every partition to its committed offset; none, when none is held any more.
+
+        A worker that has slept through its session may learn of it just here, and aiokafka asserts.
+        The rebalance that is then under way ends with a seek of its own.
+        """
+        return cast("Mapping[tuples.TP, int]", await self.call_thread(self._seek_assigned))
+
+    async def _seek_assigned(self) -> Mapping[TopicPartition, int]:
+        consumer = self._ensure_consumer()
+        if not consumer.assignment():
+            return {}
+        try:
+            return cast("Mapping[TopicPartition, int]", await consumer.seek_to_committed())
+        except IllegalStateError as error:
+            logger.debug("not sought: %s", error)
+            return {}
+
     async def commit_once(
         self, commits: Mapping[TP, Commit], generation: int, owned: Callable[[], bool]
     ) -> None:
@@ -173,8 +193,10 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             except (KafkaConnectionError, RequestTimedOutError, asyncio.CancelledError):
                 # The request may still be on its way, and must not land on top of a later one. In
                 # the next generation it is refused; our windows are kept through the rebalance.
+                # To join again as the same member would not do: the broker answers a follower that
+                # has nothing new to say with the generation that there is.
                 self._doubted = generation
-                coordinator.request_rejoin()
+                coordinator.maybe_leave_group()
                 raise
 
     async def seek_to(self, tp: TP, offset: int) -> None:
@@ -234,7 +256,7 @@ class RecordBatchConsumer(driver.Consumer):
         if fetched is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            await self.perform_seek()  # what was fetched is dropped here
             return
         for tp, content in fetched.items():
             if not self.flow_active:

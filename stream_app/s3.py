@@ -33,6 +33,8 @@ from stream_app.settings import S3
 CONNECTIONS_MAX: Final = 64
 CONNECT_SECONDS_MAX: Final = 5
 READ_SECONDS_MAX: Final = 30
+UPLOAD_BYTES_PER_SECOND_MIN: Final = 128 * 1024
+"""A request whose content goes slower than this is broken off and made again."""
 KEEPALIVE_SECONDS: Final = 10
 """Shorter than S3 keeps idle sockets: a stale one costs a failed request."""
 HASH_IN_LOOP_BYTES_MAX: Final = 256 * 1024
@@ -111,6 +113,7 @@ class Storage:
                 "put_object",
                 Bucket=bucket,
                 Key=key,
+                seconds_max=READ_SECONDS_MAX + len(content) / UPLOAD_BYTES_PER_SECOND_MIN,
                 Body=content,
                 IfNoneMatch="*",
                 ChecksumSHA256=checksum,
@@ -179,9 +182,17 @@ class Storage:
             )
         return head
 
-    async def _call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    async def _call(
+        self,
+        operation: str,
+        seconds_max: float = READ_SECONDS_MAX,
+        **arguments: Any,  # noqa: ANN401 - as many as S3 has
+    ) -> Mapping[str, Any]:
         try:
-            answer: Mapping[str, Any] = await getattr(self._client, operation)(**arguments)
+            # aiohttp counts its read timeout only from when the content is written, and a server
+            # that accepts and then says nothing never lets it be written.
+            async with asyncio.timeout(seconds_max):
+                answer: Mapping[str, Any] = await getattr(self._client, operation)(**arguments)
         except ClientError as error:
             details = error.response.get("Error", {})
             raise classified(
@@ -200,7 +211,7 @@ class Storage:
             ) from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # Refused, reset, hung, TLS, name resolution: botocore names each class.
-            raise TransientError(type(error).__name__, str(error)) from error
+            raise TransientError(type(error).__name__, str(error) or "no answer") from error
         return answer
 
 

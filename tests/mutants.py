@@ -22,10 +22,15 @@ SIMULATION: Final = (
     *("-o", "timeout=60"),  # a mutant may loop without an end
 )
 """Arguments to Python; the judge of all that the core owes."""
-UNIT: Final = ("-m", "pytest", "tests/unit", "-x", "-q", "-p", "no:cacheprovider")
+UNIT: Final = (
+    *("-m", "pytest", "tests/unit", "-x", "-q", "-p", "no:cacheprovider"),
+    *("-o", "timeout=30"),  # the same
+)
 """The judge of what the simulation meets too seldom: exact moments and sizes."""
 INTEGRATION: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/integration")
-"""The judge of what the shell owes to a real broker and a real S3 server."""
+"""The judge of what the shell owes to a real broker."""
+CHAOS: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/chaos", "-k")
+"""The judge of what real workers owe when they are killed; a part of a name follows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Mutant:
 
 PARTITION: Final = "stream_app/partition.py"
 ASSIGNMENT: Final = "stream_app/assignment.py"
+STORAGE: Final = "stream_app/s3.py"
 
 MUTANTS: Final = (
     Mutant(
@@ -164,6 +170,7 @@ MUTANTS: Final = (
         "stream_app/window.py",
         "            if trial.bytes_estimate >= room:\n",
         "            if trial.bytes_estimate < 0:\n",
+        UNIT,
     ),
     Mutant(
         "a run of skipped records goes over a delivered one",
@@ -193,10 +200,24 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an object is written over another",
-        "stream_app/s3.py",
+        STORAGE,
         '                IfNoneMatch="*",\n',
         "",
-        (*INTEGRATION, "-k", "s3"),
+        (*CHAOS, "kill_after_the_put"),
+    ),
+    Mutant(
+        "an upload has no checksum",
+        STORAGE,
+        "                ChecksumSHA256=checksum,\n",
+        "",
+        (*CHAOS, "torn"),
+    ),
+    Mutant(
+        "recorded closings are not read back by the worker",
+        "stream_app/consumer.py",
+        "decode(committed.offset, committed.metadata)",
+        'decode(committed.offset, "")',
+        (*CHAOS, "kill_after_the_put"),
     ),
 )
 

@@ -13,6 +13,7 @@ to pass where it can wait for a condition, and each wait has a deadline that say
 import asyncio
 import functools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -195,6 +196,8 @@ class Lab:
     # --- life ---------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
+        # Our own clients would fill the report of a failure while a broker is away.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self._folder.mkdir(parents=True)
         await asyncio.to_thread(self.s3.create_bucket, self.bucket)
         self._client = botocore.session.get_session().create_client(
