@@ -59,7 +59,7 @@ def compile_payloads(settings: Settings, where: str) -> None:
             reason = " ".join(str(error).split())
             mistakes.append(
                 f"{where}: [[destinations]] {number} (id '{destination.id}'): payload does not "
-                f"compile: {reason}; write a JavaScript expression, for example $event.body"
+                f"compile: {reason}"
             )
     if mistakes:
         raise ConfigurationError(mistakes)

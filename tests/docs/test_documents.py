@@ -2,30 +2,22 @@
 
 import json
 import re
-from pathlib import Path
 
 from jsonschema import Draft202012Validator
 
 from stream_app.deliveries import NEXT, State
+from tests.docs.blocks import ROOT, block
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-
-
-def block(document: str, mark: str) -> str:
-    text = (DOCS / document).read_text()
-    found = re.search(rf"<!-- test: {mark} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert found, f"{document} has no block marked {mark!r}"
-    return found.group(1)
 
 
 def test_receipt_of_the_document_fits_the_schema() -> None:
     schema = json.loads((ROOT / "schemas" / "receipt.schema.json").read_text())
-    Draft202012Validator(schema).validate(json.loads(block("receipts.md", "receipt")))
+    Draft202012Validator(schema).validate(json.loads(block("docs/receipts.md", "receipt")))
 
 
 def test_every_field_of_the_receipt_is_documented() -> None:
-    receipt = json.loads(block("receipts.md", "receipt"))
+    receipt = json.loads(block("docs/receipts.md", "receipt"))
     rows = re.findall(r"^\| (`.*?) \|", (DOCS / "receipts.md").read_text(), re.MULTILINE)
     documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
     assert set(receipt) <= documented
@@ -33,7 +25,7 @@ def test_every_field_of_the_receipt_is_documented() -> None:
 
 def test_line_of_an_event_is_found_as_the_document_says() -> None:
     names: dict[str, object] = {}
-    exec(block("receipts.md", "line"), names)  # noqa: S102 - the document's own program
+    exec(block("docs/receipts.md", "line"), names)  # noqa: S102 - the document's own program
     line_of = names["line_of"]
     assert callable(line_of)
     receipt = {"skipped": [[12, 13]], "failed": [{"offset": 15, "error": "x"}]}

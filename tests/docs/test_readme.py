@@ -12,17 +12,9 @@ from pathlib import Path
 import pytest
 
 from stream_app.embedded import KafkaServer, S3Server
+from tests.docs.blocks import ROOT, block
 
-ROOT = Path(__file__).parents[2]
 SECONDS_MAX = 60
-
-
-def block(mark: str) -> str:
-    """The fenced block that follows a `test:` mark in the README."""
-    text = (ROOT / "README.md").read_text()
-    found = re.search(rf"<!-- test: {re.escape(mark)} -->\n```\w+\n(.*?)```", text, re.DOTALL)
-    assert found, f"README.md has no block marked {mark!r}"
-    return found.group(1)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +28,9 @@ def servers() -> Iterator[tuple[KafkaServer, S3Server]]:
 @pytest.fixture(scope="module")
 def place(servers: tuple[KafkaServer, S3Server], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
-    (folder / "stream_app.toml").write_text(here(block("file stream_app.toml"), servers))
+    (folder / "stream_app.toml").write_text(
+        here(block("README.md", "file stream_app.toml"), servers)
+    )
     return folder
 
 
@@ -60,7 +54,7 @@ def here(text: str, servers: tuple[KafkaServer, S3Server]) -> str:
 def test_produce_run_and_consume_as_the_readme_says(
     servers: tuple[KafkaServer, S3Server], place: Path, environment: Mapping[str, str]
 ) -> None:
-    *commands, follow = [line.removeprefix("$ ") for line in block("run").splitlines()]
+    *commands, follow = [line.removeprefix("$ ") for line in block("README.md", "run").splitlines()]
     background: list[subprocess.Popen[str]] = []
 
     def start(command: str) -> subprocess.Popen[str]:
@@ -95,7 +89,7 @@ def test_produce_run_and_consume_as_the_readme_says(
         assert first["object"]["key"].startswith("test/20")
 
         program = place / "consume.py"
-        program.write_text(here(block("python"), servers))
+        program.write_text(here(block("README.md", "python"), servers))
         printed = subprocess.run(
             [sys.executable, str(program)],
             cwd=place,
