@@ -166,14 +166,15 @@ class WindowTable(faust.Table[Any, Any]):
         Raises:
             FencedError: The partitions were taken away meanwhile.
         """
-        while self._assignment.missing or epoch != self._assignment.epoch:
-            if epoch != self._assignment.epoch:
+        while True:
+            if not self._assignment.is_epoch(epoch):
                 raise FencedError(f"read-back of epoch {epoch}, now {self._assignment.epoch}")
+            if not self._assignment.missing:
+                return
             async with self._loading:  # the agent and `assigned` need not both ask
                 missing = self._assignment.missing
                 if missing:
                     await self._load_missing(epoch, missing)
-        self._perform()
 
     async def _load_missing(self, epoch: int, missing: Sequence[TP]) -> None:
         try:
@@ -191,6 +192,7 @@ class WindowTable(faust.Table[Any, Any]):
                 commit.offset,
                 len(commit.closings),
             )
+        self._perform()
 
     # --- performing ---------------------------------------------------------------------------
 
