@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
-CORE := errors settings config expressions engine batches closings objects receipts deliveries \
+CORE := errors settings config prelude engine expressions batches closings objects receipts deliveries \
 	window partition assignment retries policy
 comma := ,
 space := $(subst ,, )

@@ -10,7 +10,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stream_app.expressions import Expression, Outcome, Record, compile_expression
+from stream_app.expressions import (
+    Expression,
+    Outcome,
+    Record,
+    Route,
+    compile_expression,
+    evaluate,
+)
 from stream_app.settings import Destination
 
 
@@ -49,7 +56,7 @@ class Answers:
     """Places in the two where the outcome is not a payload, ascending."""
 
 
-_Route = tuple[Destination, Expression]
+_Compiled = tuple[Destination, Expression]
 
 
 class Program:
@@ -60,43 +67,50 @@ class Program:
     """
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
-        self._every: list[_Route] = []
-        self._by_pipeline: defaultdict[bytes, list[_Route]] = defaultdict(list)
+        self._every: list[_Compiled] = []
+        self._by_pipeline: defaultdict[bytes, list[_Compiled]] = defaultdict(list)
         for destination in destinations:
-            route = (destination, compile_expression(destination.payload))
+            compiled = (destination, compile_expression(destination.payload))
             if destination.pipeline is None:
-                self._every.append(route)
+                self._every.append(compiled)
             else:
-                self._by_pipeline[destination.pipeline.encode()].append(route)
+                self._by_pipeline[destination.pipeline.encode()].append(compiled)
         self.uses_engine = any(
             expression.uses_engine
-            for routes in (self._every, *self._by_pipeline.values())
-            for _, expression in routes
+            for group in (self._every, *self._by_pipeline.values())
+            for _, expression in group
         )
         """Whether evaluation may take long: the caller then does it in a thread."""
 
     def answer(self, records: Sequence[Record]) -> list[Answers]:
         """Evaluate records in offset order; destinations that match none are left out."""
-        answers = _answers(self._every, records) if records else []
+        matched: list[tuple[Sequence[_Compiled], Sequence[Record]]] = []
+        if self._every and records:
+            matched.append((self._every, records))
         if self._by_pipeline:
             groups: defaultdict[bytes | None, list[Record]] = defaultdict(list)
             for record in records:
                 groups[record.key].append(record)
-            for key, matched in groups.items():
+            for key, group in groups.items():
                 if key is not None and key in self._by_pipeline:
-                    answers += _answers(self._by_pipeline[key], matched)
-        return answers
+                    matched.append((self._by_pipeline[key], group))
+        return _answers(matched)
 
 
-def _answers(routes: Sequence[_Route], matched: Sequence[Record]) -> list[Answers]:
-    if not routes:
-        return []
-    offsets = [record.offset for record in matched]
+def _answers(matched: Sequence[tuple[Sequence[_Compiled], Sequence[Record]]]) -> list[Answers]:
+    destinations: list[Destination] = []
+    offsets: list[Sequence[int]] = []
+    routes: list[Route] = []
+    for group, records in matched:
+        numbers: Sequence[int] = [record.offset for record in records]
+        for destination, expression in group:
+            destinations.append(destination)
+            offsets.append(numbers)
+            routes.append(Route(expression, destination.id, records))
     answers = []
-    for destination, expression in routes:
-        outcomes = expression.evaluate(matched, destination.id)
+    for destination, numbers, outcomes in zip(destinations, offsets, evaluate(routes), strict=True):
         exceptions = [place for place, it in enumerate(outcomes) if it.__class__ is not bytes]
-        answers.append(Answers(destination, offsets, outcomes, exceptions))
+        answers.append(Answers(destination, numbers, outcomes, exceptions))
     return answers
 
 

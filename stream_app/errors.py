@@ -29,7 +29,16 @@ class ConfigurationError(StreamAppError):
 
 
 class ExpressionError(StreamAppError):
-    """A payload expression does not compile; the text is the engine's, with its place."""
+    """A payload expression does not compile; the text is the engine's, with its place.
+
+    Args:
+        message: What is wrong.
+        place: Line and column in the expression, both from 1; None if there is none to show.
+    """
+
+    def __init__(self, message: str, place: tuple[int, int] | None = None) -> None:
+        super().__init__(message)
+        self.place = place
 
 
 class SetupError(StreamAppError):

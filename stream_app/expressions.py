@@ -16,14 +16,15 @@ Pure: no clock, no I/O; safe to call from several threads at once.
 
 import enum
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
-from stream_app.engine import Answer, Call, Engine, Program, Thrown
+from stream_app.engine import Answer, Engine, Event, Place, Program, Question, Session, Thrown
 from stream_app.errors import ExpressionError
 
 TEXT_LENGTH_MAX: Final = 65_536
@@ -79,9 +80,14 @@ SKIP: Final = Skip.SKIP
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The outcome of an event that has no payload; `error` is one line for the receipt."""
+    """The outcome of an event that has no payload."""
 
+    record: str
+    """The record's name, `topic/partition@offset`."""
     error: str
+    """One line for the receipt; it ends with the place, where there is one."""
+    place: Place | None = None
+    """Where in the expression it was thrown."""
 
 
 Outcome = bytes | Literal[Skip.SKIP] | Failure
@@ -100,12 +106,16 @@ def compile_expression(text: str, *, engine: Engine = _ENGINE) -> "Expression":
         raise ExpressionError("the expression holds a NUL or half a surrogate pair; remove it")
     problem = engine.check(text)
     if problem is not None:
-        place = "at its end"
-        if problem.line is not None:
-            place = f"at line {problem.line}, column {problem.column}"
+        place = f"at {problem.place or 'its end'}"
         hint = _STATEMENT_HINT if _STATEMENT.search(text) else ""
-        raise ExpressionError(f"{problem.message}, {place}{hint}")
-    return Expression(text, Program(text, engine), _compile_fast_path(text))
+        message = f"{problem.message}, {place}{hint}"
+        raise ExpressionError(message, problem.place or _end(text))
+    return Expression(text, Program(text), _compile_fast_path(text), engine)
+
+
+def _end(text: str) -> Place:
+    lines = text.split("\n")
+    return Place(len(lines), len(lines[-1]) + 1)
 
 
 _UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
@@ -122,52 +132,82 @@ _STATEMENT_HINT: Final = (
 class Expression:
     """A compiled payload expression; made by `compile_expression`."""
 
-    def __init__(self, text: str, program: Program, fast_path: "_FastPath | None") -> None:
+    def __init__(
+        self, text: str, program: Program, fast_path: "_FastPath | None", engine: Engine
+    ) -> None:
         self.text = text
-        self._program = program
-        self._fast_path = fast_path
+        self.program = program
+        self.fast_path = fast_path
+        self.engine = engine
         # An escape could spell it, and so could a text given to `eval`.
-        self._needs_context = re.search(r"\$context|\\u|\beval\b", text) is not None
+        self.needs_context = re.search(r"\$context|\\u|\beval\b", text) is not None
 
     @property
     def uses_engine(self) -> bool:
         """False when records in which every path finds a value never enter the engine."""
-        return self._fast_path is None
+        return self.fast_path is None
 
     def evaluate(self, records: Sequence[Record], destination: str) -> list[Outcome]:
         """Return the outcome of each record, in order; bad data is an outcome, never raised."""
-        if self._fast_path is None:
-            return self._decide(records, destination)
-        outcomes = self._fast_path(records)
-        missed = [index for index, outcome in enumerate(outcomes) if outcome is None]
-        if missed:
-            decided = self._decide([records[index] for index in missed], destination)
-            for index, outcome in zip(missed, decided, strict=True):
-                outcomes[index] = outcome
-        return cast("list[Outcome]", outcomes)
+        return evaluate([Route(self, destination, records)])[0]
 
-    def _decide(self, records: Sequence[Record], destination: str) -> list[Outcome]:
-        """Return the engine's outcomes; one text and one answer are held at a time."""
-        outcomes: list[Outcome] = []
+    def takes_fast_path(self, record: Record) -> bool:
+        """Say whether the engine is not asked about this record."""
+        return self.fast_path is not None and not self.fast_path([record])[1]
 
-        def calls() -> Iterator[Call]:
-            for record in records:
-                event = _decode(record)
-                if not isinstance(event, str):
-                    outcomes.append(event)
-                    continue
-                yield Call(
-                    event,
-                    _context(record, destination) if self._needs_context else None,
-                    float(record.timestamp),
-                    f"{record.topic}/{record.partition}@{record.offset}",
-                )
 
-        # In order, because a call is answered before the next record is looked at: both loops
-        # append to the one list, so `extend` is not for it.
-        for answer in self._program.run(calls()):
-            outcomes.append(_outcome(answer))  # noqa: PERF401
-        return outcomes
+class Route(NamedTuple):
+    """The records that one destination matches."""
+
+    expression: Expression
+    destination: str
+    """Its id."""
+    records: Sequence[Record]
+
+
+def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
+    """Return the outcomes of each route, in the order of its records.
+
+    Bad data is an outcome, never raised. All expressions are of one engine. A record's event is
+    parsed once for all routes that hold that very record and need it whole.
+    """
+    outcomes: list[list[Outcome | None]] = []
+    # By record: the routes that ask about it, each with its index there and where to answer.
+    asked: defaultdict[int, list[tuple[Route, int, list[Outcome | None]]]] = defaultdict(list)
+    for route in routes:
+        slices = route.expression.fast_path
+        answers: list[Outcome | None] = [None] * len(route.records)
+        missed: Sequence[int] = range(len(answers))
+        if slices is not None:
+            answers, missed = slices(route.records)
+        outcomes.append(answers)
+        for index in missed:
+            asked[id(route.records[index])].append((route, index, answers))
+    if asked:
+        with routes[0].expression.engine.session() as session:
+            for askers in asked.values():
+                first, index, _ = askers[0]
+                decided = _ask(session, [route for route, _, _ in askers], first.records[index])
+                for (_, index, answers), outcome in zip(askers, decided, strict=True):
+                    answers[index] = outcome
+    return cast("list[list[Outcome]]", outcomes)
+
+
+def _ask(session: Session, routes: Sequence[Route], record: Record) -> list[Outcome]:
+    """Return the engine's outcomes of one record."""
+    text = _decode(record)
+    if not isinstance(text, str):
+        return [text] * len(routes)
+    name = _name(record)
+    event = Event(text, float(record.timestamp), name)
+    questions = [
+        Question(
+            expression.program,
+            _context(record, destination) if expression.needs_context else None,
+        )
+        for expression, destination, _ in routes
+    ]
+    return [_outcome(name, answer) for answer in session.ask(event, questions)]
 
 
 def _decode(record: Record) -> str | Literal[Skip.SKIP] | Failure:
@@ -179,29 +219,37 @@ def _decode(record: Record) -> str | Literal[Skip.SKIP] | Failure:
         return value.decode()
     except UnicodeDecodeError as error:
         # The engine words everything else that is not JSON, after the same beginning.
-        return _failure(f"the record's value is not JSON: not UTF-8 at byte {error.start}")
+        reason = f"the record's value is not JSON: not UTF-8 at byte {error.start}"
+        return _failure(_name(record), reason)
 
 
-def _outcome(answer: Answer) -> Outcome:
+def _name(record: Record) -> str:
+    return f"{record.topic}/{record.partition}@{record.offset}"
+
+
+def _outcome(name: str, answer: Answer) -> Outcome:
     if answer is None:
         return SKIP
     if isinstance(answer, Thrown):
-        return _failure(answer.message)
+        return _failure(name, answer.message, answer.place)
     line = answer.encode()
-    return line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(line)
+    return line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(name, line)
 
 
-def _too_large(line: bytes) -> Failure:
+def _too_large(name: str, line: bytes) -> Failure:
     return _failure(
+        name,
         f"the payload has {len(line)} bytes; at most {PAYLOAD_BYTES_MAX} are delivered: "
-        "choose fewer fields"
+        "choose fewer fields",
     )
 
 
-def _failure(message: str) -> Failure:
+def _failure(name: str, message: str, place: Place | None = None) -> Failure:
     """Return a failure whose text is one line of at most ERROR_LENGTH_MAX characters."""
+    ending = "" if place is None else f", at {place}"
+    room = ERROR_LENGTH_MAX - len(ending)
     text = " ".join(_UNPRINTABLE.sub(" ", message[: 2 * ERROR_LENGTH_MAX]).split())
-    return Failure(text if len(text) <= ERROR_LENGTH_MAX else text[: ERROR_LENGTH_MAX - 1] + "…")
+    return Failure(name, (text if len(text) <= room else text[: room - 1] + "…") + ending, place)
 
 
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -228,8 +276,9 @@ def _text(value: bytes | None) -> str | None:
 
 # --- The fast path -------------------------------------------------------------------------------
 
-_FastPath = Callable[[Sequence[Record]], "list[Outcome | None]"]
-"""Outcomes in order; None where a path finds no value or the value is not plain JSON."""
+_FastPath = Callable[[Sequence[Record]], "tuple[list[Outcome | None], list[int]]"]
+"""Outcomes in order, and the indexes of those that are missing (None): where a path finds no value,
+or the value is not plain JSON."""
 
 _Path = tuple[str, ...]
 
@@ -298,8 +347,9 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
     else:
         pick = attrgetter(*(shape.attribute(path) for path in paths))
 
-    def evaluate(records: Sequence[Record]) -> list[Outcome | None]:
+    def evaluate(records: Sequence[Record]) -> tuple[list[Outcome | None], list[int]]:
         outcomes: list[Outcome | None] = []
+        missed: list[int] = []
         append = outcomes.append
         for record in records:
             value = record.value
@@ -314,10 +364,11 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
                 if b"\n" in line or b"\r" in line:
                     line = msgspec.json.format(line, indent=-1)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                missed.append(len(outcomes))
                 append(None)
                 continue
-            append(line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(line))
-        return outcomes
+            append(line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(_name(record), line))
+        return outcomes, missed
 
     return evaluate
 

@@ -22,8 +22,8 @@ RECEIPT_BYTES_MAX: Final = 256 * 1024
 """A window closes early before the lists of one of its receipts grow beyond this."""
 SKIPPED_RUN_BYTES: Final = 44
 """More than one run takes: two offsets of at most 19 digits, brackets and commas."""
-FAILED_ENTRY_BYTES: Final = 64
-"""More than one failed entry takes beside its error text: names, offset, quotes."""
+FAILED_ENTRY_BYTES: Final = 80
+"""More than one failed entry takes beside its two texts: names, offset, quotes."""
 MEMORY_FACTOR: Final = 3
 """Python's lists and numbers take some 2.5 times the room of their JSON."""
 
@@ -80,8 +80,8 @@ class Tally:
     skipped: list[list[int]] = field(default_factory=list)
     """Inclusive runs of offsets: each matched record within one of them was skipped."""
     skipped_count: int = 0
-    failed: list[tuple[int, str]] = field(default_factory=list)
-    """Offset and error text."""
+    failed: list[tuple[int, str, str]] = field(default_factory=list)
+    """Offset, name of the record, and error text."""
     bytes_estimate: int = 0
     """No less than what the two lists take in the receipt."""
     run_open: bool = False
@@ -113,14 +113,14 @@ class Tally:
             self.bytes_estimate += SKIPPED_RUN_BYTES
             self.run_open = True
 
-    def fail(self, offset: int, error: str) -> None:
+    def fail(self, offset: int, record: str, error: str) -> None:
         """Count a record whose payload could not be computed, and why."""
         self.matched += 1
         self.run_open = False
         # JSON is UTF-8, which cannot say half of a surrogate pair; an engine's error can hold one.
         error = error.encode(errors="replace").decode()
-        self.failed.append((offset, error))
-        self.bytes_estimate += FAILED_ENTRY_BYTES + len(orjson.dumps(error))
+        self.failed.append((offset, record, error))
+        self.bytes_estimate += FAILED_ENTRY_BYTES + len(record) + len(orjson.dumps(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,10 @@ class Receipt:
                 "failed": len(tally.failed),
             },
             "skipped": tally.skipped,
-            "failed": [{"offset": offset, "error": error} for offset, error in tally.failed],
+            "failed": [
+                {"offset": offset, "record": record, "error": error}
+                for offset, record, error in tally.failed
+            ],
             "object": self._object(),
             "attempts": self.attempts,
             "already_existed": self.stored is not None and self.stored.already_existed,

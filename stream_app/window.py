@@ -88,7 +88,7 @@ class Window:
             trial.run_open &= place == following
             following = place + 1
             if isinstance(outcome, Failure):
-                trial.fail(answers.offsets[place], outcome.error)
+                trial.fail(answers.offsets[place], outcome.record, outcome.error)
             else:
                 trial.skip(answers.offsets[place])
             if trial.bytes_estimate >= room:
@@ -115,7 +115,7 @@ class Window:
                 tally.deliver(place - start)
             outcome, offset = outcomes[place], answers.offsets[place]
             if isinstance(outcome, Failure):
-                tally.fail(offset, outcome.error)
+                tally.fail(offset, outcome.record, outcome.error)
             else:
                 tally.skip(offset)
             start = place + 1

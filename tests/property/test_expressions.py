@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from stream_app.engine import Engine, Program
 from stream_app.errors import ExpressionError
-from stream_app.expressions import SKIP, Expression, Failure, Outcome, compile_expression
+from stream_app.expressions import (
+    SKIP,
+    Expression,
+    Failure,
+    Outcome,
+    Route,
+    compile_expression,
+    evaluate,
+)
 
 ENGINE = Engine()
 
@@ -134,7 +142,7 @@ def comparable(outcome: Outcome) -> object:
 @example("$event.a.b", [b'{"a":{"b":1},"a":{}}', b'{"a":{"b":1},"a":5}', b'{"a":{"b":1},"a":null}'])
 def test_fast_path_and_engine_agree(text: str, values: list[bytes | None]) -> None:
     expression = compile_expression(text, engine=ENGINE)
-    by_engine = Expression(text, Program(text, ENGINE), None)
+    by_engine = Expression(text, Program(text), None, ENGINE)
     records = [Made(value, offset=offset) for offset, value in enumerate(values)]
     fast = expression.evaluate(records, "archive")
     slow = by_engine.evaluate(records, "archive")
@@ -210,3 +218,47 @@ def test_outcome_does_not_depend_on_the_batch(values: list[bytes | None]) -> Non
     expression = compile_expression(text, engine=ENGINE)
     together = expression.evaluate(records, "archive")
     assert together == [expression.evaluate([record], "archive")[0] for record in records]
+
+
+READS = PATHS | OBJECTS | st.sampled_from(["[$event]", "Math.random()", "$event.a.b", "undefined"])
+
+
+def plain(path: str) -> str:
+    return path.replace("?.[", "[").replace("?.", ".")
+
+
+CHANGES = st.builds(
+    lambda form, path, key: form.replace("@P", plain(path)).replace("@K", json.dumps(key)),
+    st.sampled_from(
+        [
+            "(@P[@K] = 1, $event)",
+            "(delete @P[@K], $event)",
+            "(@P.length = 0, event)",
+            "@P.push(1)",
+            "@P.sort()",
+            "[@P.splice(0, 1), $event]",
+            "Object.assign(@P, { [@K]: 1 }) && $event",
+            "Object.defineProperty(@P, @K, { value: 1 }) && $event",
+            "(Reflect.deleteProperty(@P, @K), $event)",
+            "(Object.setPrototypeOf(@P, null), $event)",
+            "(@P.__proto__ = [], $event.map)",
+            "(() => { try { @P[@K] = 1; } catch {} return $event; })()",
+            "(Function('o', 'k', 'o[k] = 1')(@P, @K), $event)",
+            "Object.isFrozen(Object.freeze(@P))",
+        ]
+    ),
+    PATHS,
+    KEYS,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(READS | CHANGES, min_size=2, max_size=5), st.lists(VALUES, min_size=1, max_size=3))
+def test_destinations_that_share_an_event_answer_as_if_alone(
+    texts: list[str], values: list[bytes | None]
+) -> None:
+    records = [Made(value, offset=offset) for offset, value in enumerate(values)]
+    expressions = [compile_expression(text, engine=ENGINE) for text in texts]
+    together = evaluate([Route(it, "archive", records) for it in expressions])
+    alone = [compile_expression(it, engine=ENGINE).evaluate(records, "archive") for it in texts]
+    assert together == alone

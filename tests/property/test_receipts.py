@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from stream_app.receipts import Tally
 
 OFFSET_MAX = 2**63 - 1
+TOPIC = "t" * 249  # Kafka's longest.
 
 
 @st.composite
@@ -29,7 +30,7 @@ def tally_of(records: list[tuple[int, str | None]]) -> Tally:
         elif kind == "skip":
             tally.skip(offset)
         else:
-            tally.fail(offset, kind)
+            tally.fail(offset, f"{TOPIC}/3@{offset}", kind)
     return tally
 
 
@@ -40,7 +41,10 @@ def test_the_estimate_is_never_below_what_the_lists_take(
     records: list[tuple[int, str | None]],
 ) -> None:
     tally = tally_of(records)
-    failed = [{"offset": offset, "error": error} for offset, error in tally.failed]
+    failed = [
+        {"offset": offset, "record": record, "error": error}
+        for offset, record, error in tally.failed
+    ]
     actual = len(orjson.dumps(tally.skipped)) + len(orjson.dumps(failed)) - len("[][]")
     assert tally.bytes_estimate >= actual
 
@@ -48,7 +52,7 @@ def test_the_estimate_is_never_below_what_the_lists_take(
 @given(answered())
 def test_every_event_is_told_from_the_lists(records: list[tuple[int, str | None]]) -> None:
     tally = tally_of(records)
-    failed = dict(tally.failed)
+    failed = {offset: error for offset, _, error in tally.failed}
     told: list[tuple[int, str | None]] = []
     for offset, _ in records:  # those whose key is the pipeline
         if offset in failed:

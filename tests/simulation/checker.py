@@ -401,7 +401,8 @@ class Checker:
                 case None:
                     skipped.append(offset)
                 case str() as error:
-                    failed.append({"offset": offset, "error": error})
+                    record = f"{TOPIC}/{window.partition}@{offset}"
+                    failed.append({"offset": offset, "record": record, "error": error})
                 case payload:
                     delivered.append(payload)
         return delivered, skipped, failed

@@ -19,7 +19,7 @@ from stream_app.errors import FencedError
 from stream_app.expressions import SKIP, Failure
 from stream_app.partition import TP, GapError, Rules, Work
 from stream_app.receipts import Problem, Receipt, Stored
-from tests.simulation.broker import OutOfRangeError, Record, RefusedError
+from tests.simulation.broker import TOPIC, OutOfRangeError, Record, RefusedError
 from tests.simulation.scheduler import Call, NoAnswerError, Process, Signal, Steps, Task
 from tests.simulation.storage import StorageError, sha256
 
@@ -349,7 +349,8 @@ class Worker(Process):
                     outcome = truth[destination.id]
                     if outcome.__class__ is not bytes:
                         exceptions.append(len(offsets))
-                        outcome = SKIP if outcome is None else Failure(outcome)
+                        name = f"{TOPIC}/{record.partition}@{record.offset}"
+                        outcome = SKIP if outcome is None else Failure(name, outcome)
                     offsets.append(record.offset)
                     outcomes.append(outcome)
             if offsets:

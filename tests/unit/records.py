@@ -54,7 +54,9 @@ def outcome(sample: Sample) -> Outcome:
     text = (sample.value or b"").decode()
     if text == "skip":
         return SKIP
-    return Failure(text.removeprefix("fail ")) if text.startswith("fail ") else text.encode()
+    if text.startswith("fail "):
+        return Failure(f"events/3@{sample.offset}", text.removeprefix("fail "))
+    return text.encode()
 
 
 def answer(records: Iterable[Sample], *destinations: Destination) -> list[Answers]:

@@ -35,7 +35,7 @@ def test_an_illegal_move_raises_and_changes_nothing(state: State, move: Move) ->
 
 def test_a_delivery_without_body_takes_its_frame_and_lists() -> None:
     it = delivery()
-    it.tally.fail(1, "no")
+    it.tally.fail(1, "events/3@1", "no")
     assert it.held == DELIVERY_BYTES + it.tally.held
 
 

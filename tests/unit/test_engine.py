@@ -10,13 +10,17 @@ import pytest
 from stream_app.engine import (
     PROGRAMS_MAX,
     REALMS_IDLE_MAX,
+    WRAPPER_LINES,
     Answer,
-    Call,
     Engine,
+    Event,
     Limits,
+    Place,
     Program,
+    Question,
     Thrown,
 )
+from stream_app.prelude import PRELUDE
 
 LIMITS = Limits(seconds_max=0.02, quiet_seconds_max=0.05)
 TIMESTAMP = 1_500_000_000_000.0
@@ -27,13 +31,19 @@ def engine() -> Engine:
     return Engine(LIMITS)
 
 
-def call(event: object, name: str = "events/1@2", context: str | None = None) -> Call:
-    return Call(json.dumps(event), context, TIMESTAMP, name)
+def made(event: object, name: str = "events/1@2") -> Event:
+    return Event(json.dumps(event), TIMESTAMP, name)
+
+
+def ask(engine: Engine, text: str, *events: Event, context: str | None = None) -> list[Answer]:
+    questions = [Question(Program(text), context)]
+    with engine.session() as session:
+        return [session.ask(event, questions)[0] for event in events]
 
 
 def answers(engine: Engine, text: str, *events: object) -> list[Answer]:
     assert engine.check(text) is None
-    return list(Program(text, engine).run([call(event) for event in events]))
+    return ask(engine, text, *map(made, events))
 
 
 def answer(engine: Engine, text: str, event: object = None) -> Answer:
@@ -166,8 +176,8 @@ def test_unusual_expression_is_answered(engine: Engine, text: str, expected: str
 
 
 def test_deep_event_fails_alone(engine: Engine) -> None:
-    deep = Call("[" * 100_000 + "]" * 100_000, None, TIMESTAMP, "events/1@2")
-    failed, right = Program("$event", engine).run([deep, call(1)])
+    deep = Event("[" * 100_000 + "]" * 100_000, TIMESTAMP, "events/1@2")
+    failed, right = ask(engine, "$event", deep, made(1))
     assert (failed, right) == (Thrown(STACK), "1")
 
 
@@ -216,8 +226,8 @@ WALK = r"""(() => {
 
 
 def test_everything_that_two_events_can_reach_is_frozen() -> None:
-    program = Program(WALK, Engine())
-    (report,) = program.run([call(1, context='{"topic":"events","headers":{"a":"b"}}')])
+    context = '{"topic":"events","headers":{"a":"b"}}'
+    (report,) = ask(Engine(), WALK, made(1), context=context)
     assert isinstance(report, str), report
     size, loose = json.loads(report)
     assert size > 700
@@ -321,7 +331,7 @@ def test_date_is_the_records_and_in_utc(engine: Engine, text: str, expected: obj
 
 def test_random_number_is_a_function_of_the_records_name(engine: Engine) -> None:
     def numbers(name: str) -> list[float]:
-        (line,) = Program("[Math.random(), Math.random()]", engine).run([call(1, name)])
+        (line,) = ask(engine, "[Math.random(), Math.random()]", made(1, name))
         assert isinstance(line, str)
         return list(json.loads(line))
 
@@ -332,6 +342,110 @@ def test_random_number_is_a_function_of_the_records_name(engine: Engine) -> None
     assert all(0 <= number < 1 for number in flat)
     # A sampling of one in ten takes about one in ten, also from neighbouring offsets.
     assert 50 < sum(number < 0.1 for number in flat) < 110
+
+
+# --- Events that several expressions share -------------------------------------------------------
+
+
+def alone(engine: Engine, text: str, event: Event) -> Answer:
+    with engine.session() as session:
+        return session.ask(event, [Question(Program(text), None)])[0]
+
+
+def together(engine: Engine, event: Event, *texts: str) -> list[Answer]:
+    with engine.session() as session:
+        return session.ask(event, [Question(Program(text), None) for text in texts])
+
+
+CHANGES = [
+    "($event.a = 1, $event)",
+    "(delete $event.list, $event)",
+    "$event.list.sort()",
+    "$event.list.push(4)",
+    "Object.assign($event, { x: 1 })",
+    "Object.defineProperty($event, 'a', { get: () => 7 })",
+    "(Object.setPrototypeOf($event, { toJSON: () => 1 }), $event)",
+    "($event.__proto__ = null, $event.list)",
+    "Reflect.set($event, 'a', 1)",
+    "Reflect['delete' + 'Property']($event, 'list')",
+    "[Object.isFrozen($event), Object.isExtensible($event.list)]",
+    "Object['is' + 'Sealed']($event)",
+    "Object.getOwnPropertyDescriptor($event, 'list')",
+    "Object.getOwnPropertyDescriptors($event)",
+    "(Object.freeze($event), Object.isFrozen($event))",
+    "(() => { try { $event.a = 1; } catch { return 'caught'; } return $event; })()",
+    "(() => { try { $event.a = 1; } finally { return $event; } })()",
+    "(Function('e', 'e.a = 1')($event), $event)",
+    "((() => 1)['con' + 'structor']('e', 'e.a = 1')($event), $event)",
+    "((function* () {})['con' + 'structor']('e', 'e.a = 1')($event).next(), $event)",
+    "((async () => { $event.a = 1; })(), $event)",
+    "(new Promise(() => { $event.a = 1; }), $event)",
+    "(Array['from' + 'Async']({ get length() { $event.a = 1; return 0; } }), $event)",
+    "(eval('$event.a = 1'), $event)",
+    "(globalThis['ev' + 'al']('(e) => e.a = 1')($event), $event)",
+    "(\\u0065val('$event.a = 1'), $event)",
+    "Array.from.call(function () { return $event; }, [1])",
+    "(RegExp.prototype[Symbol.search].call($event, 'x'), $event)",
+    "(() => { for ($event.a of [1]); return $event; })()",
+    "(new (class extends (function (o) { return o; }) { a; })($event), $event)",
+    "(new (class extends (function (o) { return o; }) { #a = 1; })($event), $event)",
+]
+
+
+@pytest.mark.parametrize("text", CHANGES)
+def test_expression_that_changes_its_event_answers_as_if_alone_and_changes_no_other(
+    engine: Engine, text: str
+) -> None:
+    event = made({"list": [3, 1, 2], "list2": {"deep": []}})
+    seen = together(engine, event, "[$event]", text, "[$event, 1]", text, "[event]")
+    own = alone(engine, text, event)
+    assert seen == [f"[{event.text}]".replace(" ", ""), own, f"[{event.text},1]".replace(" ", ""),
+                    own, f"[{event.text}]".replace(" ", "")]  # fmt: skip
+
+
+def test_exception_over_a_shared_event_is_the_expressions_own(engine: Engine) -> None:
+    texts = ["$event.a.b", "(() => { throw new TypeError('m'); })()", "(() => { throw 5; })()"]
+    for text, seen in zip(texts, together(engine, made({}), *texts), strict=True):
+        assert seen == alone(engine, text, made({}))
+        assert isinstance(seen, Thrown)
+
+
+def test_expression_that_changes_events_is_asked_once_from_then_on(engine: Engine) -> None:
+    reads, throws, changes = Program("[$event]"), Program("$event.a.b"), Program("$event.push(1)")
+    with engine.session() as session:
+        session.ask(made([]), [Question(it, None) for it in (reads, throws, changes)])
+    assert [it.shares for it in (reads, throws, changes)] == [True, True, False]
+
+
+def test_each_expression_over_a_shared_event_has_its_own_chance(engine: Engine) -> None:
+    one, two = together(engine, made(1), "Math.random()", "[Math.random()][0]")
+    assert one == two == alone(engine, "Math.random()", made(1))
+
+
+def test_shared_event_that_is_not_json_fails_for_everybody(engine: Engine) -> None:
+    one, two = together(engine, Event("{", TIMESTAMP, "events/1@2"), "[$event]", "$event.a + 1")
+    assert one == two
+    assert isinstance(one, Thrown)
+    assert one.message.startswith("the record's value is not JSON: ")
+
+
+def test_limit_hit_over_a_shared_event_fails_one_expression(engine: Engine) -> None:
+    seen = together(engine, made([1]), "[$event]", "(() => { for (;;); })()", "[$event, 1]")
+    assert seen == ["[[1]]", Thrown(TIME), "[[1],1]"]
+
+
+def test_shared_event_too_deep_to_freeze_is_parsed_by_each(engine: Engine) -> None:
+    for depth in (500, 1_000, 2_000, 4_000, 100_000):
+        deep = Event("[" * depth + "]" * depth, TIMESTAMP, "events/1@2")
+        own = alone(engine, "$event.length", deep)
+        assert together(engine, deep, "$event.length", "[$event][0].length") == [own, own]
+
+
+def test_shared_event_is_dropped_with_its_session() -> None:
+    engine = Engine()
+    together(engine, made("x" * 1_000_000), "$event.length", "$event[0]")
+    (realm,) = engine._idle
+    assert realm._context.memory()["memory_used_size"] < 900_000
 
 
 # --- Limits, realms, threads ---------------------------------------------------------------------
@@ -379,7 +493,7 @@ def test_idle_realms_are_bounded() -> None:
 def test_programs_of_a_realm_are_bounded() -> None:
     engine = Engine()
     for number in range(PROGRAMS_MAX + 1):
-        assert list(Program(f"$event + {number}", engine).run([call(1)])) == [str(number + 1)]
+        assert answer(engine, f"$event + {number}", 1) == str(number + 1)
     (realm,) = engine._idle
     assert len(realm._functions) == 1
 
@@ -401,15 +515,15 @@ def test_threads_evaluate_side_by_side(engine: Engine) -> None:
     assert wrong == []
 
 
-def test_no_calls_take_no_realm() -> None:
+def test_no_events_take_no_realm() -> None:
     engine = Engine()
-    assert list(Program("$event", engine).run([])) == []
+    assert ask(engine, "$event") == []
     assert engine._idle == []
 
 
 def test_timestamp_beyond_any_date_leaves_the_context_without_one(engine: Engine) -> None:
-    beyond = Call("1", '{"headers":{}}', 1e18, "events/1@2")
-    assert list(Program("$context.timestamp", engine).run([beyond])) == ["null"]
+    beyond = Event("1", 1e18, "events/1@2")
+    assert ask(engine, "$context.timestamp", beyond, context='{"headers":{}}') == ["null"]
 
 
 # --- Syntax --------------------------------------------------------------------------------------
@@ -428,15 +542,57 @@ def test_nesting_beyond_the_stack_is_refused(engine: Engine) -> None:
     problem = engine.check("(" * 60_000)
     assert problem is not None
     assert problem.message.startswith("RangeError")
-    assert problem.line is None
+    assert problem.place is None
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "column"), [("a b", 1, 3), ("{\n  a: 1,\n  b c\n}", 3, 5), ("1 +", None, 1)]
+    ("text", "place"),
+    [
+        ("a b", Place(1, 3)),
+        ("{\n  a: 1,\n  b c\n}", Place(3, 5)),
+        ("'é中😀' b", Place(1, 7)),
+        ("1 +", None),
+    ],
 )
-def test_place_of_a_mistake_counts_the_texts_own_lines(
-    engine: Engine, text: str, line: int | None, column: int
+def test_place_of_a_mistake_counts_the_texts_own_lines_and_characters(
+    engine: Engine, text: str, place: Place | None
 ) -> None:
     problem = engine.check(text)
     assert problem is not None
-    assert (problem.line, problem.column) == (line, column)
+    assert problem.place == place
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("$event.a.b", Place(1, 1)),
+        ("1 + (\n  'é中😀' + $event.a.b)", Place(2, 11)),
+        ("[1].map(x =>\n x.y.z)", Place(2, 2)),
+        ("[3, 1].toSorted(5)", Place(1, 8)),
+        ("{ get a() { return $event.q.r } }", Place(1, 20)),
+        ("{ toJSON() { null.x } }", Place(1, 14)),
+        ("new Function('return $x.y')()", Place(1, 5)),
+        ("eval('\\n\\nnull.x')", Place(1, 1)),
+        ("[...1]", Place(1, 1)),
+        (
+            "(() => { const e = new Error('q'); e.stack = '<input>:1009:9'; throw e })()",
+            Place(1, 24),
+        ),
+        ("(() => { throw 'text' })()", None),
+        ("(() => { throw { stack: '<input>:1009:9' } })()", None),
+        ("(() => { throw Object.setPrototypeOf({}, Error.prototype) })()", None),
+        ("(() => { throw new Proxy({}, { getPrototypeOf() { throw 1 } }) })()", None),
+        ("({ ['<input>:99999:1']() { null.x } })['<input>:99999:1']()", None),
+        ("(function f(n) { return n ? f(n - 1) : eval('null.x') })(20)", Place(1, 40)),
+    ],
+)
+def test_place_of_an_exception_is_where_the_expression_threw(
+    engine: Engine, text: str, place: Place | None
+) -> None:
+    thrown = answer(engine, text, {})
+    assert isinstance(thrown, Thrown), thrown
+    assert thrown.place == place
+
+
+def test_prelude_has_fewer_lines_than_stand_above_an_expression() -> None:
+    assert PRELUDE.count("\n") < WRAPPER_LINES

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import ConsumerRecord
 
+from stream_app.engine import Place
 from stream_app.errors import ExpressionError
 from stream_app.expressions import (
     ERROR_LENGTH_MAX,
@@ -15,7 +16,9 @@ from stream_app.expressions import (
     Failure,
     Outcome,
     Record,
+    Route,
     compile_expression,
+    evaluate,
 )
 
 
@@ -37,6 +40,7 @@ def outcome(text: str, value: bytes | None) -> Outcome:
     return only
 
 
+NAME = "events/3@7"
 EVENT = b'{"body":{"id":5,"user":{"e-mail":"a@b.c"}},"inSample":true,"n":null,"text":"abc"}'
 
 
@@ -138,14 +142,16 @@ def test_length_of_a_string_is_no_key() -> None:
 
 
 def test_path_through_null_fails() -> None:
-    expected = Failure("TypeError: cannot read property 'x' of null")
+    expected = Failure(
+        NAME, "TypeError: cannot read property 'x' of null, at line 1, column 1", Place(1, 1)
+    )
     assert outcome("$event.n.x", EVENT) == expected
     assert outcome("$event.n?.x", EVENT) is SKIP
 
 
 def test_throw_fails_with_the_engines_message() -> None:
     assert outcome("$event.missing.x", EVENT) == Failure(
-        "TypeError: cannot read property 'x' of undefined"
+        NAME, "TypeError: cannot read property 'x' of undefined, at line 1, column 1", Place(1, 1)
     )
 
 
@@ -205,7 +211,11 @@ def test_outcomes_keep_the_order_of_the_records() -> None:
         assert (one, two, three, five, eight) == (b"1", SKIP, SKIP, b"{}", b"2")
         assert isinstance(four, Failure)
         assert isinstance(six, Failure)
-        assert seven == Failure("TypeError: cannot read property 'a' of null")
+        assert seven == Failure(
+            "events/3@6",
+            f"TypeError: cannot read property 'a' of null, at line 1, column {text.index('$') + 1}",
+            Place(1, text.index("$") + 1),
+        )
 
 
 def test_no_records_give_no_outcomes() -> None:
@@ -233,6 +243,68 @@ def test_failure_is_one_short_line() -> None:
     assert failed.error.startswith("a b cx")
     assert failed.error.endswith("x…")
     assert len(failed.error) == ERROR_LENGTH_MAX
+
+
+def test_place_of_a_long_failure_is_kept() -> None:
+    failed = outcome("(() => {\n throw new Error('x'.repeat(1000)); })()", EVENT)
+    assert isinstance(failed, Failure)
+    assert failed.error.startswith("Error: xx")
+    assert failed.error.endswith("xx…, at line 2, column 22")
+    assert len(failed.error) == ERROR_LENGTH_MAX
+    assert failed.place == Place(2, 22)
+
+
+def test_place_of_what_does_not_compile_is_in_the_error() -> None:
+    for text, place in (("a b", (1, 3)), ("{\n a: 1,", (2, 7)), (" ", None)):
+        with pytest.raises(ExpressionError) as caught:
+            compile_expression(text)
+        assert caught.value.place == place
+
+
+# --- Several destinations ------------------------------------------------------------------------
+
+
+def test_each_route_is_answered_for_its_own_records() -> None:
+    one, two, three = (record(b'{"n":%d}' % it, offset=it) for it in (1, 2, 3))
+    routes = [
+        Route(compile_expression("$event.n + 1"), "a", [one, two, three]),
+        Route(compile_expression("$event.n"), "b", [one, three]),
+        Route(compile_expression("[$context.destination, $event.n]"), "c", [two, three]),
+        Route(compile_expression("$context.destination + $event.n"), "d", [three]),
+        Route(compile_expression("$event.missing"), "e", [two]),
+        Route(compile_expression("$event"), "f", []),
+    ]
+    assert evaluate(routes) == [
+        [b"2", b"3", b"4"],
+        [b"1", b"3"],
+        [b'["c",2]', b'["c",3]'],
+        [b'"d3"'],
+        [SKIP],
+        [],
+    ]
+    assert evaluate([]) == []
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, SKIP), (b"\xff", None), (b"{", None)])
+def test_record_without_an_event_is_told_alike_to_all(value: bytes | None, expected: Any) -> None:
+    records = [record(value)]
+    routes = [Route(compile_expression(it), "a", records) for it in ("[$event]", "event + 1")]
+    (one,), (two,) = evaluate(routes)
+    assert one == two
+    assert one is expected if expected else isinstance(one, Failure)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "fast"),
+    [
+        ("$event.n", b'{"n":1}', True),
+        ("$event.n", b"{}", False),
+        ("$event.n + 1", b'{"n":1}', False),
+        ("$event", None, True),
+    ],
+)
+def test_way_that_a_record_takes_is_told(text: str, value: bytes | None, *, fast: bool) -> None:
+    assert compile_expression(text).takes_fast_path(record(value)) is fast
 
 
 # --- $context ------------------------------------------------------------------------------------

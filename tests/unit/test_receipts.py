@@ -14,7 +14,7 @@ RECEIPT = Receipt(
     window_start=1_795_537_860,
     window_end=1_795_537_920,
     source=Source("events", 3, 4242, 4300),
-    tally=Tally(30, [[4250, 4251]], 2, [(4260, "TypeError: no")]),
+    tally=Tally(30, [[4250, 4251]], 2, [(4260, "events/3@4260", "TypeError: no")]),
     bucket="my-bucket",
     key="test/2026/x.gz",
     size_uncompressed=4096,
@@ -33,9 +33,9 @@ def test_tally_counts_each_record_as_one_of_three() -> None:
     tally = Tally()
     tally.deliver(3)
     tally.skip(10)
-    tally.fail(11, "no")
+    tally.fail(11, "events/3@11", "no")
     assert (tally.matched, tally.delivered, tally.skipped_count) == (5, 3, 1)
-    assert tally.failed == [(11, "no")]
+    assert tally.failed == [(11, "events/3@11", "no")]
 
 
 def test_skipped_records_in_a_row_are_one_run() -> None:
@@ -57,7 +57,7 @@ def test_a_delivered_record_ends_a_run() -> None:
 def test_a_failed_record_ends_a_run() -> None:
     tally = Tally()
     tally.skip(10)
-    tally.fail(11, "no")
+    tally.fail(11, "events/3@11", "no")
     tally.skip(12)
     assert tally.skipped == [[10, 10], [12, 12]]
 
@@ -79,7 +79,7 @@ def test_document_has_the_fields_of_the_design() -> None:
         "source": {"topic": "events", "partition": 3, "first_offset": 4242, "end_offset": 4300},
         "counts": {"matched": 30, "delivered": 27, "skipped": 2, "failed": 1},
         "skipped": [[4250, 4251]],
-        "failed": [{"offset": 4260, "error": "TypeError: no"}],
+        "failed": [{"offset": 4260, "record": "events/3@4260", "error": "TypeError: no"}],
         "object": {
             "bucket": "my-bucket",
             "key": "test/2026/x.gz",
@@ -166,5 +166,5 @@ def test_message_is_a_cloud_event_in_binary_mode() -> None:
 
 def test_half_a_surrogate_pair_in_an_error_does_not_spoil_the_receipt() -> None:
     tally = Tally()
-    tally.fail(7, "Error: \ud800")
-    assert tally.failed == [(7, "Error: ?")]
+    tally.fail(7, "events/3@7", "Error: \ud800")
+    assert tally.failed == [(7, "events/3@7", "Error: ?")]

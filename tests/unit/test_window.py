@@ -15,7 +15,7 @@ def test_answers_become_lines_and_lists() -> None:
     (delivery,) = window.close("events", 3, 1, MINUTE).values()
     assert delivery.tally.matched == 4
     assert delivery.tally.skipped == [[2, 2]]
-    assert delivery.tally.failed == [(3, "no")]
+    assert delivery.tally.failed == [(3, "events/3@3", "no")]
     assert delivery.body is not None
     assert gzip.decompress(delivery.body.finish()) == b"a\nb\n"
     assert delivery.size_uncompressed == 4
@@ -77,7 +77,7 @@ def test_the_bound_counts_what_the_list_holds_already() -> None:
 
 
 def test_failures_fill_a_list_by_their_text() -> None:
-    window = Window(FAILED_ENTRY_BYTES * 2 + 100)
+    window = Window(FAILED_ENTRY_BYTES * 2 + 2 * len("events/3@0") + 100)
     answers = answer([record(n, 0, "fail " + "x" * 100) for n in range(5)])
     assert window.add(answers, 0, 5) == 2
     assert window.full
