@@ -6,11 +6,11 @@ READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
 CORE := errors settings config prelude engine expressions batches closings objects receipts deliveries \
-	window partition assignment retries policy
+	window partition assignment retries policy excerpt events
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup demo test lint mutants lock clean
+.PHONY: help setup demo test lint bench mutants lock clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: $(READY) lint ## Everything that CI runs, in under 10 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
 	$(BIN)/pytest -q tests/simulation tests/contract tests/integration tests/chaos tests/docs
+
+bench: $(READY) ## What payload expressions cost, beside the same written by hand.
+	$(BIN)/python benchmarks/expressions.py
 
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py

@@ -17,7 +17,8 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
@@ -27,6 +28,7 @@ from stream_app.errors import ConfigurationError, SetupError, StreamAppError
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
+    from stream_app.trial import Subject
 
 STATUS_FAILED: Final = 1
 STATUS_WRONG: Final = 2
@@ -263,22 +265,107 @@ async def _follow(
 
 @stream_app.command()
 @_with_config
-@click.option("--offline", is_flag=True, help="Ask nobody: look at the configuration only.")
-def check(config: str, *, offline: bool) -> None:
-    """Look for mistakes in the configuration, payload expressions included.
+@click.option("--offline", is_flag=True, help="Do not ask S3.")
+@click.option(
+    "--event",
+    "events",
+    type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True),
+    metavar="FILE",
+    help="Try every expression on one event, or on NDJSON; - is standard input.",
+)
+@click.option(
+    "--expression",
+    metavar="TEXT",
+    help="Look at this expression instead of a configuration.",
+)
+@click.option("--json", "as_json", is_flag=True, help="What is tried, one JSON document a line.")
+@click.pass_context
+def check(
+    context: click.Context,
+    config: str,
+    *,
+    offline: bool,
+    events: str | None,
+    expression: str | None,
+    as_json: bool,
+) -> int:
+    """Look for mistakes: in the configuration, its expressions, and the rights to its buckets.
+
+    Each bucket is asked for its region, and whether an upload may be begun and aborted; no object
+    is made. With --event, each destination's outcome for each event follows: the line that would be
+    written, the way it is computed (fast path or engine), and how long that takes.
 
     \b
-    Example:
+    Examples:
       stream-app check --config production.toml
+      stream-app check --offline --event events.ndjson
+      echo '{"body": {"id": 7}}' | stream-app check --event - --expression '$event.body.id + 1'
     """
-    # Both ways ask nobody yet: S3 will be asked here unless `offline`.
-    del offline
+    if as_json and events is None:
+        raise click.UsageError("--json tells what is tried; add --event FILE")
+    if expression is not None:
+        source = context.get_parameter_source("config")
+        if source is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--expression needs no --config; leave one of them out")
+        return _check_expression(expression, events, as_json=as_json)
     settings = _load(config)
     from stream_app.configfile import compile_payloads
 
-    compile_payloads(settings, config)
-    count = len(settings.destinations)
-    click.echo(f"{config}: no mistakes; {count} destination{'' if count == 1 else 's'}")
+    expressions = compile_payloads(settings, config)
+    if events is not None:
+        from stream_app.trial import Subject
+
+        subjects = [
+            Subject(destination.id, destination.pipeline, compiled)
+            for destination, compiled in zip(settings.destinations, expressions, strict=True)
+        ]
+        _try(subjects, events, settings.kafka.events_topic, as_json=as_json)
+    if not offline and not _can_write(settings):
+        return STATUS_FAILED
+    if not as_json:
+        count = len(settings.destinations)
+        click.echo(
+            f"{config}: no mistakes; {count} destination{'' if count == 1 else 's'}"
+            f"{'' if offline else ', all can be written'}"
+        )
+    return 0
+
+
+def _check_expression(text: str, events: str | None, *, as_json: bool) -> int:
+    from stream_app.configfile import compile_payload
+    from stream_app.settings import Kafka
+    from stream_app.trial import EXPRESSION_NAME, Subject
+
+    compiled = compile_payload(text, "--expression")
+    if events is None:
+        click.echo("--expression: no mistakes")
+    else:
+        subject = Subject(EXPRESSION_NAME, None, compiled)
+        _try([subject], events, Kafka().events_topic, as_json=as_json)
+    return 0
+
+
+def _try(subjects: "Sequence[Subject]", events: str, topic: str, *, as_json: bool) -> None:
+    from stream_app.trial import heading, read_events, try_events
+
+    values = read_events(events)
+    now = time.time()
+    for subject in subjects:
+        if not as_json:
+            click.echo(heading(subject))
+        for trial in try_events(subject, values, topic=topic, now=now):
+            click.echo(trial.document() if as_json else trial.text())
+
+
+def _can_write(settings: "Settings") -> bool:
+    from stream_app.rights import check_buckets
+
+    checks = asyncio.run(check_buckets(settings))
+    # One and the same for several destinations is said once: it names them.
+    problems = dict.fromkeys(problem for it in checks for problem in it.problems)
+    for problem in problems:
+        click.echo(f"stream-app: {problem}", err=True)
+    return not problems
 
 
 @stream_app.command()

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Final
 
 from stream_app.config import parse
 from stream_app.errors import ConfigurationError, ExpressionError
-from stream_app.expressions import compile_expression
+from stream_app.excerpt import excerpt
+from stream_app.expressions import Expression, compile_expression
 from stream_app.settings import Settings
 
 CONFIG_VARIABLE: Final = "STREAM_APP_CONFIG"
@@ -45,21 +47,35 @@ def load(path: str, environment: Mapping[str, str]) -> Settings:
     return parse(text, environment, path)
 
 
-def compile_payloads(settings: Settings, where: str) -> None:
-    """Compile every destination's expression.
+def compile_payloads(settings: Settings, where: str) -> list[Expression]:
+    """Compile every destination's expression, in their order.
 
     Raises:
-        ConfigurationError: Some do not compile; it holds a line for each.
+        ConfigurationError: Some do not compile; it holds a line for each, with the place below it.
     """
-    mistakes = []
+    expressions: list[Expression] = []
+    mistakes: list[str] = []
     for number, destination in enumerate(settings.destinations, start=1):
+        name = f"{where}: [[destinations]] {number} (id '{destination.id}'): payload"
         try:
-            compile_expression(destination.payload)
-        except ExpressionError as error:
-            reason = " ".join(str(error).split())
-            mistakes.append(
-                f"{where}: [[destinations]] {number} (id '{destination.id}'): payload does not "
-                f"compile: {reason}"
-            )
+            expressions.append(compile_payload(destination.payload, name))
+        except ConfigurationError as error:
+            mistakes += error.mistakes
     if mistakes:
         raise ConfigurationError(mistakes)
+    return expressions
+
+
+def compile_payload(text: str, name: str) -> Expression:
+    """Compile an expression that messages call `name`.
+
+    Raises:
+        ConfigurationError: It does not compile: a line, with the place below it.
+    """
+    try:
+        return compile_expression(text)
+    except ExpressionError as error:
+        mistake = f"{name} does not compile: {' '.join(str(error).split())}"
+        if error.place is not None:
+            mistake += f"\n{indent(excerpt(text, *error.place), '  ')}"
+        raise ConfigurationError([mistake]) from error

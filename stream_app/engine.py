@@ -145,7 +145,10 @@ class Engine:
                 message, _, trace = str(error).partition("\n")
                 # The trace ends in `<input>:LINE:COLUMN`, and is missing if the stack ran out.
                 line, _, column = trace.strip().removeprefix("at <input>:").partition(":")
-                return SyntaxProblem(message, _place(text, line, column))
+                place = _place(text, line, column)
+                if place is None and message.endswith(f"'{closing}'"):
+                    message = "SyntaxError: the expression is not complete"
+                return SyntaxProblem(message, place)
         return None
 
     def session(self) -> "Session":
@@ -206,28 +209,26 @@ class Session:
         if len(questions) > 1 and sum(it.program.shares for it in questions) > 1:
             is_shared = self._share(event)
             return [
-                self._ask_shared(event, question)
+                self._ask_shared(event, *question)
                 if is_shared and question.program.shares
-                else self._ask(event, question)
+                else self.ask_one(event, *question)
                 for question in questions
             ]
-        return [self._ask(event, question) for question in questions]
+        return [self.ask_one(event, *question) for question in questions]
 
-    def _ask(self, event: Event, question: Question) -> Answer:
-        """Ask about an event that is the expression's own."""
-        program = question.program
+    def ask_one(self, event: Event, program: Program, context: str | None) -> Answer:
+        """Answer a question about an event that is parsed for it alone."""
         text, timestamp, name = event
         try:
-            return self._take().bind(program.source)(text, question.context, timestamp, name)
+            return self._take().bind(program.source)(text, context, timestamp, name)
         except quickjs.JSException as error:
             thrown = _thrown(error, program.text)
         if thrown is None:
             self._realm = None  # It ran out of something; what it still holds is unknown.
-            return self._ask_alone(event, question)
+            return self._ask_in_quiet(event, program, context)
         return thrown
 
-    def _ask_alone(self, event: Event, question: Question) -> Answer:
-        program, context = question
+    def _ask_in_quiet(self, event: Event, program: Program, context: str | None) -> Answer:
         text, timestamp, name = event
         limits = self._engine.limits
         realm = _Realm(limits, limits.quiet_seconds_max)
@@ -247,10 +248,9 @@ class Session:
             return False
         return True
 
-    def _ask_shared(self, event: Event, question: Question) -> Answer:
-        program, context = question
+    def _ask_shared(self, event: Event, program: Program, context: str | None) -> Answer:
         if self._realm is None:  # A limit was hit since the sharing.
-            return self._ask(event, question)
+            return self.ask_one(event, program, context)
         try:
             return self._realm.bind(program.source)(None, context, 0.0, "")
         except quickjs.JSException as error:
@@ -260,7 +260,7 @@ class Session:
             return thrown
         if not refused:
             self._realm = None
-        answer = self._ask(event, question)
+        answer = self.ask_one(event, program, context)
         if refused and not isinstance(answer, Thrown):
             program.shares = False
         return answer

@@ -21,7 +21,10 @@ class StreamAppError(Exception):
 
 
 class ConfigurationError(StreamAppError):
-    """The configuration cannot be used; `mistakes` holds one line for each mistake."""
+    """The configuration cannot be used; `mistakes` holds a line for each mistake.
+
+    Lines that show its place may follow a mistake's own, indented.
+    """
 
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))

@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
-from stream_app.engine import Answer, Engine, Event, Place, Program, Question, Session, Thrown
+from stream_app.engine import Answer, Engine, Event, Place, Program, Question, Thrown
 from stream_app.errors import ExpressionError
 
 TEXT_LENGTH_MAX: Final = 65_536
@@ -186,41 +186,40 @@ def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
     if asked:
         with routes[0].expression.engine.session() as session:
             for askers in asked.values():
-                first, index, _ = askers[0]
-                decided = _ask(session, [route for route, _, _ in askers], first.records[index])
+                route, index, answers = askers[0]
+                record = route.records[index]
+                event = _event(record)
+                if isinstance(event, Event) and len(askers) == 1:  # The usual case, so a quick one.
+                    answer = session.ask_one(event, *_question(route, record))
+                    answers[index] = _outcome(event.name, answer)
+                    continue
+                decided: Sequence[Outcome]
+                if isinstance(event, Event):
+                    questions = [Question(*_question(route, record)) for route, _, _ in askers]
+                    decided = [_outcome(event.name, it) for it in session.ask(event, questions)]
+                else:
+                    decided = [event] * len(askers)
                 for (_, index, answers), outcome in zip(askers, decided, strict=True):
                     answers[index] = outcome
     return cast("list[list[Outcome]]", outcomes)
 
 
-def _ask(session: Session, routes: Sequence[Route], record: Record) -> list[Outcome]:
-    """Return the engine's outcomes of one record."""
-    text = _decode(record)
-    if not isinstance(text, str):
-        return [text] * len(routes)
-    name = _name(record)
-    event = Event(text, float(record.timestamp), name)
-    questions = [
-        Question(
-            expression.program,
-            _context(record, destination) if expression.needs_context else None,
-        )
-        for expression, destination, _ in routes
-    ]
-    return [_outcome(name, answer) for answer in session.ask(event, questions)]
-
-
-def _decode(record: Record) -> str | Literal[Skip.SKIP] | Failure:
-    """Return the event's text, or the outcome of a record that has none."""
-    value = record.value
-    if value is None:
+def _event(record: Record) -> Event | Literal[Skip.SKIP] | Failure:
+    """Return the event, or the outcome of a record that has none."""
+    if record.value is None:
         return SKIP
+    name = _name(record)
     try:
-        return value.decode()
+        return Event(record.value.decode(), float(record.timestamp), name)
     except UnicodeDecodeError as error:
         # The engine words everything else that is not JSON, after the same beginning.
-        reason = f"the record's value is not JSON: not UTF-8 at byte {error.start}"
-        return _failure(_name(record), reason)
+        return _failure(name, f"the record's value is not JSON: not UTF-8 at byte {error.start}")
+
+
+def _question(route: Route, record: Record) -> tuple[Program, str | None]:
+    expression = route.expression
+    context = _context(record, route.destination) if expression.needs_context else None
+    return expression.program, context
 
 
 def _name(record: Record) -> str:
@@ -248,11 +247,9 @@ def _failure(name: str, message: str, place: Place | None = None) -> Failure:
     """Return a failure whose text is one line of at most ERROR_LENGTH_MAX characters."""
     ending = "" if place is None else f", at {place}"
     room = ERROR_LENGTH_MAX - len(ending)
-    text = " ".join(_UNPRINTABLE.sub(" ", message[: 2 * ERROR_LENGTH_MAX]).split())
+    shown = (it if it.isprintable() else " " for it in message[: 2 * ERROR_LENGTH_MAX])
+    text = " ".join("".join(shown).split())
     return Failure(name, (text if len(text) <= room else text[: room - 1] + "…") + ending, place)
-
-
-_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def _context(record: Record, destination: str) -> str:

@@ -4,7 +4,10 @@ Five actions, as users of S3 destinations know them: put an object (in one reque
 its ACL, find the bucket's region, and list and abort uploads that were left unfinished. A worker
 can never read, list or delete objects under it.
 
-Pure: text in, a JSON document out.
+Beside it stands what S3's answers say about the policy: the right that is missing, the
+region that a bucket is in.
+
+Pure: text in, text out.
 """
 
 import json
@@ -12,6 +15,7 @@ import re
 from typing import Final
 
 from stream_app.errors import ConfigurationError
+from stream_app.settings import S3
 
 ACTIONS: Final = (
     "s3:AbortMultipartUpload",
@@ -20,6 +24,15 @@ ACTIONS: Final = (
     "s3:PutObjectAcl",
     "s3:ListBucketMultipartUploads",
 )
+RIGHTS: Final = {
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "CreateMultipartUpload": "s3:PutObject",
+    "GetBucketLocation": "s3:GetBucketLocation",
+}
+"""Which of the actions a request needs."""
+_NAMED: Final = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)")
+_REGIONS_OF_OLD: Final = {"": "us-east-1", "EU": "eu-west-1"}
+"""What GetBucketLocation calls the two oldest regions."""
 _PRINCIPAL: Final = re.compile(
     r"arn:(?P<partition>aws[a-z0-9-]*):(?:iam|sts)::[0-9]{12}:"
     r"(?:root|(?:role|user|assumed-role|federated-user)/[!-)+-~]+)"
@@ -56,3 +69,30 @@ def bucket_policy(bucket: str, principal: str) -> str:
         ],
     }
     return json.dumps(document, indent=2)
+
+
+def missing_right(operation: str, words: str) -> str:
+    """Return the right whose lack made S3 answer AccessDenied.
+
+    AWS often names it, and then it can be one that no bucket policy grants: `kms:GenerateDataKey`
+    where the bucket encrypts under a key of its own, `sts:AssumeRole` where a role is not ours.
+
+    Args:
+        operation: What was asked, one of `RIGHTS`.
+        words: S3's message.
+    """
+    named = _NAMED.search(words)
+    return RIGHTS[operation] if named is None else named[1]
+
+
+def other_region(location: str | None, s3: S3) -> str | None:
+    """Return the bucket's region where it is not `[s3] region`, None where all is well.
+
+    Args:
+        location: GetBucketLocation's answer. A server of one's own, with `[s3] endpoint_url`,
+            calls its region what it likes, so nothing follows from that.
+        s3: The settings.
+    """
+    given = (location or "").strip()
+    region = _REGIONS_OF_OLD.get(given, given)
+    return None if s3.endpoint_url is not None or region == s3.region else region

@@ -17,7 +17,8 @@ PRELUDE: Final = r"""
 "use strict";
 const {apply, construct, defineProperty, deleteProperty, get, getOwnPropertyDescriptor,
        getPrototypeOf, has, ownKeys, set} = Reflect;
-const {freeze, values} = Object, {isArray} = Array, {map, push} = Array.prototype;
+const {freeze, values} = Object, {isArray} = Array, {bind} = Function.prototype;
+const {map, push, slice: sliceArray} = Array.prototype;
 const {imul, trunc} = Math;
 const Failed = Error, Internal = InternalError, Range = RangeError, Syntax = SyntaxError;
 const Type = TypeError;
@@ -63,7 +64,7 @@ replace(Math, ["random"], () => ({
   random: () => (random32() * 0x200000 + (random32() >>> 11)) / 0x20000000000000}));
 
 const D = Date, day = D.prototype;
-const {getTime, getTimezoneOffset, toISOString, toUTCString} = day;
+const {getTime, getTimezoneOffset, setTime, toISOString, toUTCString} = day;
 const isZoned = /(?:Z|GMT|UTC|[+-]\d\d:?\d\d)\s*(?:\([^)]*\))?\s*$/i;
 const isDateOnly = /^[+-]?\d{4,6}(?:-\d\d){0,2}$/, isISO = /^[+-]?\d{4,6}(?:-\d\d){0,2}T[\d:.,]+$/;
 const matches = (pattern, text) => call(exec, pattern, text) !== null;
@@ -87,6 +88,16 @@ put(Pinned, "now", {now: () => now}.now);
 put(Pinned, "parse", {parse: text => parseDate(`${text}`)}.parse);
 put(day, "constructor", Pinned);
 put(globalThis, "Date", Pinned);
+// A part that is no number makes the date invalid; the engine leaves the date as it was.
+const setters = ownKeys(day).filter(key => typeof key === "string" && key.startsWith("setUTC"));
+replace(day, setters, (native, key) => ({[key](...parts) {
+  call(getTime, this);
+  if (parts.length === 0) parts = [undefined];
+  let isNumber = true;
+  for (let i = 0; i < parts.length && i < native.length; i++)
+    isNumber = isFinite(parts[i] = +parts[i]) && isNumber;
+  return isNumber ? apply(native, this, parts) : call(setTime, this, NaN);
+}}));
 for (const key of ownKeys(day))
   if (typeof key === "string" && key.includes("UTC") && key !== "toUTCString")
     put(day, key.replace("UTC", ""), day[key]);   // getHours is getUTCHours, and so on.
@@ -131,10 +142,13 @@ replace(Array.prototype, ["concat", "copyWithin", "join", "reverse", "shift", "s
     "splice", "toLocaleString", "unshift"], (native, key) => ({[key](...args) {
   if (key === "concat") for (let i = 0; i < args.length; i++)
     if (spreads(args[i])) args[i] = stepped(args[i]);
-  const self = stepped(this), result = apply(native, self, args);
+  // What does not spread is an element of the result, so it must stay what it is.
+  const self = key === "concat" && !spreads(this) ? this : stepped(this);
+  const result = apply(native, self, args);
   return result === self ? this : result;
 }}));
 function flatten(source, depth, result) {
+  source = Object(source);
   const length = source.length;
   for (let i = 0; i < length; i++) if (i in source) {
     if (depth > 0 && isArray(source[i])) flatten(source[i], depth - 1, result);
@@ -142,9 +156,10 @@ function flatten(source, depth, result) {
   }
   return result;
 }
+const species = o => call(sliceArray, isArray(o) ? o : [], 0, 0);   // A new one, of its kind.
 replace(Array.prototype, ["flat", "flatMap"], () => ({
-  flat(depth = 1) { return flatten(this, trunc(depth) || 0, []); },
-  flatMap(f, self) { return flatten(call(map, this, f, self), 1, []); }}));
+  flat(depth = 1) { return flatten(this, trunc(depth) || 0, species(this)); },
+  flatMap(f, self) { return flatten(call(map, this, f, self), 1, species(this)); }}));
 replace(String, ["raw"], () => ({raw({raw}, ...values) {
   let text = "";
   for (let i = 0, last = trunc(raw.length) - 1; i <= last; i++)
@@ -166,14 +181,13 @@ replace(JSON, ["stringify"], () => ({stringify(value, replacer, space) {
   if (text !== undefined && text.length > LONG) poll(text.length);
   return text;
 }}));
-function Marked(target, handler) {
+const Marked = call(bind, function (target, handler) {   // Bound, it has no prototype: as Proxy.
   if (new.target === undefined) throw new Type("Constructor Proxy requires 'new'");
   const proxy = new RealProxy(target, handler);
   call(proxies.add, proxies, proxy);
   return proxy;
-}
+});
 defineProperty(Marked, "name", {value: "Proxy"});
-defineProperty(Marked, "prototype", {value: undefined, writable: false});
 put(Marked, "revocable", {revocable(target, handler) {
   const pair = RealProxy.revocable(target, handler);
   call(proxies.add, proxies, pair.proxy);
@@ -206,7 +220,9 @@ function mend(holder, key) {
   if (writable || tells) defineProperty(holder, key, {enumerable, configurable: false, get,
     set(own) {
       if (!writable || !isObject(this) || this === holder) throw new Type(`${key} is read-only`);
-      defineProperty(this, key, {value: own, writable: true, enumerable: true, configurable: true});
+      const done = defineProperty(this, key,
+        {value: own, writable: true, enumerable: true, configurable: true});
+      if (!done) throw new Type(`${key} cannot be set: the object is not extensible`);
     }});
 }
 const hidden = [   // Reachable by syntax only, or through what a native returns.

@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, Self
+from xml.etree.ElementTree import ParseError
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -24,6 +25,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
 )
+from botocore.parsers import ResponseParserError
 
 from stream_app.errors import DeliveryError, PermanentError, SetupError, TransientError
 from stream_app.receipts import Stored
@@ -33,6 +35,8 @@ from stream_app.settings import S3
 CONNECTIONS_MAX: Final = 64
 CONNECT_SECONDS_MAX: Final = 5
 READ_SECONDS_MAX: Final = 30
+START_SECONDS_MAX: Final = 30
+"""Credentials may come from another program or server, which has to answer as well."""
 UPLOAD_BYTES_PER_SECOND_MIN: Final = 128 * 1024
 """A request whose content goes slower than this is broken off and made again."""
 KEEPALIVE_SECONDS: Final = 10
@@ -42,6 +46,9 @@ HASH_IN_LOOP_BYTES_MAX: Final = 256 * 1024
 PRECONDITION_FAILED: Final = "PreconditionFailed"
 NOT_FOUND: Final = frozenset({"404", "NoSuchKey"})
 """HeadObject has no body to name its error in; a missing right is 403."""
+NO_SUCH_UPLOAD: Final = "NoSuchUpload"
+UNREADABLE: Final = "UnreadableAnswer"
+"""Our own code: something answered, and not as S3 does."""
 CREDENTIALS_REFUSED: Final = frozenset(
     {
         "InvalidAccessKeyId",
@@ -51,6 +58,14 @@ CREDENTIALS_REFUSED: Final = frozenset(
         "UnrecognizedClientException",
     }
 )
+CREDENTIALS_ADVICE: Final = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role"
+)
+
+
+def place(settings: S3) -> str:
+    """Return where S3 is, for people."""
+    return settings.endpoint_url or f"AWS, region {settings.region}"
 
 
 class Storage:
@@ -58,14 +73,35 @@ class Storage:
 
     Args:
         settings: Region and endpoint. Credentials come from where AWS tools look for them.
+        answer_seconds_max: How long S3 may take to answer a request without content.
+
+    Raises:
+        SetupError: When entered: what the AWS tools' settings say cannot be used.
     """
 
-    def __init__(self, settings: S3) -> None:
+    def __init__(self, settings: S3, *, answer_seconds_max: float = READ_SECONDS_MAX) -> None:
         self._settings = settings
+        self._answer_seconds_max = answer_seconds_max
         self._stack = AsyncExitStack()
         self._client: Any = None
 
     async def __aenter__(self) -> Self:
+        try:
+            async with asyncio.timeout(START_SECONDS_MAX):
+                await self._open()
+        except (BotoCoreError, OSError, ValueError) as error:
+            # A profile that is not there, half a key, a program for credentials that fails.
+            words = " ".join(str(error).split()) or f"nothing within {START_SECONDS_MAX} s"
+            raise SetupError(
+                f"S3 ({place(self._settings)}) cannot be asked: {type(error).__name__}: {words}; "
+                f"{CREDENTIALS_ADVICE}"
+            ) from error
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
         own_endpoint = self._settings.endpoint_url is not None
         self._client = await self._stack.enter_async_context(
             get_session().create_client(
@@ -86,10 +122,6 @@ class Storage:
                 ),
             )
         )
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._stack.aclose()
 
     async def put(self, bucket: str, key: str, content: bytes, *, lines: int, size: int) -> Stored:
         """Write an object unless its key exists; return what stands there then.
@@ -113,7 +145,7 @@ class Storage:
                 "put_object",
                 Bucket=bucket,
                 Key=key,
-                seconds_max=READ_SECONDS_MAX + len(content) / UPLOAD_BYTES_PER_SECOND_MIN,
+                seconds_max=self._answer_seconds_max + len(content) / UPLOAD_BYTES_PER_SECOND_MIN,
                 Body=content,
                 IfNoneMatch="*",
                 ChecksumSHA256=checksum,
@@ -139,6 +171,41 @@ class Storage:
             already_existed=False,
         )
 
+    async def location(self, bucket: str) -> str | None:
+        """Return the bucket's region as GetBucketLocation has it (see `policy.other_region`).
+
+        Raises:
+            DeliveryError: S3 refuses, or does not answer.
+        """
+        answer = await self._call("get_bucket_location", Bucket=bucket)
+        location: str | None = answer.get("LocationConstraint")
+        return location
+
+    async def create_upload(self, bucket: str, key: str) -> str:
+        """Begin a multipart upload, of which nothing can be seen; return its id.
+
+        Raises:
+            DeliveryError: S3 refuses, or does not answer; if transient, it may have begun one.
+        """
+        answer = await self._call(
+            "create_multipart_upload", Bucket=bucket, Key=key, ContentType="application/gzip"
+        )
+        if "UploadId" not in answer:
+            raise TransientError(UNREADABLE, "there is no upload id in the answer")
+        return str(answer["UploadId"])
+
+    async def abort_upload(self, bucket: str, key: str, upload_id: str) -> None:
+        """End an upload without an object; one that is not there (any more) is ended already.
+
+        Raises:
+            DeliveryError: S3 refuses, or does not answer: the upload stays.
+        """
+        try:
+            await self._call("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload_id)
+        except DeliveryError as error:
+            if error.code != NO_SUCH_UPLOAD:
+                raise
+
     async def require_credentials(self, bucket: str) -> None:
         """Ask S3 something harmless, to learn whether it knows who we are.
 
@@ -146,13 +213,12 @@ class Storage:
             SetupError: It does not. Any other trouble is left to the deliveries.
         """
         try:
-            await self._call("get_bucket_location", Bucket=bucket)
+            await self.location(bucket)
         except DeliveryError as error:
             if error.code in CREDENTIALS_REFUSED:
-                where = self._settings.endpoint_url or f"AWS, region {self._settings.region}"
                 raise SetupError(
-                    f"S3 ({where}) does not accept our credentials ({error.code}); set "
-                    "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role"
+                    f"S3 ({place(self._settings)}) does not accept our credentials "
+                    f"({error.code}); {CREDENTIALS_ADVICE}"
                 ) from error
 
     async def _found(
@@ -185,9 +251,10 @@ class Storage:
     async def _call(
         self,
         operation: str,
-        seconds_max: float = READ_SECONDS_MAX,
+        seconds_max: float | None = None,
         **arguments: Any,  # noqa: ANN401 - as many as S3 has
     ) -> Mapping[str, Any]:
+        seconds_max = seconds_max or self._answer_seconds_max
         try:
             # aiohttp counts its read timeout only from when the content is written, and a server
             # that accepts and then says nothing never lets it be written.
@@ -195,9 +262,11 @@ class Storage:
                 answer: Mapping[str, Any] = await getattr(self._client, operation)(**arguments)
         except ClientError as error:
             details = error.response.get("Error", {})
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
             raise classified(
-                code=str(details.get("Code", "Unknown")),
-                status=int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)),
+                # A proxy's page names no code.
+                code=str(details.get("Code") or status),
+                status=status,
                 message=str(details.get("Message", error)),
             ) from error
         except NoCredentialsError as error:
@@ -209,9 +278,14 @@ class Storage:
             raise PermanentError(
                 "PermanentRedirect", "the bucket is in another region; set [s3] region"
             ) from error
+        except (ParseError, ResponseParserError) as error:
+            # What was found there may be long, and begins on the second line.
+            raise TransientError(UNREADABLE, str(error).partition("\n")[0]) from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             # Refused, reset, hung, TLS, name resolution: botocore names each class.
-            raise TransientError(type(error).__name__, str(error) or "no answer") from error
+            raise TransientError(
+                type(error).__name__, str(error) or f"no answer within {seconds_max:.3g} s"
+            ) from error
         return answer
 
 

@@ -9,17 +9,16 @@ passed over. Order within a partition is the order of the lines.
 
 import asyncio
 import contextlib
-import json
 import os
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Final
 
-import orjson
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 
 from stream_app.errors import SetupError
+from stream_app.events import event_mistake
 from stream_app.kafka import client_options, explained, require_topics
 from stream_app.settings import Kafka
 
@@ -116,7 +115,7 @@ class _Sending:
         await asyncio.gather(*(sent for _, sent in self._in_flight), return_exceptions=True)
 
     async def _send(self, place: str, line: bytes) -> None:
-        mistake = _mistake(line)
+        mistake = event_mistake(line)
         if mistake is not None:
             raise SetupError(f"{place}: {mistake}")
         await self._settle(IN_FLIGHT_MAX - 1)
@@ -147,27 +146,6 @@ def _sized(place: str, line: bytes | None = None) -> Generator[None]:
             f"{place}: Kafka takes no event as large as this one{size}; shorten it, or raise the "
             "topic's max.message.bytes"
         ) from error
-
-
-def _mistake(line: bytes) -> str | None:
-    """Say why a line is no event; None when it is one."""
-    try:
-        orjson.loads(line)
-    except orjson.JSONDecodeError:
-        # orjson refuses some JSON that the payload expressions' engine reads (lone surrogates).
-        try:
-            json.loads(line.decode(), parse_constant=_refuse)
-        except UnicodeDecodeError as error:
-            return f"byte {error.start + 1} of the line is no UTF-8; write UTF-8"
-        except RecursionError:
-            return "it is nested too deeply; write a flatter event"
-        except ValueError as error:
-            return f"it is no JSON: {error}; write one JSON value on each line"
-    return None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON value")
 
 
 async def _lines(name: str, read: Callable[[int], None]) -> AsyncGenerator[tuple[str, bytes]]:

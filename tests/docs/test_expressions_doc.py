@@ -1,6 +1,9 @@
 """docs/expressions.md does what it says: every example, every limit, every difference."""
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +65,25 @@ def test_fast_path_and_engine_differ_as_the_page_says(event: str, fast: str, eng
     assert compile_expression("($event)").uses_engine
     assert outcome("$event", event) == f"delivered {fast}"
     assert outcome("($event)", event) == f"delivered {engine}"
+
+
+def untimed(text: str) -> str:
+    return re.sub(r" +[0-9.]+ µs", " µs", text)
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"), re.findall(r"```console\n\$ (.*?)\n(.*?)```", DOCUMENT, re.DOTALL)
+)
+def test_command_prints_what_the_page_shows(command: str, expected: str) -> None:
+    done = subprocess.run(
+        ["bash", "-c", command],  # noqa: S607
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert untimed(done.stdout + done.stderr) == untimed(expected)
 
 
 def test_limits_are_those_of_the_code() -> None:

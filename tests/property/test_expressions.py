@@ -205,7 +205,7 @@ def test_any_text_is_refused_or_gives_an_outcome(text: str, value: bytes | None)
     (outcome,) = expression.evaluate([Made(value)], "archive")
     if isinstance(outcome, Failure):
         assert 0 < len(outcome.error) <= 200
-        assert outcome.error.isprintable()
+        assert outcome.error.isprintable()  # Also where it quotes what no font has.
     else:
         assert outcome is SKIP or json.loads(outcome) is not pytest
 

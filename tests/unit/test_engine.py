@@ -275,7 +275,26 @@ def test_everything_that_two_events_can_reach_is_frozen() -> None:
         ("[].map.name + [].slice.name + [].slice.length", '"mapslice2"'),
         ("[typeof Proxy, Proxy.name, Proxy.length]", '["function","Proxy",2]'),
         ("(() => { try { return Proxy({}, {}); } catch (e) { return e.name; } })()", '"TypeError"'),
+        ("'prototype' in Proxy", "false"),
         ("[typeof this, typeof arguments]", '["undefined","object"]'),
+        ("(S => S.of([1]).flat() instanceof S)(class S extends Array {})", "true"),
+        ("(S => S.of(1).flatMap(x => [x]) instanceof S)(class S extends Array {})", "true"),
+        ("[].flat.call('abc')", '["a","b","c"]'),
+        ("(o => [].concat.call(o, 2)[0] === o)({ a: 1 })", "true"),
+        ("`${[].concat.call(new Date(NaN), 1)[0]}`", '"Invalid Date"'),
+        (
+            "(o => { try { o.toString = 1; } catch (e) { return e.name; } })(Object.freeze({}))",
+            '"TypeError"',
+        ),
+        ("(d => (d.setHours(NaN), d))(new Date(5))", "null"),
+        ("(d => (d.setFullYear(), d))(new Date(5))", "null"),
+        ("(d => [d.setMinutes(1, Infinity), d.setDate(1)])(new Date(5))", "[null,null]"),
+        ("(d => (d.setUTCMonth('1', true), d))(new Date(5))", '"1970-02-01T00:00:00.005Z"'),
+        ("(d => d.setFullYear(1970))(new Date(NaN))", "0"),
+        (
+            "(() => { try { new Date().setHours.call({}, 1); } catch (e) { return e.name; } })()",
+            '"TypeError"',
+        ),
     ],
 )
 def test_language_is_whole(engine: Engine, text: str, expected: str) -> None:

@@ -369,7 +369,7 @@ def test_event_may_be_changed_by_its_expression_only() -> None:
         (" \n", "the expression is empty"),
         ("a\0b", "the expression holds a NUL"),
         ("'\ud800'", "the expression holds a NUL or half a surrogate pair"),
-        ("1 +", "SyntaxError: unexpected token in expression: ')', at its end"),
+        ("1 +", "SyntaxError: the expression is not complete, at its end"),
         ("{ a: 1,\n b c }", "SyntaxError: Unexpected identifier 'c', at line 2, column 4"),
         ("1" * (TEXT_LENGTH_MAX + 1), "the expression has 65537 characters; use at most 65536"),
     ],

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from stream_app.errors import ConfigurationError
-from stream_app.policy import bucket_policy
+from stream_app.policy import ACTIONS, RIGHTS, bucket_policy, missing_right, other_region
+from stream_app.settings import S3
 
 ROLE = "arn:aws:iam::123456789012:role/stream-app"
 
@@ -67,3 +68,45 @@ def test_account_user_and_session_are_principals(principal: str) -> None:
 def test_what_is_nobody_is_refused(principal: str) -> None:
     with pytest.raises(ConfigurationError, match="--principal is"):
         bucket_policy("b", principal)
+
+
+def test_every_right_that_a_request_needs_is_in_the_policy() -> None:
+    assert set(RIGHTS.values()) <= set(ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("operation", "right"),
+    [
+        ("GetBucketLocation", "s3:GetBucketLocation"),
+        ("CreateMultipartUpload", "s3:PutObject"),
+        ("AbortMultipartUpload", "s3:AbortMultipartUpload"),
+    ],
+)
+def test_missing_right_is_the_operations(operation: str, right: str) -> None:
+    assert missing_right(operation, "Access Denied") == right
+
+
+@pytest.mark.parametrize("right", ["s3:PutObject", "kms:GenerateDataKey", "sts:AssumeRole"])
+def test_missing_right_is_the_one_that_s3_names(right: str) -> None:
+    words = f"User: {ROLE} is not authorized to perform: {right} on resource: x because"
+    assert missing_right("GetBucketLocation", words) == right
+
+
+@pytest.mark.parametrize(
+    ("location", "region"),
+    [
+        (None, "us-east-1"),
+        ("", "us-east-1"),
+        ("\n", "us-east-1"),
+        ("EU", "eu-west-1"),
+        ("eu-central-1", "eu-central-1"),
+    ],
+)
+def test_location_is_compared_with_our_region(location: str | None, region: str) -> None:
+    assert other_region(location, S3(region=region)) is None
+    assert other_region(location, S3(region="sa-east-1")) == region
+
+
+@pytest.mark.parametrize("location", [None, "EU", "eu-central-1"])
+def test_location_of_an_own_server_says_nothing(location: str | None) -> None:
+    assert other_region(location, S3(region="sa-east-1", endpoint_url="http://x:1")) is None

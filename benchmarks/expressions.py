@@ -1,0 +1,199 @@
+# ruff: noqa: INP001, ANN401 - a program, no package; a decoded event is any JSON
+"""What a payload expression costs: ours against functions written by hand, in the same run.
+
+By hand means what one would write without this project: `orjson.loads`, take or make what is
+wanted, `orjson.dumps`. The answers of both are compared as JSON before anything is timed.
+
+A figure is the CPU time of one event in one thread, so on one core: unlike the wall time it
+hardly grows while others use the machine. The sides take turns, so what does change meets both.
+"""
+
+import platform
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from time import perf_counter, process_time
+from typing import Any, Final, NamedTuple
+
+import click
+import orjson
+from aiokafka.structs import ConsumerRecord
+from rich.box import MARKDOWN, SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from stream_app.expressions import SKIP, Record, Route, compile_expression, evaluate
+
+TURNS: Final = 20
+CHARACTERS_A_LINE: Final = 140
+
+Payload = tuple[str, Callable[[Any], bytes | None]]
+"""An expression, and the same by hand: a decoded event to a line, or None to skip it."""
+Side = Callable[[list[Record]], Any]
+"""Evaluates a batch."""
+Turn = tuple[float, float]
+"""The CPU and the wall time of one event, in µs."""
+
+
+class Size(NamedTuple):
+    """Events of about one size, and how many come in one fetch: 0.5 or 1 MB."""
+
+    name: str
+    items: int
+    records: int
+
+
+SIZES: Final = (Size("1 KB", 10, 500), Size("100 KB", 2_055, 10))
+EVENT: Final = """{"inferred_body_type":"JSON","headers":{"host":"en1a2b3c4d5e.example.com",\
+"accept-encoding":"gzip, deflate, br, zstd","content-type":"application/json; charset=utf-8",\
+"user-agent":"Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",\
+"x-request-id":"7f3c1a52-9d0e-4b7a-8c6d-%(number)012d"},"method":"POST","client_ip":"203.0.113.7",\
+"body":{"id":%(number)d,"user":{"id":7017,"email":"Ada.%(number)04d@example.com","plan":"pro"},\
+"items":[%(items)s]},"url":"https://en1a2b3c4d5e.example.com/orders?campaign=autumn-2026-north"}"""
+ITEM: Final = '{"sku":"cup-%05d","quantity":%d,"price":%.2f}'
+
+
+def batch(size: Size) -> list[Record]:
+    """Return records of HTTP events, no two alike."""
+    records = []
+    for number in range(size.records):
+        items = [ITEM % (item, (item + number) % 4, 4.75 + item) for item in range(size.items)]
+        value = (EVENT % {"number": number, "items": ",".join(items)}).encode()
+        record = ("events", 0, number, 0, 0, b"orders", value, None, 6, len(value), ())
+        records.append(ConsumerRecord(*record))
+    return records
+
+
+def _fields(event: Any, last: object) -> bytes:
+    body, agent = event["body"], event["headers"]["user-agent"]
+    email, ip = body["user"]["email"], event["client_ip"]
+    return orjson.dumps({"id": body["id"], "email": email, "agent": agent, "ip": ip, "last": last})
+
+
+def _sum(event: Any) -> Any:
+    return sum(it["quantity"] * it["price"] for it in event["body"]["items"])
+
+
+def _filter_and_map(event: Any) -> bytes:
+    items = [it for it in event["body"]["items"] if it["quantity"] > 1]
+    return orjson.dumps([{"sku": it["sku"], "cost": it["quantity"] * it["price"]} for it in items])
+
+
+def _if_method(method: str) -> Payload:
+    return (
+        f'$event.method === "{method}" ? $event : undefined',
+        lambda it: orjson.dumps(it) if it["method"] == method else None,
+    )
+
+
+FIELDS: Final = """{ id: $event.body.id, email: $event.body.user.email,
+  agent: $event.headers["user-agent"], ip: $event.client_ip, last: %s }"""
+SUM: Final = "$event.body.items.reduce((sum, it) => sum + it.quantity * it.price, 0)"
+EMAIL, LOWER = "$event.body.user.email", "$event.body.user.email.toLowerCase()"
+ITEMS: Final = """$event.body.items.filter(it => it.quantity > 1)
+  .map(it => ({ sku: it.sku, cost: it.quantity * it.price }))"""
+FAST: Final[dict[str, Payload]] = {
+    "`$event`": ("$event", orjson.dumps),
+    "`$event.body`": ("$event.body", lambda it: orjson.dumps(it["body"])),
+    f"`{EMAIL}`": (EMAIL, lambda it: orjson.dumps(it["body"]["user"]["email"])),
+    "five fields": (FIELDS % "$event.url", lambda it: _fields(it, it["url"])),
+}
+ENGINE: Final[dict[str, Payload]] = {
+    f"`{LOWER}`": (LOWER, lambda it: orjson.dumps(it["body"]["user"]["email"].lower())),
+    "five fields, one a sum over items": (FIELDS % SUM, lambda it: _fields(it, _sum(it))),
+    "filter and map, with arithmetic": (ITEMS, _filter_and_map),
+    "`$event` if a POST (all are)": _if_method("POST"),
+    "`$event` if a PUT (none is)": _if_method("PUT"),
+}
+CASES: Final = {
+    **{name: (payload,) for name, payload in (FAST | ENGINE).items()},
+    "these five, a destination each": tuple(ENGINE.values()),
+}
+
+
+def sides(payloads: Sequence[Payload]) -> tuple[Side, Side]:
+    """Return ours, to the outcomes of each destination, and by hand, to those of each record."""
+    expressions = [compile_expression(text) for text, _ in payloads]
+    functions = [function for _, function in payloads]
+
+    def each(event: Any) -> list[bytes | None]:
+        return [one(event) for one in functions]
+
+    function: Callable[[Any], Any] = each if functions[1:] else functions[0]
+    return (
+        lambda records: evaluate([Route(it, "archive", records) for it in expressions]),
+        lambda records: [function(orjson.loads(record.value)) for record in records],
+    )
+
+
+def verify(payloads: Sequence[Payload], records: list[Record]) -> None:
+    """Refuse to compare what gives different JSON."""
+    ours, by_hand = (side(records) for side in sides(payloads))
+    for record, mine, other in zip(records, zip(*ours, strict=True), by_hand, strict=True):
+        for pair in zip(mine, other if isinstance(other, list) else [other], strict=True):
+            left, right = (orjson.loads(it) if isinstance(it, bytes) else it for it in pair)
+            if left != (SKIP if right is None else right):
+                raise click.ClickException(f"event {record.offset}: ours, by hand {pair}"[:500])
+
+
+def take_turn(side: Side, records: list[Record], batches: int) -> Turn:
+    """Evaluate the records so many times."""
+    cpu, wall, events = process_time(), perf_counter(), batches * len(records)
+    for _ in range(batches):
+        side(records)
+    return (process_time() - cpu) * 1e6 / events, (perf_counter() - wall) * 1e6 / events
+
+
+def measure(payloads: Sequence[Payload], size: Size, seconds: float) -> list[tuple[Turn, ...]]:
+    """Return the turns of ours, and those of what is written by hand."""
+    records = batch(size)
+    verify(payloads, records)
+    share = seconds * 1e6 / TURNS / len(records)
+    counted = [(side, 1 + int(share / take_turn(side, records, 1)[0])) for side in sides(payloads)]
+    rounds = [[take_turn(side, records, count) for side, count in counted] for _ in range(TURNS)]
+    return list(zip(*rounds, strict=True))
+
+
+def cell(turns: Sequence[Turn]) -> str:
+    """Write the median and the range of the CPU time."""
+    times = [cpu for cpu, _ in turns]
+    digits = max(0, 3 - len(str(int(min(times)))))
+    middle, low, high = (f"{f(times):,.{digits}f}" for f in (median, min, max))
+    return f"{middle} ({low}..{high})"
+
+
+def circumstances() -> str:
+    """Say what the figures depend on, and today's date."""
+    info = Path("/proc/cpuinfo")
+    model = re.search("model name\t: (.+)", info.read_text() if info.exists() else "")
+    packages = [f"{it} {version(it)}" for it in ("quickjs-ng", "msgspec", "orjson")]
+    machine = [model[1] if model else platform.machine(), f"Python {platform.python_version()}"]
+    return ", ".join([*machine, *packages, f"{datetime.now(UTC):%Y-%m-%d}"])
+
+
+@click.command()
+@click.option("--seconds", type=click.FloatRange(0), default=0.5, help="For one figure, or 0.5.")
+@click.option("--markdown", is_flag=True, help="Print the table as the README has it.")
+def main(seconds: float, *, markdown: bool) -> None:
+    """Measure what payload expressions cost, beside the same written by hand."""
+    bytearray(1 << 24)  # As after a worker's first fetches: glibc keeps freed memory from then on.
+    table = Table("payload", "way", box=MARKDOWN if markdown else SIMPLE)
+    for header in [it for size in SIZES for it in (size.name, "by hand")]:
+        table.add_column(header, justify="right")
+    turns: list[Turn] = []
+    for name, payloads in CASES.items():
+        row = [side for size in SIZES for side in measure(payloads, size, seconds)]
+        table.add_row(name, "fast path" if name in FAST else "engine", *map(cell, row))
+        turns += [turn for side in row for turn in side]
+    ratio = median(wall / cpu for cpu, wall in turns)
+    note = f"µs of CPU an event: median (range) of {TURNS} turns; wall time {ratio:.2f} x that"
+    console = Console(width=CHARACTERS_A_LINE, highlight=False)
+    console.print(table)
+    console.print(f"{note}.\n{circumstances()}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,665 @@
+"""`check_buckets`: what a real S3 server lets us do, and what is said of each thing it does not.
+
+What a real server does not do on demand is answered by a server of our own.
+"""
+
+import asyncio
+import contextlib
+import json
+import shlex
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+
+from stream_app.embedded import S3_CONFIG, S3Server
+from stream_app.errors import SetupError
+from stream_app.policy import ACTIONS, bucket_policy
+from stream_app.rights import ASKED_AT_ONCE_MAX, WORDS_MAX, BucketCheck, check_buckets
+from stream_app.s3 import Storage
+from stream_app.serverprocess import HOST, free_ports
+from stream_app.settings import S3, Delivery, Destination, Kafka, Settings
+from tests.contract.recorder import (
+    Answer,
+    Request,
+    answer,
+    close,
+    hang,
+    recorder,
+    refusal,
+    reset,
+)
+
+PREFIX = "archive/"
+KEY = "archive/1970/01/01/00/1970-01-01-00-00-00-stream-app-check.gz"
+
+LOCATED = answer("200 OK", "<LocationConstraint></LocationConstraint>")
+CREATED = answer(
+    "200 OK",
+    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
+)
+ABORTED = answer("204 No Content")
+DENIED = refusal("403 Forbidden", "AccessDenied")
+
+_T = TypeVar("_T")
+
+
+@pytest.fixture(autouse=True)
+def credentials(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def to(bucket: str, prefix: str = PREFIX, id: str = "a") -> Destination:  # noqa: A002
+    return Destination(id=id, bucket=bucket, prefix=prefix)
+
+
+def settings(s3: S3, *destinations: Destination) -> Settings:
+    return Settings(Kafka(), s3, Delivery(), destinations)
+
+
+def check(endpoint_url: str, *destinations: Destination, **bounds: float) -> list[BucketCheck]:
+    given = settings(S3(endpoint_url=endpoint_url), *destinations)
+    return asyncio.run(check_buckets(given, **bounds))
+
+
+def problems(endpoint_url: str, bucket: str) -> list[str]:
+    """Return what is said of a destination that goes there."""
+    (checked,) = check(endpoint_url, to(bucket))
+    return list(checked.problems)
+
+
+def using(s3: S3Server, work: Callable[[Any], Awaitable[_T]]) -> _T:
+    """Do something as the one who may do everything."""
+
+    async def opened() -> _T:
+        async with Storage(S3(endpoint_url=s3.endpoint_url)) as storage:
+            return await work(storage._client)
+
+    return asyncio.run(opened())
+
+
+def uploads(s3: S3Server, bucket: str) -> list[tuple[str, str]]:
+    """Return key and id of each upload that is unfinished."""
+    listed = using(s3, lambda client: client.list_multipart_uploads(Bucket=bucket))
+    return [(it["Key"], it["UploadId"]) for it in listed.get("Uploads", [])]
+
+
+def contents(s3: S3Server, bucket: str) -> list[str]:
+    listed = using(s3, lambda client: client.list_objects_v2(Bucket=bucket))
+    return [it["Key"] for it in listed.get("Contents", [])]
+
+
+def deny(s3: S3Server, bucket: str, *actions: str) -> None:
+    statement = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": list(actions),
+        "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"],
+    }
+    put_policy(s3, bucket, {"Version": "2012-10-17", "Statement": [statement]})
+
+
+def allow(s3: S3Server, bucket: str) -> None:
+    """Take back what `deny` did: SeaweedFS lists no uploads for somebody who may not put."""
+    using(s3, lambda client: client.delete_bucket_policy(Bucket=bucket))
+
+
+def put_policy(s3: S3Server, bucket: str, document: Any) -> None:
+    using(s3, lambda client: client.put_bucket_policy(Bucket=bucket, Policy=json.dumps(document)))
+
+
+# --- a real server --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "archive", "archive/", "it's / a\tprefix"])
+def test_bucket_that_can_be_written_has_no_problem(s3: S3Server, bucket: str, prefix: str) -> None:
+    assert check(s3.endpoint_url, to(bucket, prefix)) == [BucketCheck("a", bucket, prefix, ())]
+
+
+def test_nothing_is_left_behind(s3: S3Server, bucket: str) -> None:
+    assert problems(s3.endpoint_url, bucket) == []
+    assert contents(s3, bucket) == []
+    assert uploads(s3, bucket) == []
+
+
+def test_missing_bucket_is_told(s3: S3Server, bucket: str) -> None:
+    (problem,) = problems(s3.endpoint_url, f"{bucket}-not")
+    assert problem == (
+        f"bucket '{bucket}-not' (destination a): there is no such bucket at {s3.endpoint_url}; "
+        "create it, or name another"
+    )
+
+
+def test_checks_stand_in_the_destinations_order_and_each_has_its_own_problems(
+    s3: S3Server, bucket: str
+) -> None:
+    destinations = [
+        to(bucket, id="a"),
+        to(f"{bucket}-not", id="b"),
+        to(bucket, "other/", id="c"),
+        to(f"{bucket}-neither", id="d"),
+        to(f"{bucket}-not", "other/", id="e"),
+    ]
+    checks = check(s3.endpoint_url, *destinations)
+    assert [(it.destination, it.bucket, it.prefix) for it in checks] == [
+        (it.id, it.bucket, it.prefix) for it in destinations
+    ]
+    assert [bool(it.problems) for it in checks] == [False, True, False, True, True]
+    assert "(destinations b, e)" in checks[1].problems[0]
+    assert checks[1].problems == checks[4].problems
+    assert f"bucket '{bucket}-neither' (destination d)" in checks[3].problems[0]
+    assert uploads(s3, bucket) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "operation"),
+    [
+        ("s3:GetBucketLocation", "GetBucketLocation"),
+        ("s3:PutObject", "CreateMultipartUpload"),
+        ("s3:AbortMultipartUpload", "AbortMultipartUpload"),
+    ],
+)
+def test_right_that_the_bucket_denies_is_named_and_no_other(
+    s3: S3Server, bucket: str, right: str, operation: str
+) -> None:
+    deny(s3, bucket, right)
+    (problem,) = problems(s3.endpoint_url, bucket)
+    assert problem.startswith(
+        f"bucket '{bucket}' (destination a): {right} is missing: S3 answered AccessDenied to "
+        f"{operation}; see: stream-app policy"
+    )
+    assert [it for it in ACTIONS if it in problem] == [right]
+    allow(s3, bucket)
+    assert contents(s3, bucket) == []
+    assert bool(uploads(s3, bucket)) == (right == "s3:AbortMultipartUpload")
+
+
+def test_all_missing_rights_that_can_be_asked_for_are_told_at_once(
+    s3: S3Server, bucket: str
+) -> None:
+    deny(s3, bucket, "s3:*")
+    named = [it.partition(": ")[2].partition(" ")[0] for it in problems(s3.endpoint_url, bucket)]
+    assert named == ["s3:GetBucketLocation", "s3:PutObject"]
+
+
+def test_command_for_an_upload_that_is_left_removes_it(s3: S3Server, bucket: str) -> None:
+    deny(s3, bucket, "s3:AbortMultipartUpload")
+    prefix = "it's / a prefix"
+    (checked,) = check(s3.endpoint_url, to(bucket, prefix))
+    ((key, upload_id),) = uploads(s3, bucket)
+    found, _, command = checked.problems[0].partition(
+        "; an unfinished upload is left; remove it with: "
+    )
+    assert found.endswith("see: stream-app policy")
+    words = shlex.split(command)
+    assert words[:3] == ["aws", "s3api", "abort-multipart-upload"]
+    assert dict(zip(words[3::2], words[4::2], strict=True)) == {
+        "--bucket": bucket,
+        "--key": key,
+        "--upload-id": upload_id,
+        "--endpoint-url": s3.endpoint_url,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("AWS_ACCESS_KEY_ID", "InvalidAccessKeyId"),
+        ("AWS_SECRET_ACCESS_KEY", "SignatureDoesNotMatch"),
+    ],
+)
+def test_wrong_credentials_are_told_in_one_line_for_all(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, code: str
+) -> None:
+    monkeypatch.setenv(name, "wrong")
+    first, second = check(s3.endpoint_url, to(bucket, id="a"), to(f"{bucket}-not", id="b"))
+    assert first.problems == second.problems
+    (problem,) = first.problems
+    assert problem.startswith(
+        f"S3 at {s3.endpoint_url} (destinations a, b): our credentials are not accepted: {code} ("
+    )
+    assert problem.endswith(
+        "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role"
+    )
+    assert s3.secret_key not in problem
+
+
+def without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_missing_credentials_are_told(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_credentials(monkeypatch)
+    (problem,) = problems(s3.endpoint_url, bucket)
+    assert "our credentials are not accepted: NoCredentials (Unable to locate" in problem
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "seen"),
+    [
+        ("AWS_PROFILE", "nobody", r"ProfileNotFound: .*\(nobody\)"),
+        ("AWS_ACCESS_KEY_ID", "half", "PartialCredentialsError: .*AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_credentials_that_cannot_be_read_are_a_setup_error(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, name: str, value: str, seen: str
+) -> None:
+    without_credentials(monkeypatch)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match=rf"^S3 \(http://.*\) cannot be asked: {seen}.*; set AWS"):
+        problems(s3.endpoint_url, bucket)
+
+
+# --- a real server, and somebody who may do only what the policy says ----------------------------
+
+
+class ServerWithStranger(S3Server):
+    """Knows a second key, which may do nothing by itself."""
+
+    stranger = {"AWS_ACCESS_KEY_ID": "stranger", "AWS_SECRET_ACCESS_KEY": "made-up"}  # noqa: RUF012
+    arn = "arn:aws:iam::000000000000:user/stranger"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        file = self.folder / S3_CONFIG
+        config = json.loads(file.read_text())
+        access_key, secret_key = self.stranger.values()
+        keys = [{"accessKey": access_key, "secretKey": secret_key}]
+        config["identities"].append({"name": "stranger", "credentials": keys, "actions": []})
+        file.write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def other_s3() -> Iterator[ServerWithStranger]:
+    with ServerWithStranger() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("without", "named"),
+    [
+        ([], []),
+        (["s3:GetBucketLocation"], ["s3:GetBucketLocation"]),
+        (["s3:PutObject"], ["s3:PutObject"]),
+        (list(ACTIONS[1:]), ["s3:GetBucketLocation", "s3:PutObject"]),
+        (["s3:PutObjectAcl", "s3:ListBucketMultipartUploads"], []),  # of a later use
+    ],
+)
+def test_documented_policy_suffices_and_less_of_it_is_told(
+    other_s3: ServerWithStranger,
+    monkeypatch: pytest.MonkeyPatch,
+    without: list[str],
+    named: list[str],
+) -> None:
+    for name, value in other_s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"test-{uuid4().hex[:12]}"
+    other_s3.create_bucket(bucket)
+    document = json.loads(bucket_policy(bucket, other_s3.arn))
+    (statement,) = document["Statement"]
+    statement["Action"] = [it for it in statement["Action"] if it not in without]
+    put_policy(other_s3, bucket, document)
+
+    with monkeypatch.context() as patched:
+        for name, value in other_s3.stranger.items():
+            patched.setenv(name, value)
+        found = problems(other_s3.endpoint_url, bucket)
+    assert [it.partition(": ")[2].partition(" is missing")[0] for it in found] == named
+    assert uploads(other_s3, bucket) == []
+
+
+# --- no server -----------------------------------------------------------------------------------
+
+
+def test_dead_endpoint_is_told_in_one_line_for_all() -> None:
+    endpoint_url = f"http://{HOST}:{free_ports(1)[0]}"
+    first, second = check(endpoint_url, to("bucket-x", id="a"), to("bucket-y", id="b"))
+    assert first.problems == second.problems
+    (problem,) = first.problems
+    assert problem == (
+        f"S3 at {endpoint_url} (destinations a, b): GetBucketLocation failed: Connection refused; "
+        "is it running? Set [s3] endpoint_url to where it is"
+    )
+
+
+def test_name_that_nobody_knows_is_told() -> None:
+    (problem,) = problems("http://nobody.invalid", "bucket-x")
+    assert problem.startswith(
+        "S3 at http://nobody.invalid (destination a): GetBucketLocation failed: "
+    )
+    assert "Could not connect" not in problem, "botocore's words, which name the request"
+
+
+def test_endpoint_without_tls_is_told() -> None:
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer("400 Bad Request"))
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> list[BucketCheck]:
+        async with await asyncio.start_server(speak, HOST, 0) as server:
+            endpoint_url = f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
+            return await check_buckets(settings(S3(endpoint_url=endpoint_url), to("bucket-x")))
+
+    (checked,) = asyncio.run(scenario())
+    (problem,) = checked.problems
+    assert "GetBucketLocation failed: [SSL: WRONG_VERSION_NUMBER]" in problem
+    assert "; is TLS spoken there? Set AWS_CA_BUNDLE" in problem
+
+
+# --- answers that a real server does not give on demand ------------------------------------------
+
+
+def told(
+    *answers: Answer, s3: S3 | None = None, **bounds: float
+) -> tuple[list[str], list[Request]]:
+    """Return what is said about a server with these answers, and what it was asked."""
+
+    async def scenario() -> tuple[list[str], list[Request]]:
+        async with recorder(*answers) as server:
+            with pytest.MonkeyPatch.context() as patched:
+                # So settings without an endpoint mean AWS, and the requests come here.
+                patched.setenv("AWS_ENDPOINT_URL_S3", server.endpoint_url)
+                given = settings(s3 or S3(endpoint_url=server.endpoint_url), to("bucket-x"))
+                (checked,) = await check_buckets(given, **bounds)
+        return list(checked.problems), server.requests
+
+    return asyncio.run(scenario())
+
+
+def test_three_questions_are_asked_under_a_key_that_no_delivery_has() -> None:
+    found, requests = told(LOCATED, CREATED, ABORTED)
+    assert found == []
+    assert [it.first_line.removesuffix(" HTTP/1.1") for it in requests] == [
+        "GET /bucket-x?location",
+        f"POST /bucket-x/{KEY}?uploads",
+        f"DELETE /bucket-x/{KEY}?uploadId=the-id",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        ((DENIED, CREATED, ABORTED), ["s3:GetBucketLocation"]),
+        ((LOCATED, DENIED), ["s3:PutObject"]),
+        ((LOCATED, CREATED, DENIED), ["s3:AbortMultipartUpload"]),
+        ((DENIED, DENIED), ["s3:GetBucketLocation", "s3:PutObject"]),
+        ((DENIED, CREATED, DENIED), ["s3:GetBucketLocation", "s3:AbortMultipartUpload"]),
+    ],
+)
+def test_exactly_the_missing_rights_are_named(
+    answers: tuple[Answer, ...], named: list[str]
+) -> None:
+    found, requests = told(*answers)
+    assert [it.partition(": ")[2].partition(" is missing: ")[0] for it in found] == named
+    assert set(named) <= set(ACTIONS)
+    assert all("AccessDenied" in it and "(in words); see: stream-app policy" in it for it in found)
+    assert len(requests) == len(answers)
+
+
+def test_right_that_s3_names_itself_is_told_instead() -> None:
+    words = (
+        "User: arn:aws:iam::123456789012:user/x is not authorized to perform: kms:GenerateDataKey "
+        "on this resource because no resource-based policy allows it"
+    )
+    body = f"<Error><Code>AccessDenied</Code><Message>{words}</Message></Error>"
+    (problem,), _ = told(LOCATED, answer("403 Forbidden", body))
+    assert "(destination a): kms:GenerateDataKey is missing: S3 answered AccessDenied" in problem
+    assert words in problem
+    assert problem.endswith("; no bucket policy grants it")
+
+
+def test_upload_that_is_gone_when_it_is_aborted_is_no_problem() -> None:
+    found, _ = told(LOCATED, CREATED, refusal("404 Not Found", "NoSuchUpload"))
+    assert found == []
+
+
+@pytest.mark.parametrize("trouble", [refusal("503 Slow Down", "SlowDown"), reset, hang])
+def test_upload_whose_abort_fails_is_told_with_its_id(trouble: Answer) -> None:
+    (problem,), _ = told(LOCATED, CREATED, trouble, answer_seconds_max=0.5)
+    assert "an unfinished upload is left; remove it with: aws s3api" in problem
+    assert f"--key {KEY} --upload-id the-id" in problem
+
+
+def test_command_for_aws_names_no_endpoint() -> None:
+    (problem,), _ = told(LOCATED, CREATED, DENIED, s3=S3())
+    assert problem.endswith(
+        "remove it with: aws s3api abort-multipart-upload --bucket bucket-x "
+        f"--key {KEY} --upload-id the-id"
+    )
+
+
+@pytest.mark.parametrize("trouble", [reset, hang, answer("200 OK", "<html/>", "text/html")])
+def test_upload_that_may_have_been_created_is_told(trouble: Answer) -> None:
+    (problem,), _ = told(LOCATED, trouble, answer_seconds_max=0.5)
+    assert problem.endswith(f"; an unfinished upload may be left in bucket-x under {KEY}")
+
+
+@pytest.mark.parametrize("answers", [(hang,), (LOCATED, hang), (LOCATED, CREATED, hang)])
+def test_hung_server_is_waited_for_only_so_long(answers: tuple[Answer, ...]) -> None:
+    # Were it not, the server's own bound would end the test.
+    (problem,), requests = told(*answers, answer_seconds_max=0.5)
+    assert "failed: no answer within 0.5 s; is it running?" in problem
+    assert len(requests) == len(answers)
+
+
+def test_connection_that_is_closed_is_told() -> None:
+    (problem,), _ = told(close)
+    assert "GetBucketLocation failed: Server disconnected; is it running?" in problem
+
+
+@pytest.mark.parametrize("body", ["", "no markup", "<LocationCons", "<a></b>"])
+def test_answer_that_is_none_of_s3s_is_told(body: str) -> None:
+    (problem,), requests = told(answer("200 OK", body))
+    assert "the answer to GetBucketLocation is not one of S3's (" in problem
+    assert problem.endswith("; set [s3] endpoint_url to where S3 answers")
+    assert len(requests) == 1
+
+
+def test_page_that_could_be_a_location_is_found_out_by_the_next_question() -> None:
+    (problem,), _ = told(answer("200 OK", "<html>Welcome</html>", "text/html"))
+    assert (
+        "the answer to CreateMultipartUpload is not one of S3's (there is no upload id" in problem
+    )
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        (
+            refusal("503 Slow Down", "SlowDown"),
+            "S3 answered SlowDown to GetBucketLocation (in words); run the check again",
+        ),
+        (
+            refusal("403 Forbidden", "RequestTimeTooSkewed"),
+            "S3 answered RequestTimeTooSkewed to GetBucketLocation (in words); set this machine's",
+        ),
+        (
+            refusal("403 Forbidden", "AllAccessDisabled"),
+            "S3 answered AllAccessDisabled to GetBucketLocation (in words); look the code up",
+        ),
+        (
+            answer("403 Forbidden", "<html>a proxy</html>", "text/html"),
+            "S3 answered 403 to GetBucketLocation; is it S3 that answers at http://",
+        ),
+    ],
+)
+def test_other_refusal_is_told_with_its_code(response: Answer, said: str) -> None:
+    (problem,), requests = told(response)
+    assert problem.startswith(f"bucket 'bucket-x' (destination a): {said}")
+    assert len(requests) == 1
+
+
+def test_credentials_that_have_expired_are_told() -> None:
+    (problem,), _ = told(refusal("400 Bad Request", "ExpiredToken"))
+    assert "our credentials are not accepted: ExpiredToken (in words); set AWS" in problem
+
+
+def test_words_of_s3_stay_on_their_line_and_are_cut() -> None:
+    words = "one\ntwo \x1b]0;three" + "!" * 1000
+    body = f"<Error><Code>X</Code><Message>{words.replace(chr(27), '&#x9b;')}</Message></Error>"
+    (problem,), _ = told(answer("400 Bad Request", body))
+    assert r"(one\ntwo \x9b]0;three!!!" in problem
+    assert problem.isprintable()
+    assert problem.count("!") < WORDS_MAX
+
+
+# --- regions --------------------------------------------------------------------------------------
+
+
+def located(region: str) -> bytes:
+    return answer("200 OK", f"<LocationConstraint>{region}</LocationConstraint>")
+
+
+@pytest.mark.parametrize("region", ["", "EU", "eu-central-1", "here"])
+def test_own_server_calls_its_region_as_it_likes(region: str) -> None:
+    found, _ = told(located(region), CREATED, ABORTED)
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("region", "ours"),
+    [("", "us-east-1"), ("EU", "eu-west-1"), ("eu-central-1", "eu-central-1")],
+)
+def test_bucket_of_aws_in_our_region_has_no_problem(region: str, ours: str) -> None:
+    found, _ = told(located(region), CREATED, ABORTED, s3=S3(region=ours))
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("region", "its"), [("", "us-east-1"), ("EU", "eu-west-1"), ("eu-central-1", "eu-central-1")]
+)
+def test_bucket_of_aws_in_another_region_is_told_and_asked_on(region: str, its: str) -> None:
+    found, requests = told(located(region), CREATED, ABORTED, s3=S3(region="sa-east-1"))
+    (problem,) = found
+    assert problem == (
+        f"bucket 'bucket-x' (destination a): it is in region {its}, not in sa-east-1; "
+        f'set [s3] region = "{its}"'
+    )
+    assert len(requests) == 3
+
+
+MOVED = refusal("301 Moved Permanently", "PermanentRedirect", x_amz_bucket_region="eu-west-1")
+MISADDRESSED = answer(
+    "400 Bad Request",
+    "<Error><Code>AuthorizationHeaderMalformed</Code><Message>in words</Message>"
+    "<Region>eu-west-1</Region></Error>",
+)
+
+
+@pytest.mark.parametrize("response", [MOVED, MISADDRESSED])
+def test_redirect_by_aws_is_told_with_the_region(response: Answer) -> None:
+    (problem,), _ = told(response, s3=S3(region="sa-east-1"))
+    assert problem.startswith(
+        "bucket 'bucket-x' (destination a): it is in region eu-west-1, not in sa-east-1; set [s3] "
+        'region = "eu-west-1" (S3 answered '
+    )
+
+
+@pytest.mark.parametrize("response", [MOVED, MISADDRESSED])
+def test_redirect_by_an_own_endpoint_is_told_with_the_region(response: Answer) -> None:
+    (problem,), _ = told(response)
+    assert (
+        "(destination a): it is in region eu-west-1; set [s3] endpoint_url and region to that "
+        "region's (S3 answered "
+    ) in problem
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "it is in another region; set [s3] endpoint_url and region"),
+        (S3(region="sa-east-1"), "it is not in region sa-east-1; set [s3] region to its own"),
+    ],
+)
+def test_redirect_that_names_no_region_is_told(given: S3 | None, said: str) -> None:
+    (problem,), _ = told(refusal("301 Moved Permanently", "PermanentRedirect"), s3=given)
+    assert f"(destination a): {said}" in problem
+
+
+def test_malformed_authorization_without_a_region_is_no_redirect() -> None:
+    (problem,), _ = told(refusal("400 Bad Request", "AuthorizationHeaderMalformed"))
+    assert "S3 answered AuthorizationHeaderMalformed to GetBucketLocation (in words)" in problem
+    assert "region" not in problem
+
+
+# --- many destinations ----------------------------------------------------------------------------
+
+
+GONE = refusal("404 Not Found", "NoSuchBucket")
+
+
+def test_bucket_and_prefix_are_asked_about_once_however_many_share_them() -> None:
+    async def scenario() -> tuple[list[BucketCheck], list[Request]]:
+        shared = [to("bucket-x", it, id=f"d{n}") for n, it in enumerate(["p", "p/", "p", "p/"])]
+        async with recorder(LOCATED, CREATED, ABORTED) as server:
+            checks = await check_buckets(settings(S3(endpoint_url=server.endpoint_url), *shared))
+        return checks, server.requests
+
+    checks, requests = asyncio.run(scenario())
+    assert [(it.destination, it.prefix, it.problems) for it in checks] == [
+        ("d0", "p", ()),
+        ("d1", "p/", ()),
+        ("d2", "p", ()),
+        ("d3", "p/", ()),
+    ]
+    assert len(requests) == 3
+
+
+def test_no_more_than_a_few_destinations_are_named() -> None:
+    async def scenario() -> list[BucketCheck]:
+        shared = [to("bucket-x", id=f"d{number}") for number in range(7)]
+        async with recorder(GONE) as server:
+            return await check_buckets(settings(S3(endpoint_url=server.endpoint_url), *shared))
+
+    lines = {it.problems for it in asyncio.run(scenario())}
+    ((line,),) = lines
+    assert line.startswith("bucket 'bucket-x' (destinations d0, d1, d2, d3, d4 and 2 more): there")
+
+
+def test_buckets_are_asked_all_at_once_up_to_a_bound() -> None:
+    count = ASKED_AT_ONCE_MAX + 8
+    waiting = 0
+    full, too_many = asyncio.Event(), asyncio.Event()
+
+    async def answer_together(writer: asyncio.StreamWriter) -> None:
+        nonlocal waiting
+        waiting += 1
+        if waiting == ASKED_AT_ONCE_MAX:
+            full.set()
+        if waiting > ASKED_AT_ONCE_MAX:
+            too_many.set()
+        await full.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await too_many.wait()
+        waiting -= 1
+        writer.write(GONE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        await writer.drain()
+
+    async def scenario() -> list[BucketCheck]:
+        destinations = [to(f"bucket-{number}", id=f"d{number}") for number in range(count)]
+        async with recorder(answer_together) as server:
+            return await check_buckets(
+                settings(S3(endpoint_url=server.endpoint_url), *destinations)
+            )
+
+    checks = asyncio.run(scenario())
+    assert len(checks) == count
+    assert all("no such bucket" in it.problems[0] for it in checks)
+    assert not too_many.is_set()
+
+
+def test_bucket_whose_turn_does_not_come_in_time_is_told() -> None:
+    found, requests = told(LOCATED, seconds_max=0)
+    assert len(found) == 1
+    assert found[0].endswith("(destination a): not asked within 0 s; run the check again")
+    assert requests == []
