@@ -25,7 +25,7 @@ A realm has no clock and no chance: `Date.now()` is the record's timestamp, ever
 What the limits cannot do: the engine looks at its clock once in some 10,000 steps, and one step
 may be a native operation on megabytes. Those that could take minutes are made to take steps
 (part 2 of `prelude`); the rest, such as printing a BigInt of 300,000 digits, can overrun by
-seconds. So the writer of an expression is trusted not to aim for that; the events are not.
+seconds. So the writer of an expression is trusted not to aim for that.
 
 Pure: no clock, no I/O. One thread at a time uses a realm; the engine releases the GIL.
 """
@@ -119,7 +119,7 @@ class SyntaxProblem(NamedTuple):
 
 _Function = Callable[[str | None, str | None, float, str], str | None]
 """A program in its realm: (text, context, timestamp, name) to JSON text or None. The text is None
-for the event that is shared, which has its timestamp and name already."""
+for the event that is shared, which is the one of that name, or refused."""
 
 
 @dataclass(slots=True)
@@ -193,16 +193,22 @@ class Session:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._realm: _Realm | None = None
-        self._has_shared = False
+        self._sharing: _Realm | None = None
+        """The realm that was last given an event to share; it may have been dropped since."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._realm is not None:
-            if self._has_shared:
-                self._realm.share("null", 0.0, "")  # Or it would keep the last event.
-            self._engine.give_back(self._realm)
+        realm = self._realm
+        if realm is None:
+            return
+        if realm is self._sharing:
+            try:
+                realm.share("null", 0.0, "")  # Or it would keep the last event.
+            except quickjs.JSException:
+                return  # Its memory is full of what an expression has left: drop it.
+        self._engine.give_back(realm)
 
     def ask(self, event: Event, questions: Sequence[Question]) -> list[Answer]:
         """Answer each question; no event and no question leaves a trace for another."""
@@ -239,9 +245,9 @@ class Session:
 
     def _share(self, event: Event) -> bool:
         """Parse and freeze; False if that fails, for reasons that each asking will find."""
-        self._has_shared = True
+        self._sharing = self._take()
         try:
-            self._take().share(*event)
+            self._sharing.share(*event)
         except quickjs.JSException as error:
             if _thrown(error, "") is None:
                 self._realm = None
@@ -249,10 +255,10 @@ class Session:
         return True
 
     def _ask_shared(self, event: Event, program: Program, context: str | None) -> Answer:
-        if self._realm is None:  # A limit was hit since the sharing.
-            return self.ask_one(event, program, context)
+        if self._realm is None or self._realm is not self._sharing:
+            return self.ask_one(event, program, context)  # A limit was hit since the sharing.
         try:
-            return self._realm.bind(program.source)(None, context, 0.0, "")
+            return self._realm.bind(program.source)(None, context, event.timestamp, event.name)
         except quickjs.JSException as error:
             refused = str(error) == NOT_SHARED + THROWN_ENDING
             thrown = None if refused else _thrown(error, program.text)
@@ -260,8 +266,9 @@ class Session:
             return thrown
         if not refused:
             self._realm = None
+            return self._ask_in_quiet(event, program, context)
         answer = self.ask_one(event, program, context)
-        if refused and not isinstance(answer, Thrown):
+        if not isinstance(answer, Thrown):
             program.shares = False
         return answer
 
@@ -301,7 +308,9 @@ def _thrown(error: quickjs.JSException, text: str) -> Thrown | None:
     worded = str(error)
     if not worded.endswith(THROWN_ENDING):
         return None
-    message, _, place = worded[: -len(THROWN_ENDING)].rpartition("\n")
+    message, separator, place = worded[: -len(THROWN_ENDING)].rpartition("\n")
+    if not separator:
+        return None  # Out of memory, the engine's own exception may lack its stack.
     line, _, column = place.partition(":")
     return Thrown(message, _place(text, line, column) if place else None)
 

@@ -29,7 +29,8 @@ const call = (f, self, ...args) => apply(f, self, args);
 const isObject = o => typeof o === "object" ? o !== null : typeof o === "function";
 
 let now, name, random;   // Of the event that runs: timestamp, topic/partition@offset, generator.
-let shared, noticed;   // The frozen event, and whether an expression could have seen that it is.
+let shared, sharedName;   // The frozen event, and its name; undefined when there is none.
+let noticed;   // Whether the expression could have seen that it is frozen.
 
 const put = (holder, key, value) =>
   defineProperty(holder, key, {value, writable: true, enumerable: false, configurable: true});
@@ -166,6 +167,24 @@ replace(String, ["raw"], () => ({raw({raw}, ...values) {
     text += i < last && i < values.length ? `${raw[i]}${values[i]}` : `${raw[i]}`;
   return text;
 }}));
+// Putting marks in order is quadratic, and text has a few in a row.
+const MARKS = /\p{M}{256}/u, isMarked = text => typeof text === "string" && matches(MARKS, text);
+replace(String.prototype, ["localeCompare", "normalize"], (native, key) => ({[key](...args) {
+  if (isMarked(this) || key === "localeCompare" && isMarked(args[0]))
+    throw new Range(`String.prototype.${key}: the text has too many combining marks in a row`);
+  return apply(native, this, args);
+}}));
+const Big = BigInt, DIGITS_MAX = 65536;   // Reading digits is quadratic too.
+const Shortened = {BigInt(value) {
+  if (typeof value === "string" && value.length > DIGITS_MAX)
+    throw new Range(`BigInt: the text has more than ${DIGITS_MAX} characters`);
+  return Big(value);
+}}.BigInt;
+defineProperty(Shortened, "length", {value: 1});
+defineProperty(Shortened, "prototype", {value: Big.prototype, writable: false});
+for (const key of ["asIntN", "asUintN"]) put(Shortened, key, Big[key]);
+put(Big.prototype, "constructor", Shortened);
+put(globalThis, "BigInt", Shortened);
 replace(String.prototype, ["includes", "indexOf", "lastIndexOf", "normalize", "replace",
     "replaceAll", "split", "toLowerCase", "toUpperCase"], (native, key) => ({[key](...args) {
   const {length} = typeof this === "string" ? this : "";
@@ -291,14 +310,15 @@ function freezeAll(o) {   // The loop is where sharing spends its time: no calls
   return freeze(o);
 }
 function share(text, timestamp, record) {
-  now = timestamp; name = record; shared = undefined;
+  now = timestamp; name = record; shared = sharedName = undefined;
   const event = parsed(text);
   shared = isObject(event) ? freezeAll(event) : event;
+  sharedName = record;
 }
 return expression => expression === null ? share : (text, context, timestamp, record) => {
   const isShared = text === null;
-  if (!isShared) { now = timestamp; name = record; }
-  random = undefined; noticed = false;
+  if (isShared && sharedName !== record) throw "not shared";
+  now = timestamp; name = record; random = undefined; noticed = false;
   const event = isShared ? shared : parsed(text);
   let line;
   try {
