@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
-CORE := errors settings config prelude engine expressions batches closings objects receipts deliveries \
-	window partition assignment retries policy excerpt events
+CORE := errors values settings config prelude engine expressions batches closings objects receipts deliveries \
+	window partition assignment retries breakers policy redelivery told excerpt events printable
 comma := ,
 space := $(subst ,, )
 

@@ -22,6 +22,7 @@ from faust.types import StreamT, tuples
 
 from stream_app.assignment import Assignment
 from stream_app.batches import Program
+from stream_app.breakers import Breakers
 from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, load
 from stream_app.consumer import StreamApp
 from stream_app.delivery import Deliver
@@ -29,6 +30,7 @@ from stream_app.errors import StreamAppError
 from stream_app.kafka import client_options
 from stream_app.partition import TP, Rules
 from stream_app.receipts import Message
+from stream_app.reload import Reloader
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
 from stream_app.settings import Kafka, Settings
@@ -44,6 +46,9 @@ END_SECONDS_MAX: Final = 8.0
 REPEATED_SECONDS: Final = 10.0
 """How often the same message of aiokafka is logged."""
 DAY_SECONDS: Final = 86_400.0
+SERVED_WINDOWS_MAX: Final = 2
+SERVED_SECONDS_MIN: Final = 30
+"""A destination that was served within two windows and so many seconds proves that S3 answers."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +105,12 @@ class _Readable(logging.Filter):
         return True
 
 
-def create_app(settings: Settings) -> StreamApp:
+def create_app(settings: Settings, config: str) -> StreamApp:
     """Return the worker for these settings, ready to be started.
+
+    Args:
+        settings: What it begins with.
+        config: The file that they are of; the destinations change with it.
 
     Raises:
         ExpressionError: A payload expression does not compile.
@@ -132,8 +141,12 @@ def create_app(settings: Settings) -> StreamApp:
         await sent
 
     storage = Storage(settings.s3)
+    breakers = Breakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
     deliver = Deliver(
-        storage, publish, Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds)
+        storage,
+        publish,
+        Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds),
+        breakers,
     )
     window = timedelta(seconds=delivery.window_seconds)
     table = WindowTable(
@@ -145,6 +158,8 @@ def create_app(settings: Settings) -> StreamApp:
             delivery.memory_max_mib * MIB,
         ),
         program=Program(settings.destinations),
+        breakers=breakers,
+        on_shed=deliver.look_again,
         on_window_close=deliver,
     )
     table.tumbling(window, expires=window)
@@ -156,6 +171,7 @@ def create_app(settings: Settings) -> StreamApp:
             await table.collect(event.message)
 
     _follow_life(app, table, storage)
+    app.task(Reloader(config, os.environ, settings, table.use).run)
     return app
 
 
@@ -185,7 +201,7 @@ def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
     app.task(boot)
 
 
-def run_worker(settings: Settings) -> NoReturn:
+def run_worker(settings: Settings, config: str) -> NoReturn:
     """Run a worker until SIGTERM or Ctrl-C, and end the process with its status.
 
     Raises:
@@ -194,11 +210,15 @@ def run_worker(settings: Settings) -> NoReturn:
     for name in ("faust", "mode", "aiokafka", "aiobotocore", "botocore"):
         # Their lesser messages speak of their own insides, not of the life of the worker.
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A refresh that fails is told by `roles` in one line, here with a traceback for each.
+    logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Readable())
     asyncio.run(_require_credentials(settings))
     try:
-        worker = Worker(create_app(settings), override_logging=False, redirect_stdouts=False)
+        worker = Worker(
+            create_app(settings, config), override_logging=False, redirect_stdouts=False
+        )
         worker.spinner = None
         worker.execute_from_commandline()
     except SystemExit as exit_:
@@ -239,7 +259,7 @@ def _new_app(settings: Settings) -> StreamApp:
 
 async def _require_credentials(settings: Settings) -> None:
     async with Storage(settings.s3) as storage:
-        await storage.require_credentials(settings.destinations[0].bucket)
+        await storage.require_credentials(settings.destinations[0])
 
 
 def _credentials(kafka: Kafka) -> faust.SSLCredentials | faust.SASLCredentials | None:
@@ -259,7 +279,8 @@ def __getattr__(name: str) -> StreamApp:
     if name != "app":
         raise AttributeError(f"module {__name__} has no attribute {name}")
     try:
-        app = create_app(load(os.environ.get(CONFIG_VARIABLE, CONFIG_DEFAULT), os.environ))
+        config = os.environ.get(CONFIG_VARIABLE, CONFIG_DEFAULT)
+        app = create_app(load(config, os.environ), config)
     except StreamAppError as error:
         raise SystemExit(f"stream-app: {error}") from None
     globals()["app"] = app  # made once

@@ -9,11 +9,12 @@ The epoch counts revocations. Whatever was begun under an older one may end, but
 each entry point compares epochs in the same call that acts. Pure; the shell performs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
 
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
+from stream_app.deliveries import Delivery
 from stream_app.errors import FencedError
 from stream_app.partition import TP, Partition, Rules, Work
 
@@ -109,7 +110,14 @@ class Assignment:
             partition.suspend(-1)  # no epoch: its work stays void
 
     def collect(
-        self, tp: TP, epoch: int, batch: Batch, answers: Sequence[Answers], now: float
+        self,
+        tp: TP,
+        epoch: int,
+        batch: Batch,
+        answers: Sequence[Answers],
+        now: float,
+        *,
+        one_window: bool = False,
     ) -> Batch | None:
         """Add a batch to its partition, see `Partition.collect`.
 
@@ -117,7 +125,7 @@ class Assignment:
             FencedError: The partition is not held, or no longer under this epoch.
             GapError: The batch does not continue where the partition stands.
         """
-        return self._held(tp, epoch).collect(batch, answers, now)
+        return self._held(tp, epoch).collect(batch, answers, now, one_window=one_window)
 
     def skip_to(self, tp: TP, epoch: int, offset: int) -> int:
         """Accept that a partition's records before `offset` are gone, see `Partition.skip_to`.
@@ -183,6 +191,45 @@ class Assignment:
         if any(partition.held_closed for partition in by_size):
             return Relief.WAIT
         return Relief.GO
+
+    def shed(self, broken: Collection[str], destinations: int) -> bool:
+        """Give up windows of broken destinations that stand in the way of others.
+
+        While half of the memory is taken, that is what a destination holds beyond its share, oldest
+        first. And where a partition can close no further window since its commit's metadata is
+        full, it is its oldest window.
+
+        Args:
+            broken: Destinations that fail while others are served.
+            destinations: How many destinations share the memory, those included.
+
+        Returns:
+            Whether something is given up now.
+        """
+        chosen: list[Delivery] = []
+        if broken and self.held * 2 >= self._memory_bytes_max:
+            chosen += self._beyond_share(broken, self._memory_bytes_max // max(2, destinations))
+        for partition in self.partitions.values() if broken else ():
+            if partition.full:
+                mine = [it for _, it in partition.waiting() if it.destination.id in broken]
+                chosen += mine[:1]
+        chosen = [delivery for delivery in chosen if not delivery.is_shed]
+        for delivery in chosen:
+            delivery.is_shed = True
+        return bool(chosen)
+
+    def _beyond_share(self, broken: Collection[str], share: int) -> list[Delivery]:
+        waiting = [it for partition in self.partitions.values() for it in partition.waiting()]
+        waiting.sort(key=lambda it: it[0], reverse=True)
+        held = dict.fromkeys(broken, 0)
+        beyond = []
+        for _, delivery in waiting:  # Newest first: what comes within the share may stay.
+            destination = delivery.destination.id
+            if destination in held:
+                held[destination] += delivery.held
+                if held[destination] > share:
+                    beyond.append(delivery)
+        return beyond
 
     def _held(self, tp: TP, epoch: int) -> Partition:
         partition = self.partitions.get(tp)

@@ -67,6 +67,8 @@ class Program:
     """
 
     def __init__(self, destinations: Sequence[Destination]) -> None:
+        self.destinations = frozenset(it.id for it in destinations)
+        """Their ids."""
         self._every: list[_Compiled] = []
         self._by_pipeline: defaultdict[bytes, list[_Compiled]] = defaultdict(list)
         for destination in destinations:

@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from stream_app import __version__
+from stream_app.cli_redeliver import redeliver
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
+from stream_app.printable import printable
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
@@ -53,16 +55,21 @@ def _run() -> int:
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         )
         asks = f"; see {command} --help" if command else ""
-        click.echo(f"stream-app: {error.format_message().rstrip('.')}{asks}", err=True)
+        _complain(f"stream-app: {error.format_message().rstrip('.')}{asks}")
         return error.exit_code
     except ConfigurationError as error:
         for mistake in error.mistakes:
-            click.echo(mistake, err=True)
+            _complain(mistake)
         return STATUS_WRONG
     except StreamAppError as error:
-        click.echo(f"stream-app: {error}", err=True)
+        _complain(f"stream-app: {error}")
         return STATUS_FAILED
     return status if isinstance(status, int) else 0
+
+
+def _complain(text: str) -> None:
+    """Write to standard error; what others wrote of it cannot steer the terminal."""
+    click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
 
 
 def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,12 +135,11 @@ def worker(config: str, log_level: str) -> None:
         require_topics(settings.kafka, settings.kafka.events_topic, settings.kafka.receipts_topic)
     )
     from stream_app.app import run_worker
+    from stream_app.logs import log_to_standard_error
 
     logging.getLogger("aiokafka").propagate = True
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    run_worker(settings)
+    log_to_standard_error(log_level)
+    run_worker(settings, config)
 
 
 @stream_app.command()
@@ -201,9 +207,7 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     if pipeline is not None and not any(
         destination.pipeline in (None, pipeline) for destination in settings.destinations
     ):
-        click.echo(
-            f"stream-app: note: no destination in {config} takes pipeline '{pipeline}'", err=True
-        )
+        _complain(f"stream-app: note: no destination in {config} takes pipeline '{pipeline}'")
     from stream_app.send import send as send_events
 
     names = files or ("-",)
@@ -250,16 +254,12 @@ async def _follow(
         follow(settings.kafka, from_beginning=from_beginning, exit_at_end=exit_at_end)
     ) as published:
         async for receipt in published:
-            if as_json:
-                click.echo(receipt.line())
-                continue
             try:
-                click.echo(row(receipt.cells()))
+                click.echo(receipt.line() if as_json else row(receipt.cells()))
             except ValueError as error:
-                click.echo(
+                _complain(
                     f"stream-app: partition {receipt.partition}, offset {receipt.offset} of "
-                    f"{settings.kafka.receipts_topic}: {error}",
-                    err=True,
+                    f"{settings.kafka.receipts_topic}: {error}"
                 )
 
 
@@ -364,7 +364,7 @@ def _can_write(settings: "Settings") -> bool:
     # One and the same for several destinations is said once: it names them.
     problems = dict.fromkeys(problem for it in checks for problem in it.problems)
     for problem in problems:
-        click.echo(f"stream-app: {problem}", err=True)
+        _complain(f"stream-app: {problem}")
     return not problems
 
 
@@ -412,6 +412,10 @@ def demo(*, keep: bool) -> int:
     from stream_app.demo import run_demo
 
     return run_demo(keep=keep)
+
+
+_with_config(redeliver)
+stream_app.add_command(redeliver)
 
 
 @contextlib.contextmanager

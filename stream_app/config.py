@@ -30,12 +30,14 @@ from stream_app.settings import (
     Settings,
     about,
 )
+from stream_app.values import tag_mistakes
 
 __all__ = ["S3", "Delivery", "Destination", "Kafka", "Settings", "environment_name", "parse"]
 
 ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
 _SASL_KEYS: Final = ("sasl_mechanism", "sasl_username", "sasl_password")
 _SSL_KEYS: Final = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
+_KMS: Final = ("aws:kms", "aws:kms:dsse")
 _SHOWN_CHARACTERS_MAX: Final = 60
 _SHOWN_NUMBER_MAX: Final = 10**18
 """Beyond it a number is named, not shown; str() refuses some thousand digits."""
@@ -130,9 +132,8 @@ class _Reader:
         declared = about(setting)
         if value is None and setting.default is None:
             return True
-        # bool is an int to Python, and no whole number to anybody else.
-        suits = (int,) if setting.type is int else (str,)
-        if isinstance(value, suits) and not isinstance(value, bool):
+        # isinstance() would take a bool for a whole number.
+        if type(value) is declared.kind:
             if _is_encodable(value) and declared.allows(value):
                 return True
             shown = "not usable" if declared.secret else _shown(value)
@@ -178,8 +179,7 @@ class _Reader:
         values: dict[str, Any] = {}
         for setting in settings:
             if setting.name in entry:
-                values[setting.name] = entry[setting.name]
-                self._right(place, setting.name, setting, entry[setting.name])
+                values[setting.name] = self._value(place, setting, entry[setting.name])
             elif setting.default is MISSING:
                 self.mistakes.append(
                     f'{place}{setting.name} is missing; write {setting.name} = "NAME"'
@@ -188,11 +188,21 @@ class _Reader:
             self.mistakes.append(
                 f"{place}id is also that of [[destinations]] {numbers[name]}; write another one"
             )
+        if len(self.mistakes) == mistakes_before:
+            self.mistakes += [place + mistake for mistake in _destination_contradictions(values)]
         if len(self.mistakes) > mistakes_before:
             return None
         if not values.get("payload", PAYLOAD_DEFAULT).strip():
             values["payload"] = PAYLOAD_DEFAULT
         return Destination(**values)
+
+    def _value(self, place: str, setting: "Field[Any]", written: object) -> object:
+        """Return the value of a destination's setting; if it is not a right one, add mistakes."""
+        if about(setting).kind is not dict or not isinstance(written, dict):
+            self._right(place, setting.name, setting, written)
+            return written
+        self.mistakes += [f"{place}{setting.name} {it}" for it in tag_mistakes(written)]
+        return tuple(written.items())
 
     def _unknown(
         self, place: str, noun: str, written: Mapping[str, object], known: list[str]
@@ -252,9 +262,20 @@ def _contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator[str]
             )
 
 
+def _destination_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a mistake for each two settings of a destination that cannot both be meant."""
+    sse = values.get("sse")
+    if "kms_key_id" in values and sse not in _KMS:
+        found = "sse is missing" if sse is None else f'sse is "{sse}"'
+        wanted = " or ".join(f'sse = "{kind}"' for kind in _KMS)
+        yield f"kms_key_id is set but {found}; write {wanted}, or remove kms_key_id"
+    if "external_id" in values and "role_arn" not in values:
+        yield "external_id is set without role_arn; write both or neither"
+
+
 def _from_environment(setting: "Field[Any]", text: str) -> str | int | None:
     """Read a variable by the setting's type; what does not fit stays text, and is a mistake."""
-    if setting.type is int:
+    if about(setting).kind is int:
         # 18 digits: far beyond every bound, and far below what int() refuses to read.
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
     if setting.default is None and text == "":
@@ -263,9 +284,9 @@ def _from_environment(setting: "Field[Any]", text: str) -> str | int | None:
     return text
 
 
-def _is_encodable(value: int | str) -> bool:
+def _is_encodable(value: object) -> bool:
     """Tell whether UTF-8 can spell it: a byte outside UTF-8 in a variable gives a surrogate."""
-    return isinstance(value, int) or re.search(r"[\ud800-\udfff]", value) is None
+    return not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value) is None
 
 
 def _advice(key: str, known: list[str]) -> str:

@@ -61,6 +61,8 @@ class Delivery:
     key: str
     state: State = State.DECIDED
     receipt: Receipt | None = None
+    is_shed: bool = False
+    """It stands in the way of others: it is given up, its destination being broken."""
 
     def move(self, move: Move) -> None:
         """Go where the table says; any other move is a broken invariant."""
@@ -92,6 +94,11 @@ class ClosedWindow:
     def settled(self) -> bool:
         """Whether every destination has its answer."""
         return not self.deliveries
+
+    @property
+    def waiting(self) -> list[Delivery]:
+        """The recorded deliveries whose object is not there."""
+        return [it for it in self.deliveries.values() if it.state is State.RECORDED]
 
     @property
     def closing(self) -> Closing:

@@ -1,24 +1,35 @@
-"""The closing callback: what happens to a closed window at one destination, in which order."""
+"""The closing callback: what happens to a closed window at one destination, in which order.
+
+Places among the uploads are what destinations compete for, so each kind of trouble has a bound of
+its own: one bucket can take half of the places, and all broken destinations together a few.
+"""
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from itertools import count
 from typing import Any, Final
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
+from stream_app.breakers import Breakers, Course, Step
 from stream_app.errors import DeliveryError, FencedError, TransientError
 from stream_app.partition import Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
 
-UPLOADS_MAX: Final = 32
+UPLOADS_MAX: Final = 64
 """Requests to S3 at a time."""
+BUCKET_UPLOADS_MAX: Final = 32
+"""Of these to one bucket, which may hang."""
+PROBES_MAX: Final = 8
+"""Of these by destinations that are broken."""
 LATE_SECONDS: Final = 60.0
 LOGGED_ATTEMPTS: Final = 3
 """The first attempts are logged one by one; later ones by `retrying` and the final word."""
@@ -35,6 +46,7 @@ class Deliver:
         storage: Where objects go.
         publish: Sends one receipt and returns when the broker has it.
         patience: How long to retry.
+        breakers: Which destinations are broken.
         late_seconds: After so long a window is called late, by one `retrying` receipt.
     """
 
@@ -43,13 +55,26 @@ class Deliver:
         storage: Storage,
         publish: Publish,
         patience: Patience,
+        breakers: Breakers,
         late_seconds: float = LATE_SECONDS,
     ) -> None:
         self._storage = storage
         self._publish_message = publish
         self._patience = patience
+        self._breakers = breakers
         self._late_seconds = late_seconds
         self._uploads = asyncio.Semaphore(UPLOADS_MAX)
+        self._probes = asyncio.Semaphore(PROBES_MAX)
+        self._buckets: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(BUCKET_UPLOADS_MAX)
+        )
+        self._changed = asyncio.Event()
+        """A destination was served, or windows were given up: who waits looks again."""
+
+    def look_again(self) -> None:
+        """Let every window that waits see whether it was given up."""
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def __call__(self, key: Any, work: Work) -> None:  # noqa: ANN401 - Faust's signature
         """Bring one closed window to one destination.
@@ -69,55 +94,78 @@ class Deliver:
         work.partition.published(work)
 
     async def _upload(self, work: Work) -> Receipt:
-        partition = work.partition
+        partition, delivery = work.partition, work.delivery
         content = partition.content(work)
         if content is None:
             return partition.uploaded(work, None, 0)
-        started = time.monotonic()
-        told = False
-        attempts = 0
+        breaker = self._breakers.of(delivery.destination.id)
+        course = Course(breaker, self._patience, self._late_seconds, time.monotonic())
         while True:
-            attempts += 1
-            result = await self._put(work, content)
-            if isinstance(result, Stored):
-                logger.info(
-                    "%s: %d lines at s3://%s/%s%s",
-                    _name(work),
-                    work.delivery.tally.delivered,
-                    work.delivery.destination.bucket,
-                    work.delivery.key,
-                    ", there already" if result.already_existed else "",
-                )
-                return partition.uploaded(work, result, attempts)
-            elapsed = time.monotonic() - started
-            problem = Problem(result.code, result.message, isinstance(result, TransientError))
-            delay = self._patience.delay(result, attempts, elapsed, random.random())  # noqa: S311
-            if delay is None:
-                logger.error("%s: given up at attempt %d: %s", _name(work), attempts, result)
-                return partition.uploaded(work, problem, attempts)
-            if attempts <= LOGGED_ATTEMPTS:
-                logger.warning("%s: attempt %d: %s", _name(work), attempts, result)
-            if elapsed >= self._late_seconds and not told:
-                told = True
-                logger.warning("%s: late, attempt %d: %s", _name(work), attempts, result)
-                await self._publish(work, partition.retrying(work, problem, attempts))
-            await asyncio.sleep(delay)
+            step = course.step(time.monotonic(), is_shed=delivery.is_shed)
+            if step is Step.WAIT:
+                await self._pause(course.pause)
+            elif step is Step.TRY:
+                stored = await self._try(work, content, course)
+                if stored is not None:
+                    return partition.uploaded(work, stored, course.attempts + 1)
+            elif step is Step.TELL:
+                logger.warning("%s: late, attempt %d: %s", _name(work), *_where(course))
+                receipt = partition.retrying(work, _problem(work, course), course.attempts)
+                await self._publish(work, receipt)
+            else:
+                logger.error("%s: given up at attempt %d: %s", _name(work), *_where(course))
+                return partition.uploaded(work, _problem(work, course), course.attempts)
 
-    async def _put(self, work: Work, content: bytes) -> Stored | DeliveryError:
-        async with self._uploads:
-            if not work.valid:
-                raise FencedError(f"{_name(work)}: not begun: the partition was taken away")
-            delivery = work.delivery
-            try:
-                return await self._storage.put(
-                    delivery.destination.bucket,
-                    delivery.key,
-                    content,
-                    lines=delivery.tally.delivered,
-                    size=delivery.size_uncompressed,
-                )
-            except DeliveryError as error:
-                return error
+    async def _pause(self, seconds: float) -> None:
+        """Wait so long, or until something has changed for destinations."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    async def _try(self, work: Work, content: bytes, course: Course) -> Stored | None:
+        """Make one attempt; None if it failed, or was not made since the destination is broken."""
+        is_probe = course.begin()
+        try:
+            async with self._places(work.delivery.destination.bucket, is_probe=is_probe):
+                if course.is_barred:
+                    return None
+                stored = await self._put(work, content)
+        except DeliveryError as error:
+            course.failed(error, time.monotonic(), random.random())  # noqa: S311
+            if course.attempts <= LOGGED_ATTEMPTS:
+                logger.warning("%s: attempt %d: %s", _name(work), *_where(course))
+            return None
+        except BaseException:
+            course.ended()
+            raise
+        _log_stored(work, stored)
+        if self._breakers.served(work.delivery.destination.id, time.monotonic()):
+            self.look_again()
+        return stored
+
+    @contextlib.asynccontextmanager
+    async def _places(self, bucket: str, *, is_probe: bool) -> AsyncGenerator[None]:
+        """Hold a place among the uploads, those to the bucket, and the probes."""
+        async with contextlib.AsyncExitStack() as places:
+            if is_probe:
+                await places.enter_async_context(self._probes)
+            await places.enter_async_context(self._buckets[bucket])
+            await places.enter_async_context(self._uploads)
+            yield
+
+    async def _put(self, work: Work, content: bytes) -> Stored:
+        if not work.valid:
+            raise FencedError(f"{_name(work)}: not begun: the partition was taken away")
+        delivery = work.delivery
+        return await self._storage.put(
+            delivery.destination,
+            delivery.key,
+            content,
+            lines=delivery.tally.delivered,
+            size=delivery.size_uncompressed,
+        )
 
     async def _publish(self, work: Work, receipt: Receipt) -> None:
         for attempts in count(1):
@@ -129,11 +177,33 @@ class Deliver:
                 logger.warning("%s: receipt, attempt %d: %r", _name(work), attempts, error)
                 failure = TransientError(type(error).__name__, str(error))
                 # Without an end: while the partition is ours, its receipts are owed.
-                await asyncio.sleep(
-                    self._patience.delay(failure, attempts, 0.0, random.random()) or 0.0  # noqa: S311
-                )
+                await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
                 return
+
+
+def _where(course: Course) -> tuple[int, DeliveryError | None]:
+    return course.attempts, course.error
+
+
+def _problem(work: Work, course: Course) -> Problem:
+    error = course.error
+    assert error is not None, "nothing is late or given up without a failure"  # noqa: S101
+    message = error.message
+    if work.delivery.is_shed:
+        message += " (given up early: the destination is broken and holds more than its share)"
+    return Problem(error.code, message, isinstance(error, TransientError))
+
+
+def _log_stored(work: Work, stored: Stored) -> None:
+    logger.info(
+        "%s: %d lines at s3://%s/%s%s",
+        _name(work),
+        work.delivery.tally.delivered,
+        work.delivery.destination.bucket,
+        work.delivery.key,
+        ", there already" if stored.already_existed else "",
+    )
 
 
 def _name(work: Work) -> str:

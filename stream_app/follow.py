@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from stream_app.errors import SetupError
 from stream_app.kafka import client_options, explained, require_topics
+from stream_app.printable import printable, printable_json
 from stream_app.settings import Kafka
 
 POLL_MS: Final = 500
@@ -51,16 +52,22 @@ class Published:
     """The value, as `schemas/receipt.schema.json` describes it."""
 
     def line(self) -> str:
-        """Return one JSON document: `id`, `key`, `partition`, `offset`, `receipt`."""
-        return orjson.dumps(
-            {
-                "id": self.id,
-                "key": self.key,
-                "partition": self.partition,
-                "offset": self.offset,
-                "receipt": self.receipt,
-            }
-        ).decode()
+        """Return one JSON document: `id`, `key`, `partition`, `offset`, `receipt`.
+
+        Raises:
+            ValueError: The value is no receipt: it is nested too deeply to be written.
+        """
+        document = {
+            "id": self.id,
+            "key": self.key,
+            "partition": self.partition,
+            "offset": self.offset,
+            "receipt": self.receipt,
+        }
+        try:
+            return printable_json(orjson.dumps(document).decode())
+        except orjson.JSONEncodeError as error:
+            raise ValueError(f"no receipt: {error}") from error
 
     def cells(self) -> tuple[str, ...]:
         """Return the row's cells in the order of `COLUMNS`.
@@ -80,9 +87,10 @@ class Published:
                 *(counts[outcome] for outcome in ("matched", "delivered", "skipped", "failed")),
                 _object_or_error(receipt),
             )
-        except (KeyError, TypeError) as error:
+            # Text of anybody who may write to the topic; deep lists have no text at all.
+            return tuple(printable(str(cell)) for cell in cells)
+        except (KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"no receipt: {type(error).__name__} {error}") from error
-        return tuple(_printable(str(cell)) for cell in cells)
 
 
 async def receipts(
@@ -146,7 +154,8 @@ async def _is_at_end(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, i
 
 
 def _published(record: "ConsumerRecord[bytes | None, bytes | None]") -> Published:
-    headers = {name: value.decode(errors="replace") for name, value in record.headers}
+    # A producer may write a header without a value.
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     try:
         receipt = None if record.value is None else orjson.loads(record.value)
     except orjson.JSONDecodeError as error:
@@ -171,10 +180,3 @@ def _object_or_error(receipt: Mapping[str, Any]) -> str:
     if stored is None:
         return "-"
     return f"s3://{stored['bucket']}/{stored['key']}"
-
-
-def _printable(text: str) -> str:
-    """Keep a row on its line, and its text from steering the terminal."""
-    return "".join(
-        character if character.isprintable() else repr(character)[1:-1] for character in text
-    )

@@ -20,6 +20,7 @@ from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.conn import create_conn
 
+from stream_app.decoding import accept_any_header_name
 from stream_app.errors import SetupError
 from stream_app.settings import Kafka, broker_addresses
 
@@ -52,6 +53,9 @@ _GONE: Final = (
     errors.StaleMetadata,
     TimeoutError,
 )
+
+# For whoever reads records; all of them connect by what is in this module.
+accept_any_header_name()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +146,14 @@ async def reach(kafka: Kafka) -> None:
                 f'the port for security_protocol = "{kafka.security_protocol}"?'
             ) from error
         except (ConnectionResetError, errors.KafkaConnectionError) as error:
+            asks = (
+                " Does it ask for a certificate that it trusts ([kafka] ssl_certificate_file)?"
+                if kafka.security_protocol.endswith("ssl")
+                else ""
+            )
             raise SetupError(
                 f"{host}:{port} closes the connection; is it Kafka, and is this its port for "
-                f'security_protocol = "{kafka.security_protocol}"?'
+                f'security_protocol = "{kafka.security_protocol}"?{asks}'
             ) from error
         except (OSError, *_GONE) as error:
             seen.append(_reason(error))

@@ -82,8 +82,7 @@ class Partition:
         rules: Window length, grace and bounds.
         epoch: Number of the assignment; work of another epoch is refused.
         commit: The committed offset and closings as read back; where nothing is committed, the
-            offset at which the log begins. It is not left to the first batch to say where to
-            begin: that batch may be lost on its way.
+            log's begin. The first batch cannot say it: it may be lost on its way.
     """
 
     def __init__(self, tp: TP, rules: Rules, epoch: int, commit: Commit) -> None:
@@ -110,15 +109,17 @@ class Partition:
 
     # --- records in ---------------------------------------------------------------------------
 
-    def collect(self, batch: Batch, answers: Sequence[Answers], now: float) -> Batch | None:
+    def collect(
+        self, batch: Batch, answers: Sequence[Answers], now: float, *, one_window: bool = False
+    ) -> Batch | None:
         """Add a batch to the open window, closing windows where records demand it.
 
-        Records below the position have been collected before and are dropped. Closed windows show
-        in `to_commit` and `works`.
+        Records below the position have been collected before and are dropped. With `one_window` the
+        answers hold for the open window only.
 
         Returns:
-            What could not be taken because the commit's metadata is full: hand it in again when
-            older windows have settled. None when all was taken.
+            What was not taken, None when all was. Where the commit's metadata is `full`, hand it in
+            again when older windows have settled.
 
         Raises:
             GapError: The batch starts beyond the position; nothing was changed.
@@ -133,6 +134,8 @@ class Partition:
                 if self.full:
                     return batch.after(self.position)
                 self._close(int(now))
+                if one_window:
+                    return batch.after(self.position)
                 continue
             upto = self._segment(records, place, end, now)
             if not (self._replay and self._replay[0].settled):
@@ -183,6 +186,11 @@ class Partition:
             return False
         self._close(int(now))
         return True
+
+    @property
+    def is_between_windows(self) -> bool:
+        """Whether the next record begins a window whose end is not recorded."""
+        return self._window_start is None and not self._replay
 
     @property
     def held_open(self) -> int:
@@ -259,6 +267,10 @@ class Partition:
         ready, self._ready = self._ready, []
         return ready
 
+    def waiting(self) -> list[tuple[int, Delivery]]:
+        """Return the recorded deliveries whose object is not there, with their upload time."""
+        return [(it.uploaded_at, waiting) for it in self._closed for waiting in it.waiting]
+
     def content(self, work: Work) -> bytes | None:
         """Return the object's bytes, the same each time; None when there is no line to deliver."""
         self._check(work)
@@ -273,10 +285,7 @@ class Partition:
     def uploaded(self, work: Work, result: Stored | Problem | None, attempts: int) -> Receipt:
         """Note the end of a delivery's upload and return the receipt that is due.
 
-        Args:
-            work: As given out by `works`.
-            result: What S3 stored; or why it was given up; or None when no line had to go there.
-            attempts: How often it was tried.
+        `result` is what S3 stored, or why it was given up, or None when no line had to go there.
 
         Raises:
             FencedError: The partition was taken away since; nothing was changed.

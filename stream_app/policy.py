@@ -15,7 +15,6 @@ import re
 from typing import Final
 
 from stream_app.errors import ConfigurationError
-from stream_app.settings import S3
 
 ACTIONS: Final = (
     "s3:AbortMultipartUpload",
@@ -30,6 +29,9 @@ RIGHTS: Final = {
     "GetBucketLocation": "s3:GetBucketLocation",
 }
 """Which of the actions a request needs."""
+OPTION_RIGHTS: Final = {"acl": "s3:PutObjectAcl", "tags": "s3:PutObjectTagging"}
+"""Which right a destination's option needs beside. Encryption under KMS needs kms:GenerateDataKey
+and, for parts, kms:Decrypt; the key's own policy grants them."""
 _NAMED: Final = re.compile(r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+)")
 _REGIONS_OF_OLD: Final = {"": "us-east-1", "EU": "eu-west-1"}
 """What GetBucketLocation calls the two oldest regions."""
@@ -85,14 +87,7 @@ def missing_right(operation: str, words: str) -> str:
     return RIGHTS[operation] if named is None else named[1]
 
 
-def other_region(location: str | None, s3: S3) -> str | None:
-    """Return the bucket's region where it is not `[s3] region`, None where all is well.
-
-    Args:
-        location: GetBucketLocation's answer. A server of one's own, with `[s3] endpoint_url`,
-            calls its region what it likes, so nothing follows from that.
-        s3: The settings.
-    """
+def bucket_region(location: str | None) -> str:
+    """Return the region that GetBucketLocation's answer means."""
     given = (location or "").strip()
-    region = _REGIONS_OF_OLD.get(given, given)
-    return None if s3.endpoint_url is not None or region == s3.region else region
+    return _REGIONS_OF_OLD.get(given, given)

@@ -38,6 +38,12 @@ class Status(StrEnum):
     """The window is late because of its destination; a later receipt supersedes this one."""
     FAILED = "failed"
     """Given up; `redeliver` can deliver it under the same key."""
+    REDELIVERED = "redelivered"
+    """Delivered by `redeliver`: a window that was given up, or failed events of a window."""
+
+
+FINAL: Final = frozenset({Status.DELIVERED, Status.EMPTY, Status.REDELIVERED})
+"""What supersedes any other receipt of its window and destination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """One window at one destination. Times are whole seconds since 1970, UTC."""
+    """One window at one destination. Times are whole seconds since 1970, UTC.
+
+    `stored` beside a `problem` is what `redeliver` is about to write, or failed to.
+    """
 
     status: Status
     group: str
@@ -151,21 +160,25 @@ class Receipt:
     attempts: int
     stored: Stored | None = None
     problem: Problem | None = None
+    answers: tuple[int, ...] | None = None
+    """The failed events that this receipt answers, by offset, ascending; None: the window's all."""
 
     @property
     def id(self) -> str:
         """64 hex digits: the same receipt published again has the same."""
         source = self.source
-        name = "\0".join(
-            (
-                source.topic,
-                str(source.partition),
-                str(source.first_offset),
-                self.destination,
-                self.status,
-            )
-        )
-        return hashlib.sha256(name.encode()).hexdigest()
+        name = [
+            source.topic,
+            str(source.partition),
+            str(source.first_offset),
+            self.destination,
+            str(self.status),
+        ]
+        if self.answers is not None:
+            name += ["failed-events", *map(str, self.answers)]
+        if self.status is Status.RETRYING and self.stored is not None:
+            name += ["announced", self.bucket, self.key, self.stored.checksum]
+        return hashlib.sha256("\0".join(name).encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
         """Return the value as JSON types."""
@@ -195,7 +208,9 @@ class Receipt:
             "object": self._object(),
             "attempts": self.attempts,
             "already_existed": self.stored is not None and self.stored.already_existed,
-            "uploaded_at": None if self.stored is None else _iso(self.uploaded_at),
+            "uploaded_at": None
+            if self.stored is None or self.problem is not None
+            else _iso(self.uploaded_at),
             "error": None
             if self.problem is None
             else {
@@ -203,6 +218,7 @@ class Receipt:
                 "message": self.problem.message,
                 "retryable": self.problem.retryable,
             },
+            **({} if self.answers is None else {"answers": self.answers}),
         }
 
     def message(self, completed_at: int) -> Message:

@@ -34,6 +34,7 @@ TRANSIENT_CODES: Final = frozenset(
         "RequestTimeoutException",
         "ServiceUnavailable",
         "SlowDown",
+        "TemporaryRedirect",  # the name of a fresh bucket is not known everywhere yet
         "Throttling",
         "ThrottlingException",
         "TokenRefreshRequired",
@@ -65,19 +66,15 @@ class Patience:
     give_up_after: float
     """For permanent ones."""
 
-    def delay(
-        self, error: DeliveryError, attempts: int, elapsed: float, chance: float
-    ) -> float | None:
-        """Return the seconds to wait before the next attempt, None to give up.
+    def pause(self, error: DeliveryError, attempts: int, chance: float) -> float:
+        """Return the seconds to wait after so many attempts, 1 or more.
 
-        Args:
-            error: What the last attempt met.
-            attempts: How many there were, 1 or more.
-            elapsed: Seconds since the first one began.
-            chance: A number from 0 up to 1.
+        `error` is what the last one met, `chance` a number from 0 up to 1.
         """
         permanent = isinstance(error, PermanentError)
-        if elapsed >= (self.give_up_after if permanent else self.retry_for):
-            return None
         first = PERMANENT_SECONDS_FIRST if permanent else TRANSIENT_SECONDS_FIRST
         return chance * min(SECONDS_MAX, first * 2.0 ** min(attempts - 1, DOUBLINGS_MAX))
+
+    def bound(self, error: DeliveryError) -> float:
+        """Return the seconds for which such an error is put up with."""
+        return self.give_up_after if isinstance(error, PermanentError) else self.retry_for

@@ -7,11 +7,12 @@ that declaration, so a new setting is one new field.
 Pure: values only. `config.parse` makes them from the operator's text and environment.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
+
+from stream_app import values
 
 SESSION_TIMEOUT_SECONDS_MIN: Final = 6
 """Kafka's own default for the least that a broker accepts (`group.min.session.timeout.ms`)."""
@@ -24,13 +25,10 @@ MEMORY_MIB_MIN: Final = 16
 MEMORY_MIB_MAX: Final = 1_048_576
 RETRY_SECONDS_MAX: Final = 30 * 86_400
 DESTINATIONS_MAX: Final = 10_000
-PIPELINE_BYTES_MAX: Final = 1_024
-PREFIX_BYTES_MAX: Final = 512
-"""S3 keys end at 1,024 bytes, and the part after the prefix takes about 100."""
-PAYLOAD_BYTES_MAX: Final = 65_536
 PAYLOAD_DEFAULT: Final = "$event"
 KAFKA_PORT_DEFAULT: Final = 9092
 
+Checksum = Literal["sha256", "crc32", "md5"]
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 
@@ -45,6 +43,8 @@ class About:
     allows: Callable[[Any], bool]
     """Whether a value of the setting's type is a right one."""
     secret: bool = False
+    kind: type = str
+    """What it is in TOML: text, a whole number, true or false, or a table of texts."""
 
 
 def about(setting: "Field[Any]") -> About:
@@ -62,16 +62,8 @@ def _broker_address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     if url != f"kafka://{parts.netloc}":
         raise ValueError("not kafka://HOST:PORT")
-    host, port = _address(parts)
+    host, port = values.address(parts)
     return host, KAFKA_PORT_DEFAULT if port is None else port
-
-
-def _address(parts: SplitResult) -> tuple[str, int | None]:
-    """Return host and port of a URL that carries no credentials; raise ValueError."""
-    host, port = parts.hostname or "", parts.port
-    if "@" in parts.netloc or port == 0 or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", host):
-        raise ValueError("no usable host and port")
-    return host, port
 
 
 def _is_broker(text: str) -> bool:
@@ -81,59 +73,11 @@ def _is_broker(text: str) -> bool:
         return False
 
 
-def _is_endpoint(text: str) -> bool:
-    try:
-        _address(urlsplit(text))
-    except ValueError:
-        return False
-    # urlsplit() drops line ends without a word, so the text itself is looked at.
-    return re.fullmatch(r"https?://[!-~]+", text) is not None and not set("?#") & set(text)
-
-
-def _is_bucket(text: str) -> bool:
-    """Tell whether S3's naming rules for general purpose buckets allow this name."""
-    return (
-        re.fullmatch(r"[a-z0-9](?:[a-z0-9-]|\.(?!\.)){1,61}[a-z0-9]", text) is not None
-        and re.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", text) is None
-        and not text.startswith(("xn--", "sthree-", "amzn-s3-demo-"))
-        and not text.endswith(("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"))
-    )
-
-
-def _is_prefix(text: str) -> bool:
-    return (
-        _is_plain(text)
-        and len(text.encode()) <= PREFIX_BYTES_MAX
-        and not text.startswith("/")
-        and not {".", ".."} & set(text.split("/"))
-    )
-
-
-def _is_pipeline(text: str) -> bool:
-    return _is_plain(text) and 1 <= len(text.encode()) <= PIPELINE_BYTES_MAX
-
-
-def _is_payload(text: str) -> bool:
-    return len(text.encode()) <= PAYLOAD_BYTES_MAX
-
-
-def _is_topic(text: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9._-]{1,249}", text) is not None and text not in (".", "..")
-
-
-def _is_plain(text: str) -> bool:
-    return re.search(r"[\x00-\x1f\x7f-\x9f]", text) is None
-
-
-def _is_name(text: str) -> bool:
-    return text != "" and _is_plain(text)
-
-
 def _text(
     help: str,  # noqa: A002 - the word for it
     *,
     wanted: str = "text without control characters",
-    allows: Callable[[str], bool] = _is_name,
+    allows: Callable[[str], bool] = values.is_name,
     secret: bool = False,
 ) -> dict[str, About]:
     return {"about": About(help, wanted, allows, secret)}
@@ -143,7 +87,11 @@ def _whole(help: str, least: int, most: int) -> dict[str, About]:  # noqa: A002 
     def allows(number: int) -> bool:
         return least <= number <= most
 
-    return {"about": About(help, f"a whole number from {least} to {most}", allows)}
+    return {"about": About(help, f"a whole number from {least} to {most}", allows, kind=int)}
+
+
+def _flag(help: str) -> dict[str, About]:  # noqa: A002 - the word for it
+    return {"about": About(help, "true or false", lambda _: True, kind=bool)}
 
 
 def _choice(help: str, *choices: str) -> dict[str, About]:  # noqa: A002 - the word for it
@@ -152,6 +100,8 @@ def _choice(help: str, *choices: str) -> dict[str, About]:  # noqa: A002 - the w
 
 
 _TOPIC_WANTED: Final = "1 to 249 of the characters a-z A-Z 0-9 . _ -"
+_REGION_WANTED: Final = 'a region, for example "eu-west-1"'
+_ENDPOINT_WANTED: Final = "http://HOST:PORT or https://HOST, without credentials in it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +122,19 @@ class Kafka:
             "The consumer group. Workers of one group share the partitions; another group delivers "
             "every event again.",
             wanted=_TOPIC_WANTED,
-            allows=_is_topic,
+            allows=values.is_topic,
         ),
     )
     events_topic: str = field(
         default="events",
-        metadata=_text("The topic that is read.", wanted=_TOPIC_WANTED, allows=_is_topic),
+        metadata=_text("The topic that is read.", wanted=_TOPIC_WANTED, allows=values.is_topic),
     )
     receipts_topic: str = field(
         default="delivery-receipts",
         metadata=_text(
             "The topic that delivery receipts are published to.",
             wanted=_TOPIC_WANTED,
-            allows=_is_topic,
+            allows=values.is_topic,
         ),
     )
     session_timeout_seconds: int = field(
@@ -243,16 +193,16 @@ class S3:
         default="us-east-1",
         metadata=_text(
             "The buckets' region.",
-            wanted='a region, for example "eu-west-1"',
-            allows=lambda text: re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is not None,
+            wanted=_REGION_WANTED,
+            allows=values.is_region,
         ),
     )
     endpoint_url: str | None = field(
         default=None,
         metadata=_text(
             "Where an S3 server other than AWS answers; left out: AWS.",
-            wanted="http://HOST:PORT or https://HOST, without credentials in it",
-            allows=_is_endpoint,
+            wanted=_ENDPOINT_WANTED,
+            allows=values.is_endpoint,
         ),
     )
 
@@ -309,7 +259,7 @@ class Destination:
         metadata=_text(
             "Its name in receipts, logs and metrics; unique.",
             wanted="1 to 64 of the characters a-z 0-9 -",
-            allows=lambda text: re.fullmatch(r"[a-z0-9-]{1,64}", text) is not None,
+            allows=values.is_id,
         )
     )
     bucket: str = field(
@@ -317,24 +267,25 @@ class Destination:
             "The bucket that its objects go to.",
             wanted="3 to 63 of a-z 0-9 . - that begin and end with a letter or digit, hold no .., "
             "are no IP address, and have none of the beginnings and endings that S3 reserves",
-            allows=_is_bucket,
+            allows=values.is_bucket,
         )
     )
     pipeline: str | None = field(
         default=None,
         metadata=_text(
             "The record key of the events that it takes; left out: every event.",
-            wanted=f"a record key of 1 to {PIPELINE_BYTES_MAX} bytes without control characters",
-            allows=_is_pipeline,
+            wanted=f"a record key of 1 to {values.PIPELINE_BYTES_MAX} bytes without control "
+            "characters",
+            allows=values.is_pipeline,
         ),
     )
     prefix: str = field(
         default="",
         metadata=_text(
             "The beginning of its objects' keys; usually it ends with a slash.",
-            wanted=f"at most {PREFIX_BYTES_MAX} bytes without control characters, a / in front, or "
-            "the segments . and ..",
-            allows=_is_prefix,
+            wanted=f"at most {values.PREFIX_BYTES_MAX} bytes without control characters, a / in "
+            "front, or the segments . and ..",
+            allows=values.is_prefix,
         ),
     )
     payload: str = field(
@@ -342,8 +293,123 @@ class Destination:
         metadata=_text(
             "JavaScript expression over `$event` whose value becomes a line; `undefined` skips the "
             "event. Empty: the whole event.",
-            wanted=f"an expression of at most {PAYLOAD_BYTES_MAX} bytes",
-            allows=_is_payload,
+            wanted=f"an expression of at most {values.PAYLOAD_BYTES_MAX} bytes",
+            allows=values.is_payload,
+        ),
+    )
+    region: str | None = field(
+        default=None,
+        metadata=_text(
+            "Its bucket's region; left out: that of `[s3]`.",
+            wanted=_REGION_WANTED,
+            allows=values.is_region,
+        ),
+    )
+    endpoint_url: str | None = field(
+        default=None,
+        metadata=_text(
+            "Where its S3 server answers; left out: that of `[s3]`.",
+            wanted=_ENDPOINT_WANTED,
+            allows=values.is_endpoint,
+        ),
+    )
+    role_arn: str | None = field(
+        default=None,
+        metadata=_text(
+            "The role to assume for it; left out: our own credentials.",
+            wanted="a role's ARN, for example arn:aws:iam::123456789012:role/stream-app",
+            allows=values.is_role,
+        ),
+    )
+    external_id: str | None = field(
+        default=None,
+        metadata=_text(
+            "What the role's owner asks for when it is assumed; only with `role_arn`.",
+            wanted="2 to 1224 of the characters a-z A-Z 0-9 _ + = , . @ : / -",
+            allows=values.is_external_id,
+        ),
+    )
+    expected_bucket_owner: str | None = field(
+        default=None,
+        metadata=_text(
+            "The account that its bucket must belong to; another one's gets nothing.",
+            wanted="an account number of 12 digits, as text",
+            allows=values.is_account,
+        ),
+    )
+    acl: str | None = field(
+        default=None,
+        metadata=_choice(
+            "The canned ACL of its objects; left out: none is sent.",
+            *("private", "public-read", "public-read-write", "authenticated-read"),
+            *("aws-exec-read", "bucket-owner-read", "bucket-owner-full-control"),
+        ),
+    )
+    storage_class: str | None = field(
+        default=None,
+        metadata=_choice(
+            "The storage class of its objects; left out: the bucket's.",
+            *("STANDARD", "STANDARD_IA", "INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR"),
+            *("GLACIER", "DEEP_ARCHIVE", "REDUCED_REDUNDANCY", "EXPRESS_ONEZONE"),
+        ),
+    )
+    sse: str | None = field(
+        default=None,
+        metadata=_choice(
+            "How S3 encrypts its objects; left out: as the bucket says.",
+            *("AES256", "aws:kms", "aws:kms:dsse"),
+        ),
+    )
+    kms_key_id: str | None = field(
+        default=None,
+        metadata=_text(
+            'The KMS key (id, ARN or alias) to encrypt under; only with an `sse` of `"aws:kms"` or '
+            '`"aws:kms:dsse"`.',
+            wanted=f"1 to {values.KMS_KEY_ID_BYTES_MAX} of the characters a-z A-Z 0-9 _ : / -",
+            allows=values.is_kms_key_id,
+        ),
+    )
+    tags: values.Tags | None = field(
+        default=None,
+        metadata={
+            "about": About(
+                "Tags of its objects.",
+                f'a table {{ NAME = "VALUE" }} of at most {values.TAGS_MAX} tags that take at most '
+                f"{values.TAGS_BYTES_MAX} bytes when URL-encoded",
+                values.are_tags,
+                kind=dict,
+            )
+        },
+    )
+    content_type: str = field(
+        default="application/gzip",
+        metadata=_text(
+            "The content type of its objects.",
+            wanted=f"a media type of at most {values.CONTENT_TYPE_BYTES_MAX} bytes",
+            allows=values.is_content_type,
+        ),
+    )
+    content_encoding: str | None = field(
+        default=None,
+        metadata=_choice(
+            "The content encoding of its objects. With it browsers unpack them, and some other "
+            "readers unpack them twice.",
+            "gzip",
+        ),
+    )
+    checksum: Checksum = field(
+        default="sha256",
+        metadata=_choice(
+            "The checksum by which S3 tests each upload. `md5` travels as `Content-MD5`, which "
+            "servers know that know no other.",
+            *("sha256", "crc32", "md5"),
+        ),
+    )
+    conditional_writes: bool = field(
+        default=True,
+        metadata=_flag(
+            "Whether uploads say `If-None-Match: *`. `false` is for servers that refuse it, and "
+            "weakens a promise: see below.",
         ),
     )
 

@@ -10,7 +10,7 @@ topic and is not registered with `app.tables`. `assignment` (core) decides; here
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,7 +18,8 @@ import faust
 from mode import Service
 
 from stream_app.assignment import Assignment, Relief
-from stream_app.batches import Batch, Program
+from stream_app.batches import Answers, Batch, Program
+from stream_app.breakers import Breakers
 from stream_app.consumer import SERVICE_LOGGER, StreamApp
 from stream_app.errors import FencedError, TransientError
 from stream_app.partition import TP, GapError, Work
@@ -39,6 +40,8 @@ class WindowTable(faust.Table[Any, Any]):
         app: The application.
         assignment: The core: what is ours and what it holds.
         program: The destinations, compiled.
+        breakers: Which destinations are broken.
+        on_shed: Called when windows are to be given up at once.
         **options: As for `faust.Table`; `on_window_close` delivers one closed window to one
             destination: `await on_window_close(((partition, destination), (start, end)), work)`.
     """
@@ -52,11 +55,17 @@ class WindowTable(faust.Table[Any, Any]):
         *,
         assignment: Assignment,
         program: Program,
+        breakers: Breakers,
+        on_shed: Callable[[], None],
         **options: Any,  # noqa: ANN401 - passed through
     ) -> None:
         super().__init__(app, **options)
         self._assignment = assignment
         self._program = program
+        self._programs: dict[TP, Program] = {}
+        """That of each partition's open window, which a newer one may have followed."""
+        self._breakers = breakers
+        self._on_shed = on_shed
         self._loading = asyncio.Lock()
         self._committing = asyncio.Lock()
         """Held from when commits are made up until the broker has answered."""
@@ -95,22 +104,36 @@ class WindowTable(faust.Table[Any, Any]):
         while self._assignment.relieve(time.time()) is Relief.WAIT:
             self._perform()
             await self._wait()
-        if self._program.uses_engine:
-            answers = await asyncio.to_thread(self._program.answer, batch.records)
-        else:
-            answers = self._program.answer(batch.records)
         rest: Batch | None = batch
+        answered_by: Program | None = None
         while rest is not None:
+            program = self._program_for(tp)
+            if program is not answered_by:
+                answered_by, answers = program, await _answer(program, rest)
+            position, is_newest = rest.position, program is self._program
             try:
-                rest = self._assignment.collect(tp, epoch, rest, answers, time.time())
+                rest = self._assignment.collect(
+                    tp, epoch, rest, answers, time.time(), one_window=not is_newest
+                )
             except GapError as gap:
                 if not await self._bridge(tp, epoch, gap):
                     await self._rebuild(tp, epoch, gap)
                     return
                 continue
             self._perform()
-            if rest is not None:
+            if rest is not None and rest.position == position:
                 await self._wait()
+
+    def use(self, program: Program) -> None:
+        """Take other destinations: each partition does so when its open window has closed."""
+        self._program = program
+        self._breakers.keep(program.destinations)
+
+    def _program_for(self, tp: TP) -> Program:
+        partition = self._assignment.partitions.get(tp)
+        if partition is None or partition.is_between_windows:
+            self._programs[tp] = self._program
+        return self._programs.setdefault(tp, self._program)
 
     async def _bridge(self, tp: TP, epoch: int, gap: GapError) -> bool:
         """Go on behind records that retention has deleted; False when they are not gone."""
@@ -185,6 +208,8 @@ class WindowTable(faust.Table[Any, Any]):
             return
         for tp, commit in commits.items():
             kept = self._assignment.loaded(tp, epoch, commit)
+            if not kept:
+                self._programs.pop(tp, None)
             logger.info(
                 "partition %s/%d: %s at offset %s, %d recorded closings",
                 *tp,
@@ -199,6 +224,10 @@ class WindowTable(faust.Table[Any, Any]):
     async def _del_old_keys(self) -> None:
         """Close what is idle and over; Faust calls this every `table_cleanup_interval`."""
         self._assignment.tick(time.time(), self.app.consumer.log_ends)
+        if self._assignment.shed(
+            self._breakers.broken(time.monotonic()), len(self._program.destinations)
+        ):
+            self._on_shed()
         self._perform()
 
     def _perform(self) -> None:
@@ -260,3 +289,9 @@ class WindowTable(faust.Table[Any, Any]):
         for task in self._deliveries:
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
+
+
+async def _answer(program: Program, batch: Batch) -> list[Answers]:
+    if program.uses_engine:
+        return await asyncio.to_thread(program.answer, batch.records)
+    return program.answer(batch.records)

@@ -17,6 +17,7 @@ from stream_app.errors import ConfigurationError
 from stream_app.events import event_mistake
 from stream_app.excerpt import excerpt
 from stream_app.expressions import Expression, Failure
+from stream_app.printable import printable_json
 
 EVENTS_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of the file: it is read whole, to see whether it is one event or many."""
@@ -92,7 +93,7 @@ class Trial:
         head = f"  {f'event {self.event}':<10}{self.outcome:<11}{self.path:<8}"
         lines = [f"{head}{self.microseconds:>10.1f} µs"]
         if self.line is not None:
-            lines.append("".join(it if it.isprintable() else _escape(it) for it in self.line))
+            lines.append(printable_json(self.line))
         if self.error is not None:
             lines.append(self.error)
         if self.place is not None:
@@ -184,7 +185,3 @@ def _seconds_among_many(subject: Subject, record: Sample) -> float:
     started = time.perf_counter()
     subject.expression.evaluate(copies, subject.destination)
     return (time.perf_counter() - started) / COPIES
-
-
-def _escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"

@@ -201,14 +201,14 @@ MUTANTS: Final = (
     Mutant(
         "an object is written over another",
         STORAGE,
-        '                IfNoneMatch="*",\n',
-        "",
+        'condition = {"IfNoneMatch": "*"} if destination.conditional_writes else {}',
+        "condition: dict[str, Any] = {}",
         (*CHAOS, "kill_after_the_put"),
     ),
     Mutant(
         "an upload has no checksum",
         STORAGE,
-        "                ChecksumSHA256=checksum,\n",
+        "            **{wanted.checksum_name: wanted.checksum},\n",
         "",
         (*CHAOS, "torn"),
     ),

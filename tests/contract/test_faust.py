@@ -26,6 +26,7 @@ from mode import Service
 from stream_app.app import BATCHES_WAITING_MAX, TICK_SECONDS
 from stream_app.assignment import Assignment
 from stream_app.batches import Batch, Program
+from stream_app.breakers import Breakers
 from stream_app.closings import Commit
 from stream_app.consumer import BatchTransport, RecordBatchConsumer, RecordBatchThread, StreamApp
 from stream_app.embedded import KafkaServer
@@ -383,6 +384,8 @@ def new_table(app: StreamApp, **options: Any) -> Ticking:
         name="windows",
         assignment=Assignment(Rules("group", 60, 2), 2**24),
         program=Program(()),
+        breakers=Breakers(60.0),
+        on_shed=lambda: None,
         **options,
     )
     table.ticks = asyncio.Queue()

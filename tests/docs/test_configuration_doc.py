@@ -47,11 +47,11 @@ def test_no_setting_is_documented_that_does_not_exist(table: str) -> None:
     assert set(rows(table)) == {setting.name for where, setting in SETTINGS if where == table}
 
 
-@pytest.mark.parametrize("number", range(2))
+@pytest.mark.parametrize("number", range(3))
 def test_example_is_a_right_configuration(number: int) -> None:
     environment = {"STREAM_APP_KAFKA_SASL_PASSWORD": "x"} if "sasl" in EXAMPLES[number] else {}
     assert parse(EXAMPLES[number], environment, "docs/configuration.md").destinations
 
 
 def test_all_examples_are_looked_at() -> None:
-    assert len(EXAMPLES) == 2
+    assert len(EXAMPLES) == 3

@@ -8,6 +8,7 @@ import contextlib
 import json
 import shlex
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -70,12 +71,17 @@ def problems(endpoint_url: str, bucket: str) -> list[str]:
     return list(checked.problems)
 
 
+def client_of(storage: Storage) -> Any:
+    """Return the botocore client for the `[s3]` table, which is there from the start."""
+    return next(iter(storage.clients._clients.values())).client
+
+
 def using(s3: S3Server, work: Callable[[Any], Awaitable[_T]]) -> _T:
     """Do something as the one who may do everything."""
 
     async def opened() -> _T:
         async with Storage(S3(endpoint_url=s3.endpoint_url)) as storage:
-            return await work(storage._client)
+            return await work(client_of(storage))
 
     return asyncio.run(opened())
 
@@ -466,9 +472,7 @@ def test_answer_that_is_none_of_s3s_is_told(body: str) -> None:
 
 def test_page_that_could_be_a_location_is_found_out_by_the_next_question() -> None:
     (problem,), _ = told(answer("200 OK", "<html>Welcome</html>", "text/html"))
-    assert (
-        "the answer to CreateMultipartUpload is not one of S3's (there is no upload id" in problem
-    )
+    assert "the answer to CreateMultipartUpload is not one of S3's (there is no UploadId" in problem
 
 
 @pytest.mark.parametrize(
@@ -534,19 +538,6 @@ def test_bucket_of_aws_in_our_region_has_no_problem(region: str, ours: str) -> N
     assert found == []
 
 
-@pytest.mark.parametrize(
-    ("region", "its"), [("", "us-east-1"), ("EU", "eu-west-1"), ("eu-central-1", "eu-central-1")]
-)
-def test_bucket_of_aws_in_another_region_is_told_and_asked_on(region: str, its: str) -> None:
-    found, requests = told(located(region), CREATED, ABORTED, s3=S3(region="sa-east-1"))
-    (problem,) = found
-    assert problem == (
-        f"bucket 'bucket-x' (destination a): it is in region {its}, not in sa-east-1; "
-        f'set [s3] region = "{its}"'
-    )
-    assert len(requests) == 3
-
-
 MOVED = refusal("301 Moved Permanently", "PermanentRedirect", x_amz_bucket_region="eu-west-1")
 MISADDRESSED = answer(
     "400 Bad Request",
@@ -556,39 +547,155 @@ MISADDRESSED = answer(
 
 
 @pytest.mark.parametrize("response", [MOVED, MISADDRESSED])
-def test_redirect_by_aws_is_told_with_the_region(response: Answer) -> None:
-    (problem,), _ = told(response, s3=S3(region="sa-east-1"))
-    assert problem.startswith(
-        "bucket 'bucket-x' (destination a): it is in region eu-west-1, not in sa-east-1; set [s3] "
-        'region = "eu-west-1" (S3 answered '
-    )
+@pytest.mark.parametrize("given", [None, S3(region="sa-east-1")])
+def test_bucket_in_another_region_is_asked_there_and_has_no_problem(
+    response: Answer, given: S3 | None
+) -> None:
+    found, requests = told(response, LOCATED, CREATED, ABORTED, s3=given)
+    assert found == []
+    ours = "us-east-1" if given is None else "sa-east-1"
+    regions = [it.headers["authorization"].split("/")[2] for it in requests]
+    assert regions == [ours, "eu-west-1", "eu-west-1", "eu-west-1"]
 
 
 @pytest.mark.parametrize("response", [MOVED, MISADDRESSED])
-def test_redirect_by_an_own_endpoint_is_told_with_the_region(response: Answer) -> None:
-    (problem,), _ = told(response)
-    assert (
-        "(destination a): it is in region eu-west-1; set [s3] endpoint_url and region to that "
-        "region's (S3 answered "
-    ) in problem
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (None, "[s3] endpoint_url and region to its own"),
+        (S3(region="sa-east-1"), "[s3] region to its own"),
+    ],
+)
+def test_redirect_that_leads_nowhere_is_told_with_the_region(
+    response: Answer, given: S3 | None, wanted: str
+) -> None:
+    (problem,), _ = told(response, s3=given)
+    assert f"(destination a): it is in eu-west-1; set {wanted} (S3 answered " in problem
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (None, "it is in another region; set [s3] endpoint_url and region"),
-        (S3(region="sa-east-1"), "it is not in region sa-east-1; set [s3] region to its own"),
+        (None, "in another region than us-east-1; set [s3] endpoint_url and region"),
+        (S3(region="sa-east-1"), "in another region than sa-east-1; set [s3] region to its own"),
     ],
 )
 def test_redirect_that_names_no_region_is_told(given: S3 | None, said: str) -> None:
     (problem,), _ = told(refusal("301 Moved Permanently", "PermanentRedirect"), s3=given)
-    assert f"(destination a): {said}" in problem
+    assert f"(destination a): it is {said}" in problem
 
 
 def test_malformed_authorization_without_a_region_is_no_redirect() -> None:
     (problem,), _ = told(refusal("400 Bad Request", "AuthorizationHeaderMalformed"))
     assert "S3 answered AuthorizationHeaderMalformed to GetBucketLocation (in words)" in problem
     assert "region" not in problem
+
+
+# --- options of a destination --------------------------------------------------------------------
+
+
+def asked(destination: Destination, *answers: Answer) -> tuple[list[str], list[Request]]:
+    """Return what is said of a destination by a server with these answers, and its requests."""
+
+    async def scenario() -> tuple[list[str], list[Request]]:
+        async with recorder(*answers) as server:
+            given = replace(destination, endpoint_url=server.endpoint_url)
+            (checked,) = await check_buckets(settings(S3(endpoint_url="http://no.invalid"), given))
+        return list(checked.problems), server.requests
+
+    return asyncio.run(scenario())
+
+
+OPTIONS = Destination(
+    "a",
+    "bucket-x",
+    region="eu-west-1",
+    expected_bucket_owner="123456789012",
+    acl="bucket-owner-full-control",
+    storage_class="STANDARD_IA",
+    sse="aws:kms",
+    kms_key_id="alias/archive",
+    tags=(("team", "orders"),),
+)
+
+
+def test_upload_is_begun_with_the_destinations_options() -> None:
+    found, requests = asked(OPTIONS, LOCATED, CREATED, ABORTED)
+    assert found == []
+    for name, text in {
+        "x-amz-acl": "bucket-owner-full-control",
+        "x-amz-storage-class": "STANDARD_IA",
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": "alias/archive",
+        "x-amz-tagging": "team=orders",
+    }.items():
+        assert requests[1].headers[name] == text
+    assert {it.headers["x-amz-expected-bucket-owner"] for it in requests} == {"123456789012"}
+    assert {it.headers["authorization"].split("/")[2] for it in requests} == {"eu-west-1"}
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        # Denied as it is; then asked without options, with the ACL only, with the tags only.
+        ((DENIED,), ["s3:PutObject"]),
+        ((CREATED, ABORTED, DENIED, CREATED, ABORTED), ["s3:PutObjectAcl"]),
+        ((CREATED, ABORTED, CREATED, ABORTED, DENIED), ["s3:PutObjectTagging"]),
+        ((CREATED, ABORTED, DENIED, DENIED), ["s3:PutObjectAcl", "s3:PutObjectTagging"]),
+    ],
+)
+def test_right_for_an_option_is_told_from_the_right_to_put(
+    answers: tuple[Answer, ...], named: list[str]
+) -> None:
+    found, requests = asked(OPTIONS, LOCATED, DENIED, *answers)
+    assert [it.partition(": ")[2].partition(" is missing: ")[0] for it in found] == named
+    assert len(requests) == 2 + len(answers)
+    assert all("or the bucket is not account 123456789012's" in it for it in found)
+
+
+def test_bucket_that_takes_no_acls_is_told() -> None:
+    (problem,), _ = asked(
+        OPTIONS, LOCATED, refusal("400 Bad Request", "AccessControlListNotSupported")
+    )
+    assert "(in words); the bucket takes no ACLs: leave acl out" in problem
+
+
+def test_destinations_with_other_options_are_asked_for_by_themselves() -> None:
+    async def scenario() -> list[str]:
+        async with recorder(LOCATED, CREATED, ABORTED, LOCATED, CREATED, ABORTED) as server:
+            s3 = S3(endpoint_url=server.endpoint_url)
+            for given in (to("bucket-x"), replace(to("bucket-x"), acl="private")):
+                await check_buckets(settings(s3, given))
+        return [
+            it.headers.get("x-amz-acl", "") for it in server.requests if "?uploads" in it.target
+        ]
+
+    assert asyncio.run(scenario()) == ["", "private"]
+
+
+def test_role_that_may_not_be_assumed_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "User: x is not authorized to perform: sts:AssumeRole on resource: y"
+    body = (
+        "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code>"
+        f"<Message>{words}</Message></Error><RequestId>1</RequestId></ErrorResponse>"
+    )
+
+    async def scenario() -> tuple[list[str], list[Request], list[Request]]:
+        async with recorder(answer("403 Forbidden", body, "text/xml")) as sts, recorder() as server:
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.endpoint_url)
+            role = replace(to("bucket-x"), role_arn="arn:aws:iam::123456789012:role/x")
+            given = settings(S3(endpoint_url=server.endpoint_url), role)
+            (checked,) = await check_buckets(given)
+        return list(checked.problems), sts.requests, server.requests
+
+    (problem,), to_sts, to_s3 = asyncio.run(scenario())
+    assert problem.startswith(
+        "role arn:aws:iam::123456789012:role/x (destination a): STS answered AccessDenied to "
+        "AssumeRole (role arn:aws:iam::123456789012:role/x cannot be assumed: User: x is not"
+    )
+    assert problem.endswith("is external_id what the role's owner asks for?")
+    assert len(to_sts) == 1
+    assert to_s3 == []
 
 
 # --- many destinations ----------------------------------------------------------------------------

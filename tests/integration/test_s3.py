@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 
 import pytest
 
+from stream_app.contents import HASH_IN_LOOP_BYTES_MAX
 from stream_app.embedded import S3Server
 from stream_app.errors import PermanentError, SetupError, TransientError
 from stream_app.receipts import Stored
-from stream_app.s3 import HASH_IN_LOOP_BYTES_MAX, Storage
+from stream_app.s3 import Storage
 from stream_app.serverprocess import HOST, free_ports
-from stream_app.settings import S3
+from stream_app.settings import S3, Destination
 from tests.contract.recorder import Answer, Request, answer, close, recorder, refusal, reset
 
 LINES = b'{"id":1}\n{"id":2}\n'
@@ -31,6 +32,11 @@ _T = TypeVar("_T")
 def credentials(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
+
+
+def client_of(storage: Storage) -> Any:
+    """Return the botocore client for the `[s3]` table, which is there from the start."""
+    return next(iter(storage.clients._clients.values())).client
 
 
 def using(endpoint_url: str, work: Callable[[Storage], Awaitable[_T]]) -> _T:
@@ -47,7 +53,8 @@ def put(
     endpoint_url: str, bucket: str, content: bytes = CONTENT, *, lines: int = 2, size: int = 18
 ) -> Stored:
     return using(
-        endpoint_url, lambda storage: storage.put(bucket, KEY, content, lines=lines, size=size)
+        endpoint_url,
+        lambda storage: storage.put(Destination("d", bucket), KEY, content, lines=lines, size=size),
     )
 
 
@@ -55,7 +62,7 @@ def look(endpoint_url: str, bucket: str) -> tuple[bytes, dict[str, Any]]:
     """Return the object's bytes and what S3 tells about it."""
 
     async def get(storage: Storage) -> tuple[bytes, dict[str, Any]]:
-        answer = await storage._client.get_object(Bucket=bucket, Key=KEY)
+        answer = await client_of(storage).get_object(Bucket=bucket, Key=KEY)
         async with answer["Body"] as body:
             return await body.read(), answer
 
@@ -66,7 +73,7 @@ def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:
     """Write an object as somebody else would."""
     using(
         s3.endpoint_url,
-        lambda storage: storage._client.put_object(
+        lambda storage: client_of(storage).put_object(
             Bucket=bucket, Key=KEY, Body=content, **arguments
         ),
     )
@@ -144,7 +151,9 @@ def test_empty_object_without_a_checksum_is_permanent(s3: S3Server, bucket: str)
 
 def test_of_two_at_once_one_finds_the_other(s3: S3Server, bucket: str) -> None:
     async def both(storage: Storage) -> list[Stored]:
-        puts = [storage.put(bucket, KEY, CONTENT, lines=2, size=18) for _ in range(2)]
+        puts = [
+            storage.put(Destination("d", bucket), KEY, CONTENT, lines=2, size=18) for _ in range(2)
+        ]
         return await asyncio.gather(*puts)
 
     results = using(s3.endpoint_url, both)
@@ -181,7 +190,9 @@ def test_wrong_credentials_are_told_before_the_start(
 ) -> None:
     monkeypatch.setenv(name, "wrong")
     with pytest.raises(SetupError, match="does not accept our credentials") as refusal:
-        using(s3.endpoint_url, lambda storage: storage.require_credentials(bucket))
+        using(
+            s3.endpoint_url, lambda storage: storage.require_credentials(Destination("d", bucket))
+        )
     assert s3.endpoint_url in str(refusal.value)
     assert "AWS_ACCESS_KEY_ID" in str(refusal.value)
     assert s3.secret_key not in str(refusal.value)
@@ -196,20 +207,25 @@ def test_missing_credentials_are_told_before_the_start(
         monkeypatch.setenv(name, "nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(SetupError, match="NoCredentials"):
-        using(s3.endpoint_url, lambda storage: storage.require_credentials(bucket))
+        using(
+            s3.endpoint_url, lambda storage: storage.require_credentials(Destination("d", bucket))
+        )
 
 
 def test_right_credentials_pass_also_for_a_bucket_that_is_missing(
     s3: S3Server, bucket: str
 ) -> None:
     for name in (bucket, f"{bucket}-not"):
-        using(s3.endpoint_url, lambda storage, name=name: storage.require_credentials(name))
+        using(
+            s3.endpoint_url,
+            lambda storage, name=name: storage.require_credentials(Destination("d", name)),
+        )
 
 
 def test_server_that_is_away_is_left_to_the_deliveries() -> None:
     using(
         f"http://{HOST}:{free_ports(1)[0]}",
-        lambda storage: storage.require_credentials("my-bucket"),
+        lambda storage: storage.require_credentials(Destination("d", "my-bucket")),
     )
 
 
@@ -227,7 +243,9 @@ def told(*answers: Answer) -> tuple[Stored, list[Request]]:
             recorder(*answers) as server,
             Storage(S3(endpoint_url=server.endpoint_url)) as storage,
         ):
-            result = await storage.put("my-bucket", KEY, CONTENT, lines=2, size=len(LINES))
+            result = await storage.put(
+                Destination("d", "my-bucket"), KEY, CONTENT, lines=2, size=len(LINES)
+            )
         return result, server.requests
 
     return asyncio.run(scenario())

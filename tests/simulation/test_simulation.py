@@ -40,6 +40,7 @@ HAPPENED_MIN = {
     "torn": 500,
     "put errors": 5_000,
     "given up": 40,
+    "sheddings": 3,
     "late": 500,
     "closed for memory": 1_500,
     "memory waits": 3_000,

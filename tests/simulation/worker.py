@@ -363,7 +363,14 @@ class Worker(Process):
         while True:
             yield TICK_SECONDS
             self.assignment.tick(self.now(), self._log_ends)
+            if self.assignment.shed(self._broken(), len(self.world.destinations)):
+                self.counts["sheddings"] += 1
             self._perform()
+
+    def _broken(self) -> set[str]:
+        """The destinations whose breaker would be open."""
+        now, until = self.world.scheduler.now, self.world.storage.broken_until
+        return {it.id for it in self.world.destinations if until.get(it.bucket, 0.0) > now}
 
     def _perform(self) -> None:
         self._commit_wanted.set()
@@ -463,7 +470,8 @@ class Worker(Process):
             if isinstance(found, Stored):
                 return partition.uploaded(work, found, attempts)
             elapsed = world.scheduler.now - started
-            if not found.retryable and elapsed >= world.habits.give_up_seconds:
+            is_over = elapsed >= world.habits.give_up_seconds or work.delivery.is_shed
+            if not found.retryable and is_over:
                 self.counts["given up"] += 1
                 return partition.uploaded(work, found, attempts)
             if elapsed >= world.habits.late_seconds and not told:

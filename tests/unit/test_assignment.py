@@ -1,11 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from stream_app.assignment import Assignment, Relief
-from stream_app.closings import Closing, Commit
+from stream_app.closings import CLOSING_BYTES_MAX, Closing, Commit
 from stream_app.deliveries import State
 from stream_app.errors import FencedError
 from stream_app.partition import TP, GapError, Partition
-from tests.unit.records import MINUTE, RULES, answer, batch, record, settle, stored
+from tests.unit.records import EVERY, MINUTE, ORDERS, RULES, answer, batch, record, settle, stored
 
 ONE, TWO = TP("events", 1), TP("events", 2)
 MIB = 1024 * 1024
@@ -355,3 +357,85 @@ def test_an_empty_partition_is_not_closed_early() -> None:
     assignment = holding(ONE, TWO, memory_bytes_max=0)
     assert assignment.relieve(MINUTE + 2) is Relief.GO
     assert assignment.commits() == {}
+
+
+# --- Windows of broken destinations -----------------------------------------------------------
+
+
+def close_window(assignment: Assignment, tp: TP, offset: int, value: str) -> None:
+    """Close a window with one record at two destinations, and record it."""
+    fetched = batch(record(offset, 1, value))
+    answers = answer(fetched.records, ORDERS, EVERY)  # type: ignore[arg-type] # they are samples
+    assert assignment.collect(tp, assignment.epoch, fetched, answers, MINUTE + offset) is None
+    assert kept(assignment, tp).close_early(MINUTE + offset)
+    commit_all(assignment)
+
+
+def shed_ends(assignment: Assignment) -> list[tuple[str, int]]:
+    """Return the destination and upload second of what is given up."""
+    return [
+        (delivery.destination.id, uploaded_at - MINUTE)
+        for partition in assignment.partitions.values()
+        for uploaded_at, delivery in partition.waiting()
+        if delivery.is_shed
+    ]
+
+
+def test_oldest_windows_beyond_the_share_of_a_broken_destination_are_shed() -> None:
+    assignment = holding(ONE, TWO, memory_bytes_max=20_000)
+    close_window(assignment, ONE, 10, "x" * 3000)
+    close_window(assignment, TWO, 20, "x" * 3000)
+    close_window(assignment, ONE, 11, "x" * 3000)
+    # Each takes 4 KB at each of the two destinations, and a destination's share is 10 KB.
+    assert assignment.shed({EVERY.id}, destinations=2)
+    assert shed_ends(assignment) == [(EVERY.id, 10)]
+    assert not assignment.shed({EVERY.id}, destinations=2), "once is enough"
+
+
+def test_nothing_is_shed_while_no_destination_is_broken() -> None:
+    assignment = holding(ONE, memory_bytes_max=1)
+    close_window(assignment, ONE, 10, "x")
+    assert not assignment.shed((), destinations=2)
+
+
+def test_nothing_is_shed_while_half_of_the_memory_is_free() -> None:
+    assignment = holding(ONE, memory_bytes_max=40_000)
+    for offset in (10, 11):
+        close_window(assignment, ONE, offset, "x" * 3000)
+    assert not assignment.shed({EVERY.id}, destinations=20)
+
+
+def test_window_that_is_not_recorded_is_not_shed() -> None:
+    assignment = holding(ONE, memory_bytes_max=1000)
+    feed(assignment, ONE, 10, 1, "x" * 3000)
+    kept(assignment, ONE).close_early(MINUTE + 2)
+    assert not assignment.shed({ORDERS.id}, destinations=2)
+
+
+def test_oldest_window_of_a_broken_destination_is_shed_where_no_more_can_be_closed() -> None:
+    rules = replace(RULES, metadata_bytes_max=4 * CLOSING_BYTES_MAX)
+    assignment = Assignment(rules, MIB)
+    assignment.assigned([ONE])
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    offset = 10
+    while not kept(assignment, ONE).full:
+        assert not assignment.shed({EVERY.id}, destinations=2)
+        close_window(assignment, ONE, offset, "x")
+        offset += 1
+    assert assignment.shed({EVERY.id}, destinations=2)
+    assert shed_ends(assignment) == [(EVERY.id, 10)]
+    assert not assignment.shed({EVERY.id}, destinations=2)
+
+
+def test_partition_full_of_others_windows_sheds_none() -> None:
+    rules = replace(RULES, metadata_bytes_max=2 * CLOSING_BYTES_MAX)
+    assignment = Assignment(rules, MIB)
+    assignment.assigned([ONE])
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    offset = 10
+    while not kept(assignment, ONE).full:
+        feed(assignment, ONE, offset, 1)
+        kept(assignment, ONE).close_early(MINUTE + 2)
+        commit_all(assignment)
+        offset += 1
+    assert not assignment.shed({EVERY.id}, destinations=2)

@@ -208,6 +208,21 @@ def test_our_image_runs_as_a_user_without_rights(name: str) -> None:
 
 
 @our_services
+def test_our_container_shares_nothing_with_the_machine(name: str) -> None:
+    assert not {
+        *("privileged", "cap_add", "devices", "group_add", "volumes", "secrets"),
+        *("ipc", "network_mode", "pid", "userns_mode", "uts"),
+    } & set(SERVICES[name])
+
+
+def test_no_container_is_privileged_or_sees_files_of_the_machine() -> None:
+    for service in SERVICES.values():
+        assert not {"privileged", "cap_add", "devices", "network_mode", "pid"} & set(service)
+        for volume in service.get("volumes", []):
+            assert volume.split(":")[0] in COMPOSE["volumes"]
+
+
+@our_services
 def test_the_working_directory_can_be_written_to(name: str) -> None:
     *_, last = [text for instruction, text in dockerfile(name) if instruction == "WORKDIR"]
     assert last in SERVICES[name]["tmpfs"]

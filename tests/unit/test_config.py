@@ -347,3 +347,81 @@ def test_contradiction_is_a_mistake(kafka: str, expected: str) -> None:
 )
 def test_wrong_setting_causes_no_second_line(kafka: str) -> None:
     assert len(mistakes(f"[kafka]\n{kafka}\n{DESTINATION}")) == 1
+
+
+OPTIONS = """
+    region = "eu-west-1"
+    endpoint_url = "https://s3.example.com"
+    role_arn = "arn:aws:iam::123456789012:role/stream-app"
+    external_id = "ours:42"
+    expected_bucket_owner = "123456789012"
+    acl = "bucket-owner-full-control"
+    storage_class = "GLACIER_IR"
+    sse = "aws:kms"
+    kms_key_id = "alias/archive"
+    tags = { team = "orders", "cost centre" = "42" }
+    content_type = "application/x-ndjson"
+    content_encoding = "gzip"
+    checksum = "crc32"
+    conditional_writes = false
+"""
+
+
+def test_every_option_of_a_destination_is_read() -> None:
+    assert settings(DESTINATION + OPTIONS).destinations == (
+        Destination(
+            "orders",
+            "my-bucket",
+            region="eu-west-1",
+            endpoint_url="https://s3.example.com",
+            role_arn="arn:aws:iam::123456789012:role/stream-app",
+            external_id="ours:42",
+            expected_bucket_owner="123456789012",
+            acl="bucket-owner-full-control",
+            storage_class="GLACIER_IR",
+            sse="aws:kms",
+            kms_key_id="alias/archive",
+            tags=(("team", "orders"), ("cost centre", "42")),
+            content_type="application/x-ndjson",
+            content_encoding="gzip",
+            checksum="crc32",
+            conditional_writes=False,
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('sse = "kms"', """sse is 'kms'; write one of "AES256", "aws:kms", "aws:kms:dsse\""""),
+        ("expected_bucket_owner = 123456789012", "expected_bucket_owner is 123456789012; write an"),
+        ('conditional_writes = "no"', "conditional_writes is 'no'; write true or false"),
+        ("conditional_writes = 0", "conditional_writes is 0; write true or false"),
+        ("tags = 3", 'tags is 3; write a table { NAME = "VALUE" } of at most 10 tags'),
+        ('tags = ["a"]', 'tags is a list; write a table { NAME = "VALUE" }'),
+        ('tags = { "aws:a" = "x" }', "tags has the name 'aws:a'; write 1 to 128 letters"),
+        ("tags = { a = 3 }", "tags has another value for 'a' than S3 takes; write text"),
+        ('acl = "private\\r\\nx: y"', r"acl is 'private\r\nx: y'; write one of"),
+        (
+            'kms_key_id = "x"',
+            'kms_key_id is set but sse is missing; write sse = "aws:kms" or sse = "aws:kms:dsse"',
+        ),
+        (
+            'kms_key_id = "x"\nsse = "AES256"',
+            'kms_key_id is set but sse is "AES256"; write sse = "aws:kms" or',
+        ),
+        ('external_id = "xy"', "external_id is set without role_arn; write both or neither"),
+    ],
+)
+def test_wrong_option_of_a_destination_has_one_line(written: str, expected: str) -> None:
+    (mistake,) = mistakes(f"{DESTINATION}{written}\n")
+    assert mistake.startswith(f"app.toml: [[destinations]] 1 (id 'orders'): {expected}")
+    assert mistake.isprintable()
+
+
+def test_wrong_option_causes_no_second_line() -> None:
+    assert len(mistakes(DESTINATION + 'kms_key_id = "x"\nsse = 3\n')) == 1
+
+
+def test_wrong_tags_are_told_each() -> None:
+    assert len(mistakes(DESTINATION + 'tags = { "&" = "x", b = "&", c = "right" }\n')) == 2

@@ -70,4 +70,6 @@ def test_every_wrong_expression_has_a_line() -> None:
         "x.toml: [[destinations]] 1 (id 'orders'): payload does not",
         "x.toml: [[destinations]] 3 (id 'c'): payload does not",
     ]
-    assert all(mistake.isprintable() for mistake in caught.value.mistakes)
+    shown = [mistake.splitlines()[1:] for mistake in caught.value.mistakes]
+    assert shown == [["  1 | (", "    |  ^"], ["  1 | )", "    | ^"]]
+    assert all(line.isprintable() for it in caught.value.mistakes for line in it.splitlines())

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -12,9 +12,18 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
 
+from stream_app.breakers import FAILURES_MAX, Breakers
 from stream_app.closings import Commit
 from stream_app.deliveries import State
-from stream_app.delivery import LOGGED_ATTEMPTS, UPLOADS_MAX, Deliver
+from stream_app.delivery import (
+    BUCKET_UPLOADS_MAX,
+    LATE_SECONDS,
+    LOGGED_ATTEMPTS,
+    PROBES_MAX,
+    UPLOADS_MAX,
+    Deliver,
+    Publish,
+)
 from stream_app.errors import DeliveryError, FencedError, PermanentError, TransientError
 from stream_app.partition import Partition, Work
 from stream_app.receipts import Message, Stored
@@ -59,9 +68,11 @@ class World:
     puts: int = 0
     sends: int = 0
 
-    async def put(self, bucket: str, key: str, content: bytes, *, lines: int, size: int) -> Stored:
+    async def put(
+        self, destination: Destination, key: str, content: bytes, *, lines: int, size: int
+    ) -> Stored:
         number, self.puts = self.puts, self.puts + 1
-        self.effects.append(f"put {bucket} {lines} lines {size} bytes")
+        self.effects.append(f"put {destination.bucket} {lines} lines {size} bytes")
         self.before_answer()
         answer = self.answers[number] if number < len(self.answers) else None
         if answer is not None:
@@ -89,17 +100,28 @@ class Delays:
     asked: list[tuple[str, int]] = field(default_factory=list)
     seconds: float = 0.0
 
-    def delay(
-        self, error: DeliveryError, attempts: int, elapsed: float, chance: float
-    ) -> float | None:
-        assert elapsed >= 0
+    def pause(self, error: DeliveryError, attempts: int, chance: float) -> float:
         assert 0 <= chance < 1
         self.asked.append((error.code, attempts))
-        return None if attempts == self.give_up_at else self.seconds
+        return self.seconds
+
+    def bound(self, error: DeliveryError) -> float:
+        assert error.code == self.asked[-1][0]
+        tried = max(attempts for _, attempts in self.asked)
+        return 0.0 if tried == self.give_up_at else SECONDS_MAX
+
+
+def new(
+    world: Any,
+    publish: Publish,
+    patience: Delays | Patience,
+    late_seconds: float = LATE_SECONDS,
+) -> Deliver:
+    return Deliver(world, publish, patience, Breakers(60.0), late_seconds)  # type: ignore[arg-type]
 
 
 def deliver(world: World, patience: Delays | Patience | None = None) -> Deliver:
-    return Deliver(world, world.publish, patience or Delays())  # type: ignore[arg-type] # a seam
+    return new(world, world.publish, patience or Delays())
 
 
 def due(*values: str, destination: Destination = ORDERS) -> Work:
@@ -121,6 +143,11 @@ def run(*calls: Awaitable[None]) -> None:
     asyncio.run(together())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - nothing announces it
+        await asyncio.sleep(0)
+
+
 def take_away(work: Work) -> None:
     work.partition.suspend(work.epoch + 1)
 
@@ -134,7 +161,7 @@ def test_object_comes_before_receipt_and_receipt_before_settling() -> None:
         states.append(work.delivery.state)
 
     world.before_answer = lambda: states.append(work.delivery.state)
-    run(Deliver(world, publish, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    run(new(world, publish, Delays())(None, work))
     assert world.effects == ["put my-bucket 2 lines 5 bytes", "publish"]
     assert states == [State.RECORDED, State.STORED]
     assert work.delivery.state is State.SETTLED
@@ -197,9 +224,11 @@ def test_every_attempt_sends_the_same_bytes() -> None:
     work, contents = due("1", "2"), []
 
     class Recording(World):
-        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
-            contents.append((bucket, key, content, *counts.values()))
-            return await super().put(bucket, key, content, **counts)
+        async def put(
+            self, destination: Destination, key: str, content: bytes, **counts: int
+        ) -> Stored:
+            contents.append((destination, key, content, *counts.values()))
+            return await super().put(destination, key, content, **counts)
 
     run(deliver(Recording(answers=[REFUSED, REFUSED]))(None, work))
     assert len(contents) == 3
@@ -305,7 +334,7 @@ def test_window_taken_away_after_its_upload_publishes_nothing() -> None:
         raise KafkaConnectionError
 
     with pytest.raises(FencedError, match="receipt not sent: the partition was taken away"):
-        run(Deliver(world, fail, Delays())(None, work))  # type: ignore[arg-type] # a seam
+        run(new(world, fail, Delays())(None, work))
     assert len(world.messages) == 1
     assert work.delivery.state is State.STORED
 
@@ -318,7 +347,7 @@ def test_window_taken_away_while_publishing_is_not_settled() -> None:
         take_away(work)
 
     with pytest.raises(FencedError):
-        run(Deliver(world, publish, Delays())(None, work))  # type: ignore[arg-type] # a seam
+        run(new(world, publish, Delays())(None, work))
     assert len(world.receipts) == 1
     assert not work.window.settled
 
@@ -348,7 +377,7 @@ def test_receipt_published_again_has_the_same_id_and_value() -> None:
         if len(sent) == 1:
             raise KafkaConnectionError("the answer is lost")
 
-    run(Deliver(world, lose_the_answer, Delays())(None, work))  # type: ignore[arg-type] # a seam
+    run(new(world, lose_the_answer, Delays())(None, work))
     first, second = sent
     assert first.value == second.value
     assert dict(first.headers)["ce_id"] == dict(second.headers)["ce_id"]
@@ -366,19 +395,27 @@ def test_uploads_at_a_time_are_bounded() -> None:
     under_way, most = 0, 0
 
     class Slow(World):
-        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
+        async def put(
+            self, destination: Destination, key: str, content: bytes, **counts: int
+        ) -> Stored:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.01)
             under_way -= 1
-            return await super().put(bucket, key, content, **counts)
+            return await super().put(destination, key, content, **counts)
 
     world = Slow()
     callback = deliver(world)
-    run(*(callback(None, due("1")) for _ in range(UPLOADS_MAX + 5)))
+    run(*(callback(None, due("1")) for _ in range(UPLOADS_MAX)))
+    assert most == BUCKET_UPLOADS_MAX
+    most = 0
+    other = replace(EVERY, bucket="other-bucket")
+    third = replace(EVERY, bucket="third-bucket")
+    works = [due("1", destination=it) for it in (ORDERS, other, third) * BUCKET_UPLOADS_MAX]
+    run(*(callback(None, work) for work in works))
     assert most == UPLOADS_MAX
-    assert len(world.receipts) == UPLOADS_MAX + 5
+    assert len(world.receipts) == UPLOADS_MAX + len(works)
 
 
 def test_broken_destination_does_not_hold_up_another() -> None:
@@ -386,9 +423,11 @@ def test_broken_destination_does_not_hold_up_another() -> None:
     broken, sound = World(answers=[REFUSED] * 10_000), World()
 
     class Split(World):
-        async def put(self, bucket: str, key: str, content: bytes, **counts: int) -> Stored:
-            world = broken if bucket == ORDERS.bucket else sound
-            return await world.put(bucket, key, content, **counts)
+        async def put(
+            self, destination: Destination, key: str, content: bytes, **counts: int
+        ) -> Stored:
+            world = broken if destination.bucket == ORDERS.bucket else sound
+            return await world.put(destination, key, content, **counts)
 
     world = Split()
     callback = deliver(world, Delays(seconds=60.0))
@@ -406,5 +445,107 @@ def test_broken_destination_does_not_hold_up_another() -> None:
 
 def test_late_window_is_told_once() -> None:
     work, world = due("1"), World(answers=[REFUSED] * 5)
-    run(Deliver(world, world.publish, Delays(), late_seconds=0.0)(None, work))  # type: ignore[arg-type] # a seam
+    run(new(world, world.publish, Delays(), late_seconds=0.0)(None, work))
     assert [it["status"] for it in world.receipts] == ["retrying", "delivered"]
+
+
+# --- A destination that is broken ----------------------------------------------------------------
+
+
+def test_broken_destination_is_probed_by_one_window_and_healed_for_all() -> None:
+    world = World(answers=[REFUSED] * 12)
+    callback = deliver(world, Delays(seconds=0.01))
+    under_way, most, probing = 0, 0, False
+
+    async def put(*arguments: Any, **counts: int) -> Stored:
+        nonlocal under_way, most, probing
+        under_way += 1
+        probing |= world.puts > 10
+        most = max(most, under_way) if probing else most
+        try:
+            await asyncio.sleep(0.001)
+            return await World.put(world, *arguments, **counts)
+        finally:
+            under_way -= 1
+
+    world.put = put  # type: ignore[method-assign]
+    run(*(callback(None, due("1")) for _ in range(10)))
+    assert world.puts == 12 + 10
+    assert [it["status"] for it in world.receipts] == ["delivered"] * 10
+
+
+def test_window_that_never_had_its_turn_is_given_up_with_what_the_probes_met() -> None:
+    world = World(answers=[DENIED] * 1000)
+    callback = deliver(world, Patience(retry_for=60.0, give_up_after=0.1))
+    run(*(callback(None, due("1")) for _ in range(50)))
+    assert {it["status"] for it in world.receipts} == {"failed"}
+    assert {it["error"]["code"] for it in world.receipts} == {"AccessDenied"}
+    assert world.puts < 50 + 10
+
+
+def test_window_that_is_shed_is_given_up_at_once() -> None:
+    world = World(answers=[REFUSED] * 1000)
+    callback = deliver(world, Delays(seconds=60.0))
+    works = [due("1") for _ in range(4)]
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(callback(None, work)) for work in works]
+        await until(lambda: world.puts == FAILURES_MAX)
+        works[2].delivery.is_shed = True
+        callback.look_again()
+        await tasks[2]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(scenario())
+    (receipt,) = world.receipts
+    assert receipt["status"] == "failed"
+    assert receipt["error"] == {
+        "code": "EndpointConnectionError",
+        "message": (
+            "refused (given up early: the destination is broken and holds more than its share)"
+        ),
+        "retryable": True,
+    }
+    assert works[2].window.settled
+
+
+def test_probes_take_few_places_from_the_others() -> None:
+    silent = TransientError("ReadTimeoutError", "no answer")
+    known: set[str] = set()
+    hanging = 0
+
+    class Hung(World):
+        async def put(
+            self, destination: Destination, key: str, content: bytes, **counts: int
+        ) -> Stored:
+            nonlocal hanging
+            if destination.id == EVERY.id:
+                return await super().put(destination, key, content, **counts)
+            if destination.id not in known:
+                known.add(destination.id)
+                raise silent
+            hanging += 1
+            await asyncio.sleep(SECONDS_MAX)
+            raise silent
+
+    world = Hung()
+    callback = deliver(world, Delays())
+
+    async def scenario() -> None:
+        broken = [replace(ORDERS, id=f"broken-{n}", bucket=f"bucket-{n}") for n in range(20)]
+        tasks = [
+            asyncio.create_task(callback(None, due("1", destination=it)))
+            for it in broken
+            for _ in range(3)
+        ]
+        await until(lambda: hanging == PROBES_MAX)
+        await callback(None, due("1", destination=EVERY))
+        assert hanging == PROBES_MAX
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    run(scenario())
+    assert [it["destination"] for it in world.receipts] == ["every"]

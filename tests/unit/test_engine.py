@@ -401,6 +401,15 @@ def test_memory_left_full_fails_nobody_else(room: int) -> None:
     assert others == ['["object"]', '[1,"right"]', '[1,"right"]']
 
 
+def test_realm_without_room_is_not_kept() -> None:
+    engine = Engine()
+    with engine.session() as session:
+        session.ask(made([1]), [Question(Program(it), None) for it in ("[$event]", "[event]")])
+        assert session._realm is not None
+        session._realm._context.set_memory_limit(1)
+    assert engine._idle == []
+
+
 def test_shared_event_of_another_record_is_refused() -> None:
     realm = Engine().take()
     realm.share("[1]", TIMESTAMP, "events/1@2")

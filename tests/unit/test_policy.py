@@ -1,10 +1,18 @@
 import json
+from dataclasses import fields
 
 import pytest
 
 from stream_app.errors import ConfigurationError
-from stream_app.policy import ACTIONS, RIGHTS, bucket_policy, missing_right, other_region
-from stream_app.settings import S3
+from stream_app.policy import (
+    ACTIONS,
+    OPTION_RIGHTS,
+    RIGHTS,
+    bucket_policy,
+    bucket_region,
+    missing_right,
+)
+from stream_app.settings import Destination
 
 ROLE = "arn:aws:iam::123456789012:role/stream-app"
 
@@ -102,11 +110,10 @@ def test_missing_right_is_the_one_that_s3_names(right: str) -> None:
         ("eu-central-1", "eu-central-1"),
     ],
 )
-def test_location_is_compared_with_our_region(location: str | None, region: str) -> None:
-    assert other_region(location, S3(region=region)) is None
-    assert other_region(location, S3(region="sa-east-1")) == region
+def test_location_means_a_region(location: str | None, region: str) -> None:
+    assert bucket_region(location) == region
 
 
-@pytest.mark.parametrize("location", [None, "EU", "eu-central-1"])
-def test_location_of_an_own_server_says_nothing(location: str | None) -> None:
-    assert other_region(location, S3(region="sa-east-1", endpoint_url="http://x:1")) is None
+def test_right_for_an_option_can_be_granted_by_a_bucket_policy() -> None:
+    assert all(right.startswith("s3:Put") for right in OPTION_RIGHTS.values())
+    assert set(OPTION_RIGHTS) <= {setting.name for setting in fields(Destination)}

@@ -149,6 +149,41 @@ def test_a_later_status_of_the_same_window_has_another_id() -> None:
     assert len(ids) == len(Status)
 
 
+def test_answer_to_failed_events_has_an_id_of_its_own_for_each_set_of_them() -> None:
+    answers: list[tuple[int, ...] | None] = [None, (4260,), (4260, 4270), (4270,)]
+    receipts = [replace(RECEIPT, status=Status.REDELIVERED, answers=it) for it in answers]
+    assert len({it.id for it in receipts}) == len(receipts)
+
+
+def test_announcement_has_an_id_of_its_own_for_each_place_and_content() -> None:
+    assert RECEIPT.stored is not None
+    told = replace(RECEIPT, status=Status.RETRYING, problem=PROBLEM)
+    others = [
+        replace(told, stored=None),
+        replace(told, bucket="other-bucket"),
+        replace(told, key="test/2026/y.gz"),
+        replace(told, stored=replace(RECEIPT.stored, checksum="b3RoZXI=")),
+    ]
+    assert len({it.id for it in (told, *others)}) == 5
+    assert replace(told, stored=replace(RECEIPT.stored, etag=None)).id == told.id
+
+
+def test_failure_of_a_redelivery_has_the_id_of_the_workers() -> None:
+    failed = replace(RECEIPT, status=Status.FAILED, problem=PROBLEM)
+    assert failed.id == replace(failed, stored=None).id
+
+
+def test_announced_object_is_described_and_not_uploaded() -> None:
+    document = replace(RECEIPT, status=Status.RETRYING, problem=PROBLEM).document()
+    assert document["object"]["size"] == 812
+    assert document["uploaded_at"] is None
+
+
+def test_answers_are_named_only_where_there_are_some() -> None:
+    assert "answers" not in RECEIPT.document()
+    assert replace(RECEIPT, answers=(4260,)).document()["answers"] == (4260,)
+
+
 def test_message_is_a_cloud_event_in_binary_mode() -> None:
     message = RECEIPT.message(1_795_537_923)
     assert message.key == b"orders-archive"

@@ -4,6 +4,7 @@ import copy
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from stream_app.closings import Commit
 from stream_app.config import Kafka
 from stream_app.objects import identifier, object_key
 from stream_app.partition import Partition
-from stream_app.receipts import Message, Problem, Status
+from stream_app.receipts import Message, Problem, Receipt, Source, Status, Tally
+from stream_app.redelivery import events_identifier
 from tests.unit.records import (
     EVENTS,
     EVERY,
@@ -61,7 +63,47 @@ def messages() -> dict[Status, Message]:
         partition.uploaded(second, None, attempts=0),
         partition.uploaded(third, PROBLEM, attempts=9),
     ]
+    # As `redeliver` says of the window that was given up.
+    again = replace(
+        receipts[3], status=Status.REDELIVERED, stored=stored(b"x"), problem=None, answers=(13,)
+    )
+    receipts.append(again)
     return {it.status: it.message(MINUTE + 200) for it in receipts}
+
+
+def redeliveries() -> dict[str, Receipt]:
+    """Return the receipts that `redeliver` alone publishes."""
+    tally = Tally(2)
+    whole = Receipt(
+        status=Status.REDELIVERED,
+        group=RULES.group,
+        destination="every",
+        pipeline=None,
+        window_start=MINUTE,
+        window_end=MINUTE + 60,
+        source=Source(*EVENTS, 10, 15),
+        tally=tally,
+        bucket="my-bucket",
+        key=object_key("", MINUTE + 62, identifier(*EVENTS, 10, "every")),
+        size_uncompressed=4,
+        uploaded_at=MINUTE + 62,
+        attempts=1,
+        stored=stored(b"x"),
+    )
+    events = replace(whole, answers=(11, 13))
+    return {
+        "window": whole,
+        "announced": replace(whole, status=Status.RETRYING, problem=PROBLEM, attempts=0),
+        "withdrawn": replace(whole, status=Status.FAILED, problem=PROBLEM),
+        "events": events,
+        "skipped events": replace(
+            events, status=Status.EMPTY, stored=None, tally=Tally(2, [[11, 13]], 2)
+        ),
+    }
+
+
+REDELIVERIES = redeliveries()
+each_redelivery = pytest.mark.parametrize("name", REDELIVERIES)
 
 
 MESSAGES = messages()
@@ -131,6 +173,8 @@ def test_the_numbers_of_an_example_agree(example: dict[str, Any]) -> None:
 def test_the_key_of_an_example_is_the_one_that_the_code_makes() -> None:
     name = identifier("events", 3, 4242, "orders-archive")
     assert RECEIPT["examples"][0]["object"]["key"] == object_key("test/", 1_795_537_922, name)
+    name = events_identifier("events", 3, 4242, "orders-archive", [4260])
+    assert RECEIPT["examples"][-1]["object"]["key"] == object_key("test/", 1_795_537_922, name)
 
 
 @each_status
@@ -140,6 +184,20 @@ def test_receipts_of_every_status_validate(status: Status) -> None:
     validate(document)
 
 
+@each_redelivery
+def test_receipts_of_a_redelivery_validate_and_have_no_unknown_field(name: str) -> None:
+    document = orjson.loads(REDELIVERIES[name].message(MINUTE).value)
+    validate(document)
+    assert list(fields(document, RECEIPT)) == []
+
+
+@pytest.mark.parametrize("answers", [[], [-1], [11, 11], ["11"], 11, None])
+def test_mangled_answers_are_refused(answers: object) -> None:
+    document = orjson.loads(REDELIVERIES["events"].message(MINUTE).value)
+    with pytest.raises(jsonschema.ValidationError):
+        validate({**document, "answers": answers})
+
+
 @each_status
 def test_the_schema_names_every_field_that_is_sent(status: Status) -> None:
     assert list(fields(orjson.loads(MESSAGES[status].value), RECEIPT)) == []
@@ -147,7 +205,7 @@ def test_the_schema_names_every_field_that_is_sent(status: Status) -> None:
 
 def test_the_schema_knows_every_status() -> None:
     known = RECEIPT["properties"]["status"]["enum"]
-    assert set(known) == {*Status, "redelivered"}
+    assert set(known) == set(Status)
 
 
 @each_status

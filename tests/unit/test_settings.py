@@ -1,8 +1,10 @@
 from dataclasses import MISSING, fields
+from urllib.parse import parse_qsl
 
 import pytest
 
 from stream_app.settings import TABLES, Destination, Kafka, about, broker_addresses
+from stream_app.values import encoded_tags, tag_mistakes
 
 KINDS = (*TABLES.values(), Destination)
 
@@ -151,6 +153,103 @@ def test_prefix_is_refused(prefix: str) -> None:
 def test_destination_settings_have_bounds(name: str, right: list[str], wrong: list[str]) -> None:
     assert all(allows(Destination, name, value) for value in right)
     assert not any(allows(Destination, name, value) for value in wrong)
+
+
+CONTROLS = ["a\r\nx-amz-acl: public-read", "a\nb", "a\tb", "a\0", "a\x7f", "ü", "\u2028", " "]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("region", ["eu-west-1", "us-gov-west-1", "here"], ["", "eu west", "a.b", "a/", "a" * 65]),
+        (
+            "endpoint_url",
+            ["http://127.0.0.1:1", "https://s3.example.com"],
+            ["", "s3", "http://u@a"],
+        ),
+        (
+            "role_arn",
+            [
+                "arn:aws:iam::123456789012:role/stream-app",
+                "arn:aws-cn:iam::123456789012:role/a/path/x@y",
+                "arn:aws:iam::tenant:role/of-an-own-server",
+            ],
+            [
+                "",
+                "stream-app",
+                "arn:aws:iam::123456789012:user/x",
+                "arn:aws:iam::1:role/",
+                "arn:aws:iam::123456789012:role/a b",
+                "arn:aws:iam::123456789012:role/" + "a" * 2018,
+            ],
+        ),
+        ("external_id", ["42", "a:b/c=d,e.f@g+h_i-j", "a" * 1224], ["", "a", "a b", "a" * 1225]),
+        ("expected_bucket_owner", ["123456789012", "000000000000"], ["", "1", "1" * 13, "a" * 12]),
+        (
+            "kms_key_id",
+            ["alias/archive", "1-2", "arn:aws:kms:eu-west-1:123456789012:key/1-2", "a" * 2048],
+            ["", "a b", "a" * 2049],
+        ),
+        (
+            "content_type",
+            ["application/gzip", "text/plain; charset=utf-8", "application/x-ndjson;a=b;c=d"],
+            ["", "gzip", "a/b/c", "a/b;c", "a/b, c/d", "a/" + "b" * 255],
+        ),
+        ("acl", ["private", "bucket-owner-full-control"], ["", "Private", "log-delivery-write"]),
+        ("storage_class", ["STANDARD_IA", "GLACIER_IR"], ["", "standard", "STANDARD-IA"]),
+        ("sse", ["AES256", "aws:kms", "aws:kms:dsse"], ["", "aes256", "kms"]),
+        ("content_encoding", ["gzip"], ["", "GZIP", "aws-chunked"]),
+        ("checksum", ["sha256", "crc32", "md5"], ["", "SHA256", "none", "crc64nvme"]),
+    ],
+)
+def test_option_takes_what_aws_takes_and_nothing_that_adds_a_header(
+    name: str, right: list[str], wrong: list[str]
+) -> None:
+    assert [it for it in right if not allows(Destination, name, it)] == []
+    assert [it for it in wrong + CONTROLS if allows(Destination, name, it)] == []
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {},
+        {"a": ""},
+        {"team": "orders and payments", "été": "ß _.:/=+-@1"},
+        {"a" * 128: "b" * 256},
+        {str(number): "x" for number in range(10)},
+        {"a": "x" * 256, **{str(number): "ü" * 64 for number in range(9)}},
+    ],
+)
+def test_tags_by_the_rules_of_s3_are_allowed(tags: dict[str, str]) -> None:
+    assert tag_mistakes(tags) == []
+    assert allows(Destination, "tags", tuple(tags.items()))
+    assert parse_qsl(encoded_tags(tuple(tags.items())), keep_blank_values=True) == [*tags.items()]
+
+
+@pytest.mark.parametrize(
+    ("tags", "mistake"),
+    [
+        ({str(number): "x" for number in range(11)}, "has 11 entries; write at most 10"),
+        ({"": "x"}, "has the name ''; write 1 to 128 letters"),
+        ({"a" * 129: "x"}, "has the name 'aaa"),
+        ({"AWS:x": "x"}, "has the name 'AWS:x'; write 1 to 128 letters"),
+        ({"a&b": "x"}, "has the name 'a&b'"),
+        ({"a\r\nb": "x"}, r"has the name 'a\r\nb'"),
+        ({"a": "x" * 257}, "has another value for 'a' than S3 takes; write text of at most 256"),
+        ({"a": "x\ny"}, "has another value for 'a'"),
+        ({"a": "x;y"}, "has another value for 'a'"),
+        ({"a": 3}, "has another value for 'a'"),
+        (
+            {str(number): "ü" * 256 for number in range(3)},
+            "takes 4616 bytes when URL-encoded; write at most 4096",
+        ),
+    ],
+)
+def test_tags_against_the_rules_of_s3_are_told(tags: dict[str, object], mistake: str) -> None:
+    (told,) = tag_mistakes(tags)
+    assert told.startswith(mistake)
+    assert told.isprintable()
+    assert not allows(Destination, "tags", tuple(tags.items()))
 
 
 @pytest.mark.parametrize(

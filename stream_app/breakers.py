@@ -1,0 +1,218 @@
+"""Which destinations are broken, and what a window may do at one: try, wait, or give up.
+
+    closed ── FAILURES_MAX failures in a row, or no answer at all ──> open
+      ^                                                                 │
+      └──── success ──── a probe: one attempt at a time, after a delay ─┘
+
+While a destination is closed each of its windows is tried on its own. While it is open the windows
+wait, one probes, and its success lets all of them go: a dead destination is probed, not hammered.
+
+Pure: time and chance are handed in. Times are seconds of any one steady clock.
+"""
+
+from collections.abc import Collection
+from enum import Enum, auto
+from math import inf
+from typing import Final
+
+from stream_app.errors import DeliveryError
+from stream_app.retries import SECONDS_MAX, Patience
+
+FAILURES_MAX: Final = 3
+"""Failures in a row that open a breaker."""
+SILENT_CODES: Final = frozenset({"ConnectTimeoutError", "ReadTimeoutError", "TimeoutError"})
+"""Such an attempt has held a place among the uploads for long: one is enough."""
+WINDOW_CODES: Final = frozenset({"EntityTooLarge", "ObjectDiffers", "ObjectVanished"})
+"""What one window meets, and says nothing of the others."""
+
+
+class Breaker:
+    """One destination's."""
+
+    def __init__(self) -> None:
+        self.error: DeliveryError | None = None
+        """The last failure since the last success."""
+        self._failures = 0
+        self._probe_at = 0.0
+        self._is_probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the destination is broken."""
+        return self._failures >= FAILURES_MAX
+
+    def pause(self, now: float) -> float:
+        """Return the seconds for which no attempt may begin; 0.0 for none."""
+        if not self.is_open:
+            return 0.0
+        return SECONDS_MAX if self._is_probing else max(0.0, self._probe_at - now)
+
+    def begin(self) -> bool:
+        """Note that an attempt begins; return whether it is a probe."""
+        if self.is_open:
+            self._is_probing = True
+        return self.is_open
+
+    def ended(self, *, is_probe: bool) -> None:
+        """Note that an attempt has ended that tells nothing of the destination."""
+        if is_probe:
+            self._is_probing = False
+
+    def succeeded(self) -> None:
+        """Note an object that is there: whoever waits may go."""
+        self.error = None
+        self._failures = 0
+        self._is_probing = False
+
+    def failed(self, error: DeliveryError, *, is_probe: bool) -> int:
+        """Note a failure; return how many there were in a row. `is_probe` is what `begin` said."""
+        self.ended(is_probe=is_probe)
+        if error.code not in WINDOW_CODES:
+            self.error = error
+            self._failures += FAILURES_MAX if error.code in SILENT_CODES else 1
+        return self._failures
+
+    def probe_at(self, time: float) -> None:
+        """Say when the next attempt may begin, if the breaker is open."""
+        self._probe_at = max(self._probe_at, time)
+
+
+class Breakers:
+    """Those of all destinations.
+
+    Args:
+        served_seconds_max: How long a success of another destination says that it is not S3 as a
+            whole which is away: more than a window lasts.
+    """
+
+    def __init__(self, served_seconds_max: float) -> None:
+        self._served_seconds_max = served_seconds_max
+        self._served_at: float | None = None
+        self._by_destination: dict[str, Breaker] = {}
+
+    def of(self, destination: str) -> Breaker:
+        """Return the breaker of a destination id."""
+        return self._by_destination.setdefault(destination, Breaker())
+
+    def served(self, destination: str, now: float) -> bool:
+        """Note an object that is there; return whether the destination had failed before."""
+        self._served_at = now
+        breaker = self.of(destination)
+        has_failed = breaker.error is not None
+        breaker.succeeded()
+        return has_failed
+
+    def keep(self, destinations: Collection[str]) -> None:
+        """Forget destinations that are no more, but for those that windows may still wait for."""
+        for id_ in [id_ for id_ in self._by_destination if id_ not in destinations]:
+            if self._by_destination[id_].error is None:
+                del self._by_destination[id_]
+
+    def broken(self, now: float) -> frozenset[str]:
+        """Return the destinations that fail while others are served.
+
+        When none is served S3 is away: then everything waits, and it is nobody's fault.
+        """
+        if self._served_at is None or now - self._served_at > self._served_seconds_max:
+            return frozenset()
+        return frozenset(id_ for id_, breaker in self._by_destination.items() if breaker.is_open)
+
+
+class Step(Enum):
+    """What a window does next at its destination."""
+
+    TRY = auto()
+    WAIT = auto()
+    """For `Course.pause` seconds, or until the destination was served or windows were shed."""
+    TELL = auto()
+    """It is late: publish a `retrying` receipt, once."""
+    GIVE_UP = auto()
+
+
+class Course:
+    """The attempts of one window at its destination.
+
+    Args:
+        breaker: The destination's.
+        patience: How long to go on.
+        late_seconds: After so long it is late.
+        now: When it became due.
+    """
+
+    def __init__(
+        self, breaker: Breaker, patience: Patience, late_seconds: float, now: float
+    ) -> None:
+        self.attempts = 0
+        self.pause = 0.0
+        self.error: DeliveryError | None = None
+        """What stands in the way: while the destination is broken, what its probes meet."""
+        self._breaker = breaker
+        self._patience = patience
+        self._late_seconds = late_seconds
+        self._due_at = now
+        self._again_at = now
+        self._has_told = False
+        self._has_just_failed = False
+        self._is_probe = False
+
+    def step(self, now: float, *, is_shed: bool) -> Step:
+        """Return what to do now.
+
+        Args:
+            now: The time.
+            is_shed: It stands in the way of others: it is given up if its destination is broken.
+        """
+        breaker, elapsed = self._breaker, now - self._due_at
+        if breaker.is_open:
+            self.error = breaker.error
+        elif breaker.error is None and not self._has_just_failed:
+            self._again_at = now  # The destination was served since.
+        if self.error is not None:
+            if self._is_over(self.error, elapsed, is_shed=is_shed):
+                return Step.GIVE_UP
+            if elapsed >= self._late_seconds and not self._has_told:
+                self._has_told = True
+                return Step.TELL
+        self._has_just_failed = False
+        self.pause = max(self._again_at - now, breaker.pause(now))
+        if self.error is None or self.pause <= 0:  # Whoever must wait has an error to wait for.
+            return Step.TRY
+        self.pause = min(self.pause, self._until_more(self.error) - elapsed)
+        return Step.WAIT
+
+    def _is_over(self, error: DeliveryError, elapsed: float, *, is_shed: bool) -> bool:
+        """Whether to give up; a window of a destination that is served has its attempt first."""
+        if self._breaker.is_open and is_shed:
+            return True
+        return (self._breaker.is_open or self._has_just_failed) and elapsed >= self._patience.bound(
+            error
+        )
+
+    def _until_more(self, error: DeliveryError) -> float:
+        """Return the seconds from when it was due until something else than an attempt is due."""
+        late = inf if self._has_told else self._late_seconds
+        return min(late, self._patience.bound(error) if self._breaker.is_open else inf)
+
+    def begin(self) -> bool:
+        """Note that an attempt begins; return whether it is a probe."""
+        self._is_probe = self._breaker.begin()
+        return self._is_probe
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether the destination broke while the attempt waited for its place."""
+        return self._breaker.is_open and not self._is_probe
+
+    def ended(self) -> None:
+        """Note that the attempt has ended without an outcome."""
+        self._breaker.ended(is_probe=self._is_probe)
+
+    def failed(self, error: DeliveryError, now: float, chance: float) -> None:
+        """Note that the attempt has failed; `chance` is a number from 0 up to 1."""
+        self.error = error
+        self.attempts += 1
+        self._has_just_failed = True
+        failures = self._breaker.failed(error, is_probe=self._is_probe)
+        pause = self._patience.pause(error, max(self.attempts, failures), chance)
+        self._again_at = now + pause
+        self._breaker.probe_at(self._again_at)

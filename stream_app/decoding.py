@@ -1,0 +1,83 @@
+"""Records whose headers have names that are no UTF-8.
+
+Kafka calls a header's name text, but no broker looks at it: a producer can write any bytes there.
+aiokafka 0.14 decodes names strictly, so one such record would crash every worker that fetches it,
+and again after each start. It has no extension point at this place; so its fetcher is given a class
+of ours for what it fetched, which decodes such a batch once more with U+FFFD for the wrong bytes.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.memory_records import MemoryRecords
+
+_HEAD: Final = struct.Struct(">qi")
+"""How a batch begins: the offset of its first record, and the length of what follows."""
+
+
+def accept_any_header_name() -> None:
+    """Let every consumer of this process read records with header names of any bytes."""
+    fetcher.MemoryRecords = _Records  # what it imported
+
+
+class _Records:
+    """The batches of one fetch of one partition, as aiokafka's fetcher uses them."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._records = MemoryRecords(content)
+        self.has_next = self._records.has_next
+        self.size_in_bytes = self._records.size_in_bytes
+
+    def next_batch(self) -> "_Batch":
+        return _Batch(self._records.next_batch(), self._content)
+
+
+class _Batch:
+    """aiokafka's batch, but for how its records are decoded."""
+
+    __slots__ = ("_batch", "_content")
+
+    def __init__(self, batch: Any, content: bytes) -> None:  # noqa: ANN401 - one of three classes
+        self._batch = batch
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the batch has
+        return getattr(self._batch, name)
+
+    def __next__(self) -> Any:  # noqa: ANN401 - a control record, which has no header
+        return next(self._batch)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            return iter(list(self._batch))
+        except UnicodeDecodeError:
+            batch = _DefaultRecordBatchPy(_found(self._content, self._batch.base_offset))
+            batch._maybe_uncompress()  # noqa: SLF001
+            batch._buffer = _Lenient(batch._buffer)  # noqa: SLF001
+            return iter(batch)
+
+
+class _Lenient(bytearray):
+    """Bytes whose slices can be decoded, whatever they hold."""
+
+    def __getitem__(self, place: Any) -> Any:  # noqa: ANN401 - an index or a slice, as bytearray
+        found = super().__getitem__(place)
+        return _Lenient(found) if isinstance(found, bytearray) else found
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        return super().decode(encoding, errors)
+
+
+def _found(content: bytes, base_offset: int) -> memoryview:
+    """Return the batch that begins with this offset; it is known to be there."""
+    start = 0
+    while True:
+        offset, length = _HEAD.unpack_from(content, start)
+        end = start + _HEAD.size + length
+        if offset == base_offset:
+            return memoryview(content)[start:end]
+        start = end

@@ -1,0 +1,200 @@
+"""Large objects: begun, sent in parts, and made visible by one last request.
+
+    create ─> parts, a few at a time ─> complete, under If-None-Match
+       │           │                        │
+       └───────────┴── anything else ───────┴─> abort, and whoever retries begins anew
+
+Nothing can be seen before the last request has been done. What is begun and not ended keeps its
+parts, unseen and paid for: so it is aborted whatever happened, also when the upload is cancelled,
+but never for longer than `ABORT_SECONDS_MAX`; a lifecycle rule (AbortIncompleteMultipartUpload) is
+for what is left by a worker that died. A part is never resumed: rights to list parts are not ours.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from stream_app.clients import Clients
+from stream_app.contents import ALGORITHMS, Body, checksum, parts
+from stream_app.errors import DeliveryError, TransientError
+from stream_app.settings import Destination
+from stream_app.trouble import NO_SUCH_UPLOAD, UNREADABLE
+
+PARTS_AT_ONCE_MAX: Final = 4
+"""Of one object."""
+PARTS_UNDER_WAY_MAX: Final = 16
+"""Of all objects: each part wants a connection of its own."""
+UPLOAD_BYTES_PER_SECOND_MIN: Final = 128 * 1024
+"""A request whose content goes slower than this is broken off and made again."""
+COMPLETE_SECONDS_MAX: Final = 120
+"""S3 may take minutes to put the parts together, and sends blanks meanwhile."""
+ABORT_SECONDS_MAX: Final = 10
+UPLOAD_GONE: Final = frozenset({NO_SUCH_UPLOAD, "InvalidPart"})
+"""Somebody has aborted it, or it is completed and the answer was lost: beginning anew tells."""
+
+logger = logging.getLogger(__name__)
+
+
+def content_seconds_max(answer_seconds_max: float, size: int) -> float:
+    """Return how long a request with so many bytes of content may take."""
+    return answer_seconds_max + size / UPLOAD_BYTES_PER_SECOND_MIN
+
+
+async def create_upload(
+    clients: Clients,
+    destination: Destination,
+    key: str,
+    **arguments: Any,  # noqa: ANN401 - as many as S3 has
+) -> str:
+    """Begin a multipart upload, of which nothing can be seen; return its id.
+
+    Raises:
+        DeliveryError: S3 refuses, or does not answer; if transient, it may have begun one.
+    """
+    answer = await clients.call(destination, "create_multipart_upload", Key=key, **arguments)
+    return str(required(answer, "UploadId"))
+
+
+async def abort_upload(
+    clients: Clients, destination: Destination, key: str, upload_id: str
+) -> None:
+    """End an upload without an object; one that is not there (any more) is ended already.
+
+    Raises:
+        DeliveryError: S3 refuses, or does not answer: the upload stays.
+    """
+    try:
+        await clients.call(destination, "abort_multipart_upload", Key=key, UploadId=upload_id)
+    except DeliveryError as error:
+        if error.code != NO_SUCH_UPLOAD:
+            raise
+
+
+def required(answer: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - whatever S3 has there
+    """Return what each such answer of S3 holds; what lacks it came from somebody else.
+
+    Raises:
+        TransientError: It is not there.
+    """
+    if name not in answer:
+        raise TransientError(UNREADABLE, f"there is no {name} in the answer")
+    return answer[name]
+
+
+class Multipart:
+    """Uploads in parts; close it after the last one.
+
+    Args:
+        clients: Who asks S3.
+        abort_seconds_max: How long an upload that failed may take to be aborted.
+    """
+
+    def __init__(self, clients: Clients, abort_seconds_max: float = ABORT_SECONDS_MAX) -> None:
+        self._clients = clients
+        self._abort_seconds_max = abort_seconds_max
+        self._under_way = asyncio.Semaphore(PARTS_UNDER_WAY_MAX)
+        self._aborts: set[asyncio.Task[None]] = set()
+        """Of uploads that were cancelled."""
+
+    async def aclose(self) -> None:
+        """Wait for what is being aborted; that takes `ABORT_SECONDS_MAX` at most."""
+        await asyncio.gather(*self._aborts)
+
+    async def put(
+        self,
+        destination: Destination,
+        key: str,
+        content: bytes,
+        *,
+        options: Mapping[str, Any],
+        condition: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Write an object; return S3's answer, which has its ETag.
+
+        Args:
+            destination: Where.
+            key: The whole key.
+            content: The object's bytes.
+            options: What CreateMultipartUpload is told.
+            condition: What CompleteMultipartUpload is told.
+
+        Raises:
+            DeliveryError: As of PutObject: there is no object, unless the answer to the last
+                request was lost. The parts are gone, or a warning says where they are.
+        """
+        announced = ALGORITHMS[destination.checksum].announced
+        if announced is not None:
+            options = {**options, "ChecksumAlgorithm": announced}
+        upload_id = await create_upload(self._clients, destination, key, **options)
+        try:
+            sent = await self._send(destination, key, upload_id, parts(content))
+            answer = await self._clients.call(
+                destination,
+                "complete_multipart_upload",
+                seconds_max=max(COMPLETE_SECONDS_MAX, self._clients.answer_seconds_max),
+                Key=key,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": sent},
+                **condition,
+            )
+            required(answer, "ETag")
+        except DeliveryError as error:
+            await self._abort(destination, key, upload_id)
+            if error.code in UPLOAD_GONE:
+                message = f"the upload is gone ({error.message}); beginning anew"
+                raise TransientError(error.code, message) from error
+            raise
+        except BaseException:
+            # Cancelled: whoever waits for us must not wait for S3.
+            task = asyncio.create_task(self._abort(destination, key, upload_id))
+            self._aborts.add(task)
+            task.add_done_callback(self._aborts.discard)
+            raise
+        return answer
+
+    async def _send(
+        self, destination: Destination, key: str, upload_id: str, pieces: list[memoryview]
+    ) -> list[dict[str, Any]]:
+        """Upload all parts; return what CompleteMultipartUpload wants to know of them."""
+        turns = asyncio.Semaphore(PARTS_AT_ONCE_MAX)
+        algorithm = ALGORITHMS[destination.checksum]
+
+        async def send(number: int, piece: memoryview) -> dict[str, Any]:
+            async with turns, self._under_way:
+                sent = {algorithm.argument: await checksum(algorithm, piece)}
+                answer = await self._clients.call(
+                    destination,
+                    "upload_part",
+                    seconds_max=content_seconds_max(self._clients.answer_seconds_max, len(piece)),
+                    Key=key,
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    Body=Body(piece),
+                    **sent,
+                )
+            part = {"PartNumber": number, "ETag": required(answer, "ETag")}
+            return part | (sent if algorithm.announced else {})
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(send(number, piece))
+                    for number, piece in enumerate(pieces, start=1)
+                ]
+        except ExceptionGroup as errors:
+            # The first failure has cancelled the other parts.
+            raise errors.exceptions[0] from errors.exceptions[0].__cause__
+        return [task.result() for task in tasks]
+
+    async def _abort(self, destination: Destination, key: str, upload_id: str) -> None:
+        try:
+            async with asyncio.timeout(self._abort_seconds_max):
+                await abort_upload(self._clients, destination, key, upload_id)
+        except (DeliveryError, TimeoutError) as error:
+            logger.warning(
+                "upload %s of s3://%s/%s is not aborted: %s; its parts stay until a lifecycle rule "
+                "(AbortIncompleteMultipartUpload) or somebody removes them",
+                *(upload_id, destination.bucket, key),
+                str(error) or f"no answer within {self._abort_seconds_max:.3g} s",
+            )

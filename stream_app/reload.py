@@ -1,0 +1,116 @@
+"""Following the configuration file: the destinations of a running worker change with it.
+
+    file changed, or SIGHUP ─> read, compile ─┬─ right ──> each partition's next window has it
+                                              └─ wrong ──> logged line by line; the old ones stay
+
+Only destinations can change. What else the file says is read when a worker starts; a change of that
+is logged, and otherwise ignored.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Final
+
+from stream_app.batches import Program
+from stream_app.configfile import compile_payloads, load
+from stream_app.errors import ConfigurationError
+from stream_app.settings import Settings
+
+LOOK_SECONDS: Final = 2.0
+"""How often the file is looked at."""
+
+_Look = tuple[int, int, int] | None
+"""What tells one state of the file from another; None when there is none."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reloader:
+    """Keeps a worker's destinations those of its configuration file.
+
+    Args:
+        path: The file.
+        environment: The variables that override it.
+        settings: Those that the worker began with.
+        use: Takes other destinations.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        environment: Mapping[str, str],
+        settings: Settings,
+        use: Callable[[Program], None],
+    ) -> None:
+        self._path = path
+        self._environment = environment
+        self._settings = settings
+        self._use = use
+        self._asked = asyncio.Event()
+        self._seen = self._look()
+
+    async def run(self) -> None:
+        """Follow the file for ever."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        while True:
+            await self._wait()
+            look = self._look()
+            if self._asked.is_set() or look != self._seen:
+                self._asked.clear()
+                self._seen = look
+                await self._reload()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._asked.wait()
+        except TimeoutError:
+            return
+
+    async def _reload(self) -> None:
+        try:
+            # Thousands of expressions take seconds to compile, and the worker goes on meanwhile.
+            settings, program = await asyncio.to_thread(self._read)
+        except ConfigurationError as error:
+            for mistake in error.mistakes:
+                first_line = mistake.partition("\n")[0]
+                logger.error("not taken, the old destinations stay: %s", first_line)  # noqa: TRY400
+            return
+        for field in fields(Settings):
+            if field.name != "destinations" and getattr(settings, field.name) != getattr(
+                self._settings, field.name
+            ):
+                logger.warning(
+                    "%s: [%s] has changed; restart the worker to use it", self._path, field.name
+                )
+        if settings.destinations == self._settings.destinations:
+            logger.info("%s: the destinations have not changed", self._path)
+            return
+        before = {it.id: it for it in self._settings.destinations}
+        after = {it.id: it for it in settings.destinations}
+        logger.info(
+            "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
+            self._path,
+            len(after),
+            len(after.keys() - before.keys()),
+            sum(after[id_] != before[id_] for id_ in after.keys() & before.keys()),
+            len(before.keys() - after.keys()),
+        )
+        self._settings = settings
+        self._use(program)
+
+    def _read(self) -> tuple[Settings, Program]:
+        settings = load(self._path, self._environment)
+        compile_payloads(settings, self._path)
+        return settings, Program(settings.destinations)
+
+    def _look(self) -> _Look:
+        try:
+            status = Path(self._path).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino

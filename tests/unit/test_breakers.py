@@ -1,0 +1,218 @@
+"""A dead destination is probed, not hammered; nothing waits longer than it must."""
+
+import pytest
+
+from stream_app.breakers import FAILURES_MAX, SILENT_CODES, WINDOW_CODES, Breakers, Course, Step
+from stream_app.errors import DeliveryError, PermanentError, TransientError
+from stream_app.retries import Patience
+
+BUSY = TransientError("SlowDown", "slow down")
+DENIED = PermanentError("AccessDenied", "no")
+PATIENCE = Patience(retry_for=1000.0, give_up_after=100.0)
+LATE = 60.0
+
+
+def course(breakers: Breakers, now: float = 0.0, destination: str = "a") -> Course:
+    return Course(breakers.of(destination), PATIENCE, LATE, now)
+
+
+def fail(it: Course, now: float, error: DeliveryError = BUSY, chance: float = 0.5) -> None:
+    assert it.step(now, is_shed=False) is Step.TRY
+    it.begin()
+    it.failed(error, now, chance)
+
+
+def opened(error: DeliveryError = BUSY) -> Breakers:
+    """Return breakers with destination `a` broken at second 0."""
+    breakers = Breakers(60.0)
+    for _ in range(FAILURES_MAX):
+        fail(course(breakers), 0.0, error)
+    return breakers
+
+
+def test_windows_of_a_sound_destination_try_at_once_and_side_by_side() -> None:
+    breakers = Breakers(60.0)
+    assert [course(breakers).step(0.0, is_shed=False) for _ in range(5)] == [Step.TRY] * 5
+    assert not course(breakers).begin()
+
+
+def test_window_that_failed_waits_its_own_delay() -> None:
+    breakers = Breakers(60.0)
+    it = course(breakers)
+    fail(it, 0.0)
+    assert it.step(0.0, is_shed=False) is Step.WAIT
+    assert it.pause == 0.25
+    assert course(breakers).step(0.0, is_shed=False) is Step.TRY
+    assert it.step(0.25, is_shed=False) is Step.TRY
+    assert it.attempts == 1
+
+
+def test_failures_in_a_row_break_a_destination() -> None:
+    breakers = Breakers(60.0)
+    courses = [course(breakers) for _ in range(FAILURES_MAX)]
+    for it in courses[:-1]:
+        fail(it, 0.0)
+        assert not breakers.of("a").is_open
+    fail(courses[-1], 0.0)
+    assert breakers.of("a").is_open
+
+
+def test_success_between_failures_keeps_a_destination_sound() -> None:
+    breakers = Breakers(60.0)
+    for _ in range(FAILURES_MAX * 2):
+        fail(course(breakers), 0.0)
+        assert breakers.served("a", 0.0)
+    assert not breakers.served("a", 0.0)
+    assert not breakers.of("a").is_open
+
+
+@pytest.mark.parametrize("code", sorted(SILENT_CODES))
+def test_no_answer_breaks_a_destination_at_once(code: str) -> None:
+    breakers = Breakers(60.0)
+    fail(course(breakers), 0.0, TransientError(code, "no answer"))
+    assert breakers.of("a").is_open
+
+
+@pytest.mark.parametrize("code", sorted(WINDOW_CODES))
+def test_what_one_window_meets_breaks_no_destination(code: str) -> None:
+    breakers = Breakers(60.0)
+    it = course(breakers)
+    now = 0.0
+    for _ in range(FAILURES_MAX + 1):
+        fail(it, now, PermanentError(code, "its own"))
+        assert it.step(now, is_shed=False) is Step.WAIT
+        now += it.pause
+    assert not breakers.of("a").is_open
+    assert breakers.of("a").error is None
+
+
+def test_broken_destination_is_probed_by_one_window_at_a_time() -> None:
+    breakers = opened()
+    one, two = course(breakers), course(breakers)
+    assert one.step(0.0, is_shed=False) is two.step(0.0, is_shed=False) is Step.WAIT
+    assert one.pause == two.pause == 1.0
+    assert one.step(1.0, is_shed=False) is Step.TRY
+    assert one.begin()
+    assert two.step(1.0, is_shed=False) is Step.WAIT
+    assert two.pause == LATE - 1.0  # Until the probe has ended, or something else is due.
+    one.failed(BUSY, 1.0, 0.5)
+    assert two.step(1.0, is_shed=False) is Step.WAIT
+    assert two.pause == 2.0
+
+
+def test_probe_that_succeeds_lets_all_go() -> None:
+    breakers = opened()
+    waiting = course(breakers)
+    probe = course(breakers)
+    assert waiting.step(0.0, is_shed=False) is Step.WAIT
+    assert probe.step(1.0, is_shed=False) is Step.TRY
+    probe.begin()
+    assert breakers.served("a", 1.0)
+    assert waiting.step(1.0, is_shed=False) is Step.TRY
+
+
+def test_window_that_failed_tries_at_once_when_its_destination_is_served() -> None:
+    breakers = Breakers(60.0)
+    it = course(breakers)
+    fail(it, 0.0, DENIED)
+    assert it.step(0.0, is_shed=False) is Step.WAIT
+    breakers.served("a", 0.1)
+    assert it.step(0.1, is_shed=False) is Step.TRY
+
+
+def test_probe_without_an_outcome_makes_room_for_another() -> None:
+    breakers = opened()
+    one, two = course(breakers), course(breakers)
+    assert one.step(1.0, is_shed=False) is Step.TRY
+    one.begin()
+    one.ended()
+    assert two.step(1.0, is_shed=False) is Step.TRY
+
+
+def test_attempt_that_waited_for_its_place_is_barred_when_the_destination_broke() -> None:
+    breakers = Breakers(60.0)
+    it = course(breakers)
+    assert not it.begin()
+    assert not it.is_barred
+    for _ in range(FAILURES_MAX):
+        fail(course(breakers), 0.0)
+    assert it.is_barred
+    it.ended()
+    probe = course(breakers)
+    assert probe.step(1.0, is_shed=False) is Step.TRY
+    assert probe.begin()
+    assert not probe.is_barred
+
+
+def test_attempt_begun_before_the_break_does_not_end_the_probe() -> None:
+    breakers = Breakers(60.0)
+    early = course(breakers)
+    early.begin()
+    for _ in range(FAILURES_MAX):
+        fail(course(breakers), 0.0)
+    probe, other = course(breakers), course(breakers)
+    assert probe.step(1.0, is_shed=False) is Step.TRY
+    probe.begin()
+    early.failed(BUSY, 1.0, 0.5)
+    assert other.step(1.0, is_shed=False) is Step.WAIT
+    assert other.pause == LATE - 1.0
+
+
+def test_late_window_is_told_once() -> None:
+    breakers = opened()
+    it = course(breakers)
+    steps = [it.step(now, is_shed=False) for now in (0.0, LATE - 0.1, LATE, LATE)]
+    assert steps == [Step.WAIT, Step.TRY, Step.TELL, Step.TRY]
+
+
+def test_pause_ends_when_the_window_is_late_or_over() -> None:
+    breakers = opened(DENIED)
+    it = course(breakers)
+    course(breakers).begin()  # A probe that hangs.
+    assert it.step(LATE - 1.0, is_shed=False) is Step.WAIT
+    assert it.pause == 1.0
+    assert it.step(LATE, is_shed=False) is Step.TELL
+    assert it.step(LATE, is_shed=False) is Step.WAIT
+    assert it.pause == PATIENCE.give_up_after - LATE
+    assert it.step(PATIENCE.give_up_after, is_shed=False) is Step.GIVE_UP
+    assert it.error is DENIED
+    assert it.attempts == 0
+
+
+def test_window_of_a_sound_destination_has_an_attempt_before_it_is_given_up() -> None:
+    breakers = Breakers(60.0)
+    it = course(breakers)
+    fail(it, 0.0, DENIED)
+    over = PATIENCE.give_up_after
+    assert it.step(0.0, is_shed=False) is Step.WAIT
+    assert it.step(over, is_shed=False) is Step.TELL
+    fail(it, over, DENIED)
+    assert it.step(over, is_shed=False) is Step.GIVE_UP
+
+
+def test_window_that_is_shed_is_given_up_while_its_destination_is_broken_only() -> None:
+    breakers = opened()
+    it = course(breakers)
+    assert it.step(0.0, is_shed=True) is Step.GIVE_UP
+    breakers.served("a", 0.0)
+    assert it.step(0.0, is_shed=True) is Step.TRY
+
+
+def test_destination_is_broken_while_others_are_served_only() -> None:
+    breakers = opened()
+    assert breakers.broken(0.0) == frozenset()
+    assert not breakers.served("b", 10.0)
+    assert breakers.broken(10.0) == {"a"}
+    assert breakers.broken(70.0) == {"a"}
+    assert breakers.broken(70.1) == frozenset()
+
+
+def test_destination_that_is_no_more_is_forgotten_once_nothing_stands_in_its_way() -> None:
+    breakers = opened()
+    breakers.served("b", 0.0)
+    breakers.served("c", 0.0)
+    failed, gone, kept = (breakers.of(it) for it in "abc")
+    breakers.keep({"c"})
+    assert breakers.of("a") is failed
+    assert breakers.of("b") is not gone
+    assert breakers.of("c") is kept

@@ -1,0 +1,98 @@
+"""Batches whose header names are no UTF-8, as aiokafka's fetcher reads them.
+
+`tests/integration/test_security.py` sends one to a real worker.
+"""
+
+from typing import Any
+
+import pytest
+from aiokafka.consumer import fetcher
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
+
+from stream_app.decoding import accept_any_header_name
+
+Headers = list[tuple[str, bytes | None]]
+GOOD: Headers = [("näme", b"\xff"), ("näme", None), ("", b"")]
+GZIP = 1
+
+
+class Bytes(str):
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return str.encode(self, "latin-1")
+
+
+BAD: Headers = [(Bytes("a\xff\xfe"), b"1"), ("b", b"\xff")]
+
+
+def batch(base_offset: int, *headers: Headers, codec: int = 0) -> bytes:
+    """Return a batch with a record for each of these headers, as a broker stores it."""
+    builder = _DefaultRecordBatchBuilderPy(
+        magic=2,
+        compression_type=codec,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=10_000,
+    )
+    for place, it in enumerate(headers):
+        builder.append(place, timestamp=1_000 + place, key=b"k\xff", value=b"\xfe", headers=it)
+    # The offset is not part of what the checksum covers: the broker writes it.
+    return base_offset.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+def read(records: Any) -> list[tuple[Any, ...]]:
+    """Read all batches as aiokafka does."""
+    found = []
+    while records.has_next():
+        one = records.next_batch()
+        assert one.validate_crc()
+        assert not one.is_control_batch
+        found += [
+            (it.offset, it.timestamp, it.key, it.value, it.headers, one.next_offset) for it in one
+        ]
+    return found
+
+
+def fetched(content: bytes) -> Any:
+    accept_any_header_name()
+    return fetcher.MemoryRecords(content)
+
+
+@pytest.mark.parametrize("codec", [0, GZIP])
+def test_batch_with_names_in_utf8_is_read_as_ever(codec: int) -> None:
+    content = batch(7, GOOD, [], codec=codec) + batch(20, GOOD)
+    assert read(fetched(content)) == read(MemoryRecords(content))
+    assert len(read(fetched(content))) == 3
+
+
+@pytest.mark.parametrize("codec", [0, GZIP])
+def test_wrong_bytes_of_a_name_are_replaced_and_all_else_is_kept(codec: int) -> None:
+    content = batch(7, GOOD) + batch(8, GOOD, BAD, [], codec=codec) + batch(20, BAD)
+    replaced = [("a\ufffd\ufffd", b"1"), ("b", b"\xff")]
+    assert read(fetched(content)) == [
+        (offset, timestamp, b"k\xff", b"\xfe", headers, after)
+        for offset, timestamp, headers, after in [
+            (7, 1_000, GOOD, 8),
+            (8, 1_000, GOOD, 11),
+            (9, 1_001, replaced, 11),
+            (10, 1_002, [], 11),
+            (20, 1_000, replaced, 21),
+        ]
+    ]
+
+
+def test_aiokafka_alone_cannot_read_such_a_batch() -> None:
+    # The day it can, `stream_app/decoding.py` can go.
+    with pytest.raises(UnicodeDecodeError):
+        read(MemoryRecords(batch(8, GOOD, BAD)))
+
+
+def test_unfinished_batch_at_the_end_is_left_to_the_next_fetch() -> None:
+    content = batch(7, BAD)
+    records = fetched(content + batch(8, BAD)[:-1])
+    assert len(read(records)) == 1
+    assert records.size_in_bytes() == len(content) * 2 - 1

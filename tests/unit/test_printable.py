@@ -1,0 +1,43 @@
+"""What others wrote, as logs and terminals get it."""
+
+import json
+import sys
+
+import pytest
+
+from stream_app.printable import printable, printable_json
+
+EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
+
+
+def test_every_character_that_is_not_printable_is_escaped() -> None:
+    assert printable(EVERY_CHARACTER).isprintable()
+    assert printable_json(json.dumps(EVERY_CHARACTER, ensure_ascii=False)).isprintable()
+
+
+def test_json_stays_the_same_document() -> None:
+    # Backwards: two halves of a surrogate pair in their order would be read as one character.
+    every_one = EVERY_CHARACTER[::-1]
+    text = json.dumps({every_one: [every_one]}, ensure_ascii=False)
+    assert json.loads(printable_json(text)) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "ü 日本 é\u0301", "back\\slash"])
+def test_printable_text_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+    assert printable_json(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\r", r"a\nb\r"),
+        ("\x1b[2J\x07", r"\x1b[2J\x07"),
+        ("\x9b2J\x7f", r"\x9b2J\x7f"),
+        ("\u202e\u2028", r"\u202e\u2028"),
+        ("\ud800", r"\ud800"),
+        ("\U000e0001", r"\U000e0001"),
+    ],
+)
+def test_escape_says_which_character_it_was(text: str, shown: str) -> None:
+    assert printable(text) == shown
