@@ -385,17 +385,20 @@ def policy(config: str, principal: str, bucket: str | None) -> None:
       stream-app policy --principal arn:aws:iam::123456789012:role/stream-app --bucket my-bucket
     """
     settings = _load(config)
-    from stream_app.policy import bucket_policy
+    from stream_app.policy import OPTION_RIGHTS, bucket_policy
 
-    buckets = dict.fromkeys(destination.bucket for destination in settings.destinations)
+    buckets: dict[str, set[str]] = {}
+    for destination in settings.destinations:
+        has = {it for it in OPTION_RIGHTS if getattr(destination, it) is not None}
+        buckets.setdefault(destination.bucket, set()).update(has)
     if bucket is not None:
         if bucket not in buckets:
             raise ConfigurationError(
                 [f"--bucket is '{bucket}'; write one of {config}'s buckets: {', '.join(buckets)}"]
             )
-        buckets = {bucket: None}
-    for name in buckets:
-        click.echo(bucket_policy(name, principal))
+        buckets = {bucket: buckets[bucket]}
+    for name, options in buckets.items():
+        click.echo(bucket_policy(name, principal, options))
 
 
 @stream_app.command()

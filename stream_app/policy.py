@@ -12,6 +12,7 @@ Pure: text in, text out.
 
 import json
 import re
+from collections.abc import Collection
 from typing import Final
 
 from stream_app.errors import ConfigurationError
@@ -42,8 +43,10 @@ _PRINCIPAL: Final = re.compile(
 """An account, role, user or session. No star: a policy for everybody is not the least."""
 
 
-def bucket_policy(bucket: str, principal: str) -> str:
+def bucket_policy(bucket: str, principal: str, options: Collection[str] = ()) -> str:
     """Return the policy document (indented JSON, no line end) for one bucket.
+
+    `options` are those that its destinations have: some need a right beside (`OPTION_RIGHTS`).
 
     The resources are in the principal's AWS partition (`aws`, `aws-cn`, `aws-us-gov`).
 
@@ -57,6 +60,7 @@ def bucket_policy(bucket: str, principal: str) -> str:
             "arn:aws:iam::123456789012:role/stream-app"
         )
         raise ConfigurationError([mistake])
+    rights = [right for option, right in OPTION_RIGHTS.items() if option in options]
     arn = f"arn:{match['partition']}:s3:::{bucket}"
     document = {
         "Version": "2012-10-17",
@@ -65,7 +69,7 @@ def bucket_policy(bucket: str, principal: str) -> str:
             {
                 "Effect": "Allow",
                 "Principal": {"AWS": principal},
-                "Action": list(ACTIONS),
+                "Action": list(dict.fromkeys((*ACTIONS, *rights))),
                 "Resource": [arn, f"{arn}/*"],
             }
         ],

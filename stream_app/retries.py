@@ -38,8 +38,12 @@ TRANSIENT_CODES: Final = frozenset(
         "Throttling",
         "ThrottlingException",
         "TokenRefreshRequired",
+        "XAmzContentSHA256Mismatch",  # damaged on the way
     }
 )
+PERMANENT_CODES: Final = frozenset({"AccessDenied", "NoSuchBucket", "NotImplemented"})
+"""Whatever the status: botocore makes a 500 of an error within an answer 200, and a server that
+does not know a header of ours says 501, today and tomorrow."""
 TRANSIENT_STATUSES: Final = frozenset({408, 409, 425, 429})
 SERVER_ERROR: Final = 500
 
@@ -52,6 +56,8 @@ def classified(code: str, status: int, message: str) -> DeliveryError:
         status: The HTTP status; 200 too can carry an error.
         message: S3's words.
     """
+    if code in PERMANENT_CODES:
+        return PermanentError(code, message)
     if code in TRANSIENT_CODES or status in TRANSIENT_STATUSES or status >= SERVER_ERROR:
         return TransientError(code, message)
     return PermanentError(code, message)

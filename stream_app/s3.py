@@ -197,10 +197,11 @@ class _Wanted(NamedTuple):
         Raises:
             PermanentError: It is another one.
         """
-        # Of an object that came in parts S3 has another checksum, and the metadata decides.
+        # Of an object that came in parts S3 has another checksum, and not every server tells one:
+        # then the metadata decides.
         same_bytes = (
             found.get("ContentLength") == self.size
-            and found.get(self.checksum_name, self.checksum) == self.checksum
+            and found.get(self.checksum_name) == self.checksum
         )
         # Another build of the compressor gives other bytes for the same lines.
         same_lines = bool(found.get("ContentLength")) and found.get("Metadata") == self.metadata

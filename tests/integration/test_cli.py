@@ -17,8 +17,8 @@ from stream_app.embedded import KafkaServer
 from stream_app.receipts import Problem, Receipt, Source, Status, Tally
 from stream_app.serverprocess import free_ports
 
-COMMANDS = ("worker", "topics", "send", "receipts", "check", "policy", "demo")
-NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["worker"])
+COMMANDS = ("worker", "topics", "send", "receipts", "redeliver", "check", "policy", "demo")
+NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["redeliver"], ["worker"])
 SECONDS_MAX = 60
 
 

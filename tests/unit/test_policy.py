@@ -117,3 +117,9 @@ def test_location_means_a_region(location: str | None, region: str) -> None:
 def test_right_for_an_option_can_be_granted_by_a_bucket_policy() -> None:
     assert all(right.startswith("s3:Put") for right in OPTION_RIGHTS.values())
     assert set(OPTION_RIGHTS) <= {setting.name for setting in fields(Destination)}
+
+
+def test_policy_has_the_rights_that_options_need() -> None:
+    for options, more in (((), []), (("acl",), []), (("acl", "tags"), ["s3:PutObjectTagging"])):
+        (statement,) = json.loads(bucket_policy("b", ROLE, options))["Statement"]
+        assert statement["Action"] == [*ACTIONS, *more]

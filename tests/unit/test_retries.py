@@ -99,3 +99,10 @@ def test_a_million_attempts_do_not_overflow() -> None:
 def test_each_kind_of_error_has_its_bound() -> None:
     assert PATIENCE.bound(TRANSIENT) == 100.0
     assert PATIENCE.bound(PERMANENT) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("AccessDenied", 500), ("NoSuchBucket", 500), ("NotImplemented", 501)]
+)
+def test_refusal_is_permanent_whatever_the_status(code: str, status: int) -> None:
+    assert type(classified(code, status, "")) is PermanentError
