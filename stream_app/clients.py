@@ -26,6 +26,7 @@ from botocore.exceptions import BotoCoreError
 
 from stream_app.contents import Body
 from stream_app.errors import DeliveryError, PermanentError, SetupError
+from stream_app.oneserver import OneServer
 from stream_app.policy import bucket_region
 from stream_app.roles import ROLE_SECONDS_MIN, STS_SECONDS_MAX, Role
 from stream_app.settings import DESTINATIONS_MAX, S3, Destination
@@ -262,6 +263,7 @@ class Clients:
                 # A server of one's own rarely has a name for each bucket.
                 s3={"addressing_style": "path"} if own_endpoint else None,
                 connector_args={"keepalive_timeout": KEEPALIVE_SECONDS},
+                http_session_cls=OneServer,
             ),
         )
         opened = _Client(None)
@@ -283,6 +285,7 @@ class Clients:
                 connect_timeout=CONNECT_SECONDS_MAX,
                 read_timeout=STS_SECONDS_MAX,
                 retries={"mode": "standard", "total_max_attempts": 1},
+                http_session_cls=OneServer,
             )
             create_client = partial(
                 self._session.create_client, region_name=access.region, config=config

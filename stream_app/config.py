@@ -306,7 +306,9 @@ def _shown(value: object) -> str:
         case list():
             return "a list"
         case str():
-            text = re.sub(r"//.*@", "//***@", value, flags=re.DOTALL)
+            # With a scheme in front of the credentials, and without.
+            start = "//" if "//" in value else ""
+            text = re.sub(rf"{start or '^'}.*@", f"{start}***@", value, flags=re.DOTALL)
             if len(text) > _SHOWN_CHARACTERS_MAX:
                 text = text[:_SHOWN_CHARACTERS_MAX] + "…"
             return ascii(text) if not text.isprintable() else f"'{text}'"

@@ -14,6 +14,11 @@ Anything else that is raised is a defect, and crashes the worker before it commi
 """
 
 from collections.abc import Sequence
+from typing import Final
+
+CODE_LENGTH_MAX: Final = 100
+MESSAGE_LENGTH_MAX: Final = 1_000
+"""Characters that are kept of what a server said: a receipt with more could outgrow its topic."""
 
 
 class StreamAppError(Exception):
@@ -52,6 +57,7 @@ class DeliveryError(StreamAppError):
     """A request to S3 failed; `code` is S3's error code, or a name of ours for the network."""
 
     def __init__(self, code: str, message: str) -> None:
+        code, message = code[:CODE_LENGTH_MAX], message[:MESSAGE_LENGTH_MAX]
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

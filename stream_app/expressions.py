@@ -247,6 +247,7 @@ def _failure(name: str, message: str, place: Place | None = None) -> Failure:
     """Return a failure whose text is one line of at most ERROR_LENGTH_MAX characters."""
     ending = "" if place is None else f", at {place}"
     room = ERROR_LENGTH_MAX - len(ending)
+    message = message if message.strip() else "an exception without a text"
     shown = (it if it.isprintable() else " " for it in message[: 2 * ERROR_LENGTH_MAX])
     text = " ".join("".join(shown).split())
     return Failure(name, (text if len(text) <= room else text[: room - 1] + "…") + ending, place)

@@ -217,6 +217,7 @@ put(globalThis, "Proxy", Marked);
 // What tells whether an object is frozen, or tries a change, without throwing.
 for (const [holder, keys] of [
     [Array, ["fromAsync"]],
+    [Failed, ["captureStackTrace"]],
     [Object, ["getOwnPropertyDescriptor", "getOwnPropertyDescriptors", "isExtensible", "isFrozen",
               "isSealed"]],
     [Reflect, ["defineProperty", "deleteProperty", "getOwnPropertyDescriptor", "isExtensible",
@@ -326,9 +327,8 @@ return expression => expression === null ? share : (text, context, timestamp, re
     line = stringify(expression(event, event, $context));
   } catch (e) {
     if (isLimit(e)) throw e;
-    // A TypeError is what changing a frozen event gives.
-    if (!isShared || !noticed && !isA(e, Type)) throw `${describe(e)}\n${placeOf(e)}`;
-    noticed = true;
+    if (!isShared) throw `${describe(e)}\n${placeOf(e)}`;
+    noticed = true;   // It may be what changing a frozen event gives.
   }
   if (isShared && noticed) throw "not shared";
   return line;

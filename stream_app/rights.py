@@ -32,6 +32,7 @@ from stream_app.clients import CREDENTIALS_ADVICE
 from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.objects import object_key
 from stream_app.policy import ACTIONS, OPTION_RIGHTS, missing_right
+from stream_app.printable import printable
 from stream_app.s3 import Storage
 from stream_app.settings import PAYLOAD_DEFAULT, Destination, Settings
 from stream_app.trouble import CREDENTIALS_REFUSED, UNREADABLE, region_named
@@ -349,5 +350,4 @@ def _line(finding: _Finding, destinations: Sequence[str]) -> str:
         named += f" and {len(destinations) - DESTINATIONS_NAMED_MAX} more"
     plural = "" if len(destinations) == 1 else "s"
     line = f"{finding.where} (destination{plural} {named}): {finding.what}"
-    # Much of it is S3's: keep it on its line, and from steering the terminal.
-    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in line)
+    return printable(line)  # Much of it is S3's.

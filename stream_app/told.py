@@ -70,7 +70,7 @@ class Told:
 
 
 def read(
-    headers: Sequence[tuple[str, bytes]],
+    headers: Sequence[tuple[str, bytes | None]],
     value: bytes | None,
     group: str,
     of: frozenset[Status],
@@ -89,7 +89,7 @@ def read(
     Raises:
         ValueError: The message is no receipt.
     """
-    attributes = {name: text.decode(errors="replace") for name, text in headers}
+    attributes = {name: (text or b"").decode(errors="replace") for name, text in headers}
     match = _TYPE.fullmatch(attributes.get("ce_type", ""))
     if match is None or value is None:
         raise ValueError("it has not the headers of a receipt")

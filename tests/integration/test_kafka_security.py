@@ -1,88 +1,132 @@
-"""TLS, SASL and access rights against a real broker that has them."""
+"""TLS, SASL and access rights against a real broker that has them.
+
+The broker has five listeners beside its plain one: encrypted; encrypted and asking for a
+certificate; encrypted with one that has run out; with a login; encrypted with a login.
+"""
 
 import asyncio
 import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import pytest
+from aiokafka.protocol.admin import CreateAclsRequest
 
-from stream_app.embedded import KafkaServer
+from stream_app.embedded import KafkaServer, S3Server
 from stream_app.errors import SetupError
 from stream_app.kafka import Topic, create_topics, reach, require_topics
 from stream_app.serverprocess import free_ports
 from stream_app.settings import Kafka
+from tests.certificates import Identity, identities
+from tests.chaos.harness import Lab, in_a_loop
+from tests.secrets import given_away
 
 PASSWORD = "made-up-password"  # noqa: S105 - of a broker that lives as long as this module's tests
 SECONDS_MAX = 60
+SCRAM_USERS = {"SCRAM-SHA-256": "sam", "SCRAM-SHA-512": "sue"}
+MECHANISMS = [("PLAIN", "alice"), *SCRAM_USERS.items()]
+TOPIC, GROUP = 2, 3
+READ, WRITE = 3, 4
+LITERAL = ALLOW = 3
+"""As Kafka's protocol numbers resources, operations, kinds of names, and permissions."""
+CERTIFICATE_WANTED = (
+    " closes the connection; is it Kafka, and is this its port for "
+    'security_protocol = "ssl"? Does it ask for a certificate that it trusts ([kafka] '
+    "ssl_certificate_file)?"
+)
+LOGIN = {
+    f"{mechanism.lower()}.sasl.jaas.config": (
+        f"org.apache.kafka.common.security.{kind} required{users};"
+    )
+    for mechanism, kind, users in (
+        (
+            "PLAIN",
+            "plain.PlainLoginModule",
+            f' user_alice="{PASSWORD}" user_nobody="{PASSWORD}"',
+        ),
+        ("SCRAM-SHA-256", "scram.ScramLoginModule", ""),
+        ("SCRAM-SHA-512", "scram.ScramLoginModule", ""),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Secured:
-    """A broker with three more listeners, and what a client needs for each."""
+    """What a client needs for each of the broker's listeners."""
 
     plain: Kafka
     tls: Kafka
+    mutual: Kafka
+    expired: Kafka
     login: Kafka
     both: Kafka
+    stranger: Identity
+    """In whom the broker does not believe."""
+
+
+def properties(ports: Mapping[str, int], trusted: Mapping[str, Identity]) -> dict[str, str]:
+    """Return what the broker has beside its plain listener."""
+    listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+    own = {
+        "mutual": {
+            "ssl.client.auth": "required",
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(trusted["client"].certificate),
+        },
+        "expired": {
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(trusted["expired"].both),
+        },
+        "login": {**LOGIN, "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256"},
+        "both": {**LOGIN, "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"},
+    }
+    return {
+        "listeners": listeners,
+        "advertised.listeners": listeners,
+        "listener.security.protocol.map": (
+            "LOGIN:SASL_PLAINTEXT,TLS:SSL,MUTUAL:SSL,EXPIRED:SSL,BOTH:SASL_SSL"
+        ),
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(trusted["broker"].both),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS;User:alice;User:sam;User:sue;User:CN=client",
+        **{
+            f"listener.name.{listener}.{name}": text
+            for listener, settings in own.items()
+            for name, text in settings.items()
+        },
+    }
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
-    keys, certificate = folder / "keys.p12", folder / "certificate.pem"
-    ports = dict(zip(("LOGIN", "TLS", "BOTH"), free_ports(3), strict=True))
-    listeners = ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
-    plain_login = (
-        "org.apache.kafka.common.security.plain.PlainLoginModule required "
-        f'user_alice="{PASSWORD}" user_nobody="{PASSWORD}";'
-    )
-    scram_login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    properties = {
-        "listeners": listeners,
-        "advertised.listeners": listeners,
-        "listener.security.protocol.map": "LOGIN:SASL_PLAINTEXT,TLS:SSL,BOTH:SASL_SSL",
-        "ssl.keystore.type": "PKCS12",
-        "ssl.keystore.location": str(keys),
-        "ssl.keystore.password": PASSWORD,
-        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256",
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "super.users": "User:ANONYMOUS;User:alice;User:sam",
-    }
-    for name in ("login", "both"):
-        properties |= {
-            f"listener.name.{name}.plain.sasl.jaas.config": plain_login,
-            f"listener.name.{name}.scram-sha-256.sasl.jaas.config": scram_login,
-        }
-    server = KafkaServer(folder / "kafka", properties=properties)
-    keytool = [server._java("x")[0], "-m", "java.base/sun.security.tools.keytool.Main"]
-    store = ["-keystore", str(keys), "-storetype", "PKCS12", "-storepass", PASSWORD]
-    subprocess.run(
-        [
-            *(*keytool, "-genkeypair", "-keyalg", "EC", "-alias", "broker", "-dname", "CN=test"),
-            *("-validity", "2", "-ext", "SAN=IP:127.0.0.1", "-ext", "BC=ca:true", *store),
-        ],
-        check=True,
-        timeout=SECONDS_MAX,
-    )
-    subprocess.run(
-        [*keytool, "-exportcert", "-rfc", "-alias", "broker", "-file", str(certificate), *store],
-        check=True,
-        timeout=SECONDS_MAX,
-    )
+    names = ("broker", "expired", "client", "stranger")
+    made = dict(zip(names, identities(folder, names, expired=["expired"]), strict=True))
+    listeners = ("LOGIN", "TLS", "MUTUAL", "EXPIRED", "BOTH")
+    ports = dict(zip(listeners, free_ports(len(listeners)), strict=True))
+    server = KafkaServer(folder / "kafka", properties=properties(ports, made))
     with server:
-        subprocess.run(
-            [
-                *server._java("kafka.admin.ConfigCommand"),
-                *("--bootstrap-server", server.address, "--alter"),
-                *("--entity-type", "users", "--entity-name", "sam"),
-                *("--add-config", f"SCRAM-SHA-256=[password={PASSWORD}]"),
-            ],
-            check=True,
-            timeout=SECONDS_MAX,
+        for mechanism, user in SCRAM_USERS.items():
+            subprocess.run(
+                [
+                    *server._java("kafka.admin.ConfigCommand"),
+                    *("--bootstrap-server", server.address, "--alter"),
+                    *("--entity-type", "users", "--entity-name", user),
+                    *("--add-config", f"{mechanism}=[password={PASSWORD}]"),
+                ],
+                check=True,
+                timeout=SECONDS_MAX,
+            )
+        at = {name: f"kafka://127.0.0.1:{port}" for name, port in ports.items()}
+        tls = Kafka(
+            broker=at["TLS"],
+            security_protocol="ssl",
+            ssl_ca_file=str(made["broker"].certificate),
         )
         login = Kafka(
-            broker=f"kafka://127.0.0.1:{ports['LOGIN']}",
+            broker=at["LOGIN"],
             security_protocol="sasl_plaintext",
             sasl_mechanism="PLAIN",
             sasl_username="alice",
@@ -90,21 +134,29 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
         )
         yield Secured(
             plain=Kafka(broker=f"kafka://{server.address}"),
-            tls=Kafka(
-                broker=f"kafka://127.0.0.1:{ports['TLS']}",
-                security_protocol="ssl",
-                ssl_ca_file=str(certificate),
+            tls=tls,
+            mutual=shows(replace(tls, broker=at["MUTUAL"]), made["client"]),
+            expired=replace(
+                tls, broker=at["EXPIRED"], ssl_ca_file=str(made["expired"].certificate)
             ),
             login=login,
             both=replace(
                 login,
-                broker=f"kafka://127.0.0.1:{ports['BOTH']}",
+                broker=at["BOTH"],
                 security_protocol="sasl_ssl",
-                ssl_ca_file=str(certificate),
+                ssl_ca_file=tls.ssl_ca_file,
                 sasl_mechanism="SCRAM-SHA-256",
                 sasl_username="sam",
             ),
+            stranger=made["stranger"],
         )
+
+
+def shows(kafka: Kafka, identity: Identity) -> Kafka:
+    """Return a client that shows this certificate."""
+    return replace(
+        kafka, ssl_certificate_file=str(identity.certificate), ssl_key_file=str(identity.key)
+    )
 
 
 def refusal(kafka: Kafka) -> str:
@@ -112,11 +164,11 @@ def refusal(kafka: Kafka) -> str:
     with pytest.raises(SetupError) as caught:
         asyncio.run(reach(kafka))
     assert "\n" not in str(caught.value)
-    assert PASSWORD not in str(caught.value)
+    assert given_away({"a password": PASSWORD}, [str(caught.value)]) == []
     return str(caught.value)
 
 
-@pytest.mark.parametrize("way", ["plain", "tls", "login", "both"])
+@pytest.mark.parametrize("way", ["plain", "tls", "mutual", "login", "both"])
 def test_every_way_in_leads_to_the_topics(secured: Secured, way: str) -> None:
     kafka: Kafka = getattr(secured, way)
     kafka = replace(kafka, events_topic=f"{way}-events", receipts_topic=f"{way}-receipts")
@@ -128,13 +180,28 @@ def test_every_way_in_leads_to_the_topics(secured: Secured, way: str) -> None:
     assert asyncio.run(require_topics(kafka, f"{way}-events")) == [2]
 
 
-@pytest.mark.parametrize("way", ["login", "both"])
-def test_wrong_password_is_told_from_a_broker_that_is_down(secured: Secured, way: str) -> None:
-    kafka: Kafka = getattr(secured, way)
-    wrong = replace(kafka, sasl_password="another")  # noqa: S106 - made up
-    assert f"refuses user '{kafka.sasl_username}' by {kafka.sasl_mechanism}: wrong user or " in (
-        refusal(wrong)
+@pytest.mark.parametrize(("mechanism", "user"), MECHANISMS)
+def test_right_password_is_let_in(secured: Secured, mechanism: str, user: str) -> None:
+    asyncio.run(
+        reach(replace(secured.both, sasl_mechanism=mechanism, sasl_username=user))  # type: ignore[arg-type]
     )
+
+
+@pytest.mark.parametrize(
+    ("way", "mechanism", "user"),
+    [("login", "PLAIN", "alice"), *(("both", *it) for it in MECHANISMS)],
+)
+def test_wrong_password_is_told_from_a_broker_that_is_down(
+    secured: Secured, way: str, mechanism: str, user: str
+) -> None:
+    kafka: Kafka = getattr(secured, way)
+    wrong = replace(
+        kafka,
+        sasl_mechanism=mechanism,  # type: ignore[arg-type] # one of the three
+        sasl_username=user,
+        sasl_password="another",  # noqa: S106 - made up
+    )
+    assert f"refuses user '{user}' by {mechanism}: wrong user or password" in refusal(wrong)
 
 
 def test_mechanism_that_is_not_offered_is_said(secured: Secured) -> None:
@@ -151,6 +218,24 @@ def test_certificate_of_an_unknown_authority_is_said(secured: Secured) -> None:
     text = refusal(replace(secured.tls, ssl_ca_file=None))
     assert "shows a certificate that is not trusted: " in text
     assert text.endswith("set [kafka] ssl_ca_file to the authority that signed it")
+
+
+def test_certificate_of_another_authority_is_said(secured: Secured) -> None:
+    other = replace(secured.tls, ssl_ca_file=str(secured.stranger.certificate))
+    assert "shows a certificate that is not trusted: " in refusal(other)
+
+
+def test_certificate_that_has_run_out_is_said(secured: Secured) -> None:
+    assert "not trusted: certificate has expired" in refusal(secured.expired)
+
+
+def test_client_without_a_certificate_is_refused_where_one_is_asked_for(secured: Secured) -> None:
+    text = refusal(replace(secured.tls, broker=secured.mutual.broker))
+    assert text.endswith(CERTIFICATE_WANTED)
+
+
+def test_client_with_a_certificate_of_another_authority_is_refused(secured: Secured) -> None:
+    assert refusal(shows(secured.mutual, secured.stranger)).endswith(CERTIFICATE_WANTED)
 
 
 def test_certificate_for_another_host_is_said(secured: Secured) -> None:
@@ -182,3 +267,56 @@ def test_topic_that_the_user_may_not_see_counts_as_missing(secured: Secured) -> 
     nobody = replace(secured.login, sasl_username="nobody")
     with pytest.raises(SetupError, match=r"topic 'hidden' does not exist .* or its user may not"):
         asyncio.run(require_topics(nobody, "hidden"))
+
+
+@in_a_loop
+async def test_workers_deliver_over_every_encrypted_way_and_with_the_least_rights(
+    secured: Secured, s3: S3Server, tmp_path: Path
+) -> None:
+    ways = [
+        secured.mutual,
+        *(
+            replace(secured.both, sasl_mechanism=mechanism, sasl_username=user)  # type: ignore[arg-type]
+            for mechanism, user in MECHANISMS
+        ),
+        replace(secured.login, sasl_username="nobody"),
+    ]
+    broker = secured.plain.broker.removeprefix("kafka://")
+    async with Lab(broker, s3, tmp_path, partitions=2 * len(ways)) as lab:
+        await allow_nobody(lab)
+        options = ("--config", str(lab.configuration), "--log-level", "debug")
+        workers = [
+            lab.launch_worker(
+                *("-m", "stream_app", "worker", *options), environment=environment(way)
+            )
+            for way in ways
+        ]
+        await asyncio.gather(*[worker.logged("taken over at") for worker in workers])
+        await lab.load.send(300)
+        await lab.settled()
+        await lab.verify()
+        assert given_away({"a password": PASSWORD}, [it.log for it in workers]) == []
+
+
+async def allow_nobody(lab: Lab) -> None:
+    """Give the user `nobody` what `docs/security.md` says that a worker needs."""
+    assert lab._admin is not None
+    for kind, name, operation in (
+        (TOPIC, lab.events_topic, READ),
+        (GROUP, lab.name, READ),
+        (TOPIC, lab.receipts_topic, WRITE),
+    ):
+        request = CreateAclsRequest(kind, name, LITERAL, "User:nobody", "*", operation, ALLOW)
+        answer = await lab._admin._send_request(request)
+        assert [code for code, _ in answer.creation_responses] == [0]
+
+
+def environment(kafka: Kafka) -> dict[str, str]:
+    """Return the variables by which a worker connects so."""
+    names = ("broker", "security_protocol")
+    return {
+        f"STREAM_APP_KAFKA_{field.name.upper()}": getattr(kafka, field.name)
+        for field in fields(kafka)
+        if field.name in names or field.name.startswith(("sasl_", "ssl_"))
+        if getattr(kafka, field.name) is not None
+    }

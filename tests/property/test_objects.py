@@ -1,11 +1,21 @@
 import gzip
 import re
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_app.closings import Commit
 from stream_app.objects import SLICE_BYTES, Body, identifier, object_key
+from stream_app.partition import Partition
+from stream_app.settings import Destination, about
+from tests.unit.records import EVENTS, EVERY, MINUTE, RULES, Sample, batch, collect, record_closings
+
+KEY_BYTES_MAX = 1_024
+"""S3's own bound."""
+(PREFIX,) = (about(it) for it in fields(Destination) if it.name == "prefix")
 
 line = st.one_of(
     st.binary(max_size=60).map(lambda data: data.replace(b"\n", b"")),
@@ -66,6 +76,64 @@ def test_a_key_has_one_layout(prefix: str, uploaded_at: int) -> None:
     )
     assert found is not None
     assert found.groups()[:4] == found.groups()[4:8]
+
+
+@given(
+    st.one_of(
+        st.text("./a\\%\u202e\x85\x00 ?#", max_size=20),
+        st.text(st.characters(codec="utf-8"), max_size=600),
+    ).filter(PREFIX.allows),
+    st.integers(0, 2**32),
+    st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+)
+def test_a_key_never_leaves_its_prefix(prefix: str, uploaded_at: int, name: str) -> None:
+    key = object_key(prefix, uploaded_at, name)
+    assert key.startswith(prefix)
+    assert re.search(r"[\x00-\x1f\x7f-\x9f]", key) is None
+    assert len(key.encode()) <= KEY_BYTES_MAX
+    own = key[len(prefix) :].split("/")
+    assert len(own) == (5 if not prefix or prefix.endswith("/") else 6)
+    assert own[-1].endswith(f"-{name}.gz")
+    assert {".", ".."}.isdisjoint(key.split("/"))
+    assert ("" in key.split("/")) == ("//" in prefix), "no empty folder but the operator's own"
+
+
+hostile = st.one_of(
+    st.sampled_from([b"../../up", b"/etc", b"a\0b", b"x/../y", b"\r\nX-Amz-Acl: public-read"]),
+    st.binary(max_size=30),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | hostile,
+            st.sampled_from(["../../up", "/etc", "\0"]) | st.text(max_size=30),
+            st.integers(-(2**63), 2**63 - 1),
+            st.lists(st.tuples(st.text(max_size=9), st.none() | hostile), max_size=3),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_no_event_has_a_part_in_the_keys(
+    events: Sequence[tuple[bytes | None, str, int, list[tuple[str, bytes | None]]]],
+) -> None:
+    hostiles = [
+        Sample(10 + place, timestamp, key, value.encode(), headers=headers)  # type: ignore[arg-type]
+        for place, (key, value, timestamp, headers) in enumerate(events)
+    ]
+    innocents = [replace(it, key=b"k", value=b"1", headers=()) for it in hostiles]
+    assert keys(hostiles) == keys(innocents) != []
+
+
+def keys(samples: list[Sample]) -> list[str]:
+    """The keys of the objects that these records come to when they are read a day later."""
+    partition = Partition(EVENTS, RULES, 0, Commit(10, ()))
+    collect(partition, batch(*samples), 86_400, EVERY)
+    partition.tick(MINUTE + 2 * 86_400, partition.position)
+    record_closings(partition)
+    return [str(work.delivery.key) for work in partition.works()]
 
 
 @given(st.lists(st.tuples(st.text("ab-.1", min_size=1), *[st.integers(0, 99)] * 2), unique=True))

@@ -326,6 +326,8 @@ CHANGES = [
     "(globalThis['ev' + 'al']('(e) => e.a = 1')($event), $event)",
     "(\\u0065val('$event.a = 1'), $event)",
     "Array.from.call(function () { return $event; }, [1])",
+    "(Error.captureStackTrace($event), 'stack' in $event)",
+    "(() => { using x = { [Symbol.dispose]() { $event.a = 1; } }; throw 5; })()",
     "(RegExp.prototype[Symbol.search].call($event, 'x'), $event)",
     "(() => { for ($event.a of [1]); return $event; })()",
     "(new (class extends (function (o) { return o; }) { a; })($event), $event)",

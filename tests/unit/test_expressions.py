@@ -245,6 +245,10 @@ def test_failure_is_one_short_line() -> None:
     assert len(failed.error) == ERROR_LENGTH_MAX
 
 
+def test_failure_without_a_text_says_so() -> None:
+    assert outcome("(() => { throw ''; })()", EVENT) == Failure(NAME, "an exception without a text")
+
+
 def test_place_of_a_long_failure_is_kept() -> None:
     failed = outcome("(() => {\n throw new Error('x'.repeat(1000)); })()", EVENT)
     assert isinstance(failed, Failure)
