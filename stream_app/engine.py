@@ -33,7 +33,7 @@ Pure: no clock, no I/O. One thread at a time uses a realm; the engine releases t
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Self, cast
+from typing import Final, Literal, NamedTuple, Self, cast
 
 import quickjs
 
@@ -117,8 +117,9 @@ class SyntaxProblem(NamedTuple):
     place: Place | None
 
 
-_Function = Callable[[str | None, str | None, float, str], str | None]
-"""A program in its realm: (text, context, timestamp, name) to JSON text or None. The text is None
+_Function = Callable[[str | None, str | None, float, str], str | Literal[False] | None]
+"""A program in its realm: (text, context, timestamp, name) to JSON text, False for `undefined`, or
+None where memory was short of what the binding needs to hand the text over. The text is None
 for the event that is shared, which is the one of that name, or refused."""
 
 
@@ -226,7 +227,10 @@ class Session:
         """Answer a question about an event that is parsed for it alone."""
         text, timestamp, name = event
         try:
-            return self._take().bind(program.source)(text, context, timestamp, name)
+            answer = self._take().bind(program.source)(text, context, timestamp, name)
+            if answer is not None:
+                return answer or None
+            thrown = None
         except quickjs.JSException as error:
             thrown = _thrown(error, program.text)
         if thrown is None:
@@ -239,9 +243,10 @@ class Session:
         limits = self._engine.limits
         realm = _Realm(limits, limits.quiet_seconds_max)
         try:
-            return realm.bind(program.source)(text, context, timestamp, name)
+            answer = realm.bind(program.source)(text, context, timestamp, name)
         except quickjs.JSException as error:
-            return _thrown(error, program.text) or Thrown(_limit_message(error, limits))
+            return _thrown(error, program.text) or Thrown(_limit_message(str(error), limits))
+        return Thrown(_limit_message("", limits)) if answer is None else answer or None
 
     def _share(self, event: Event) -> bool:
         """Parse and freeze; False if that fails, for reasons that each asking will find."""
@@ -257,8 +262,12 @@ class Session:
     def _ask_shared(self, event: Event, program: Program, context: str | None) -> Answer:
         if self._realm is None or self._realm is not self._sharing:
             return self.ask_one(event, program, context)  # A limit was hit since the sharing.
+        refused = False
         try:
-            return self._realm.bind(program.source)(None, context, event.timestamp, event.name)
+            answer = self._realm.bind(program.source)(None, context, event.timestamp, event.name)
+            if answer is not None:
+                return answer or None
+            thrown = None
         except quickjs.JSException as error:
             refused = str(error) == NOT_SHARED + THROWN_ENDING
             thrown = None if refused else _thrown(error, program.text)
@@ -267,10 +276,10 @@ class Session:
         if not refused:
             self._realm = None
             return self._ask_in_quiet(event, program, context)
-        answer = self.ask_one(event, program, context)
-        if not isinstance(answer, Thrown):
+        own = self.ask_one(event, program, context)
+        if not isinstance(own, Thrown):
             program.shares = False
-        return answer
+        return own
 
     def _take(self) -> "_Realm":
         if self._realm is None:
@@ -330,13 +339,13 @@ def _place(text: str, line: str, column: str) -> Place | None:
     return Place(number, len(before) + 1)
 
 
-def _limit_message(error: quickjs.JSException, limits: Limits) -> str:
-    if isinstance(error, quickjs.StackOverflow):
+def _limit_message(worded: str, limits: Limits) -> str:
+    if worded.startswith(("stack", "RangeError: Maximum call stack")):
         return (
             "RangeError: Maximum call stack size exceeded: recursion or JSON too deep for "
             f"{limits.stack_bytes_max} bytes of stack"
         )
-    if str(error).startswith("InternalError: interrupted"):
+    if worded.startswith("InternalError: interrupted"):
         return f"InternalError: interrupted: it ran longer than {limits.quiet_seconds_max} s"
     # Out of memory the engine often cannot even make its error, and throws null or worse.
     return (

@@ -23,7 +23,7 @@ const {imul, trunc} = Math;
 const Failed = Error, Internal = InternalError, Range = RangeError, Syntax = SyntaxError;
 const Type = TypeError;
 const {parse, stringify} = JSON, {exec} = RegExp.prototype;
-const {charCodeAt, slice, toWellFormed} = String.prototype;
+const {charCodeAt, replace: replaceText, slice, toWellFormed} = String.prototype;
 const {get: stackOf} = getOwnPropertyDescriptor(Failed.prototype, "stack");
 const call = (f, self, ...args) => apply(f, self, args);
 const isObject = o => typeof o === "object" ? o !== null : typeof o === "function";
@@ -195,6 +195,11 @@ replace(String.prototype, ["includes", "indexOf", "lastIndexOf", "normalize", "r
   }
   return apply(native, this, args);
 }}));
+replace(JSON, ["parse"], native => ({parse(text, ...reviver) {
+  if (typeof text === "string" && text.length > LONG) poll(text.length);
+  if (reviver.length > 0) noticed = true;   // It may put a frozen event in vain where it is.
+  return apply(native, this, [text, ...reviver]);
+}}));
 replace(JSON, ["stringify"], () => ({stringify(value, replacer, space) {
   const text = stringify(value, isArray(replacer) ? stepped(replacer) : replacer, space);
   if (text !== undefined && text.length > LONG) poll(text.length);
@@ -275,27 +280,36 @@ for (const o of seen) {
 walk();   // The accessors' functions are new.
 for (const o of seen) freeze(o);
 
-// 4. What Python calls. It tells a thrown text, which has no stack, from a limit, which is thrown
-// on as it came. Out of memory, the engine may throw null for want of an error.
+// 4. What Python calls. A limit is thrown on as a text of ours: an object of the expression's could
+// run code when the binding looks at it, where no limit holds. What is interrupted is not caught.
+function limitOf(e) {   // Out of memory, the engine may throw null for want of an error.
+  if (e === null) return "memory";
+  if (!isObject(e) || call(stackOf, e) === undefined) return "";   // No error that the engine made.
+  const kind = getPrototypeOf(e);
+  if (kind === Internal.prototype) return "memory";
+  const message = kind === Range.prototype && getOwnPropertyDescriptor(e, "message");
+  return message && message.value === "Maximum call stack size exceeded" ? "stack" : "";
+}
 function isA(e, kind) {
   try { return e instanceof kind; }
   catch { return false; }   // A proxy.
 }
-const isLimit = e => e === null || isA(e, Internal) ||
-  isA(e, Range) && e.message === "Maximum call stack size exceeded";
+// The binding would cut the text at a NUL.
+const clean = text => call(toWellFormed, call(replaceText, text, /\0/g, "\ufffd"));
 function describe(e) {
-  try { return call(toWellFormed, typeof e === "symbol" ? e.toString() : `${e}`); }
+  try { return clean(typeof e === "symbol" ? e.toString() : `${e}`); }
   catch { return "an exception without a text"; }
 }
 function placeOf(e) {   // The topmost frame with a line of the wrapper or below.
-  const frame = isA(e, Failed) && call(exec, /<input>:(\d{4,}:\d+)/, call(stackOf, e));
+  const stack = isObject(e) ? call(stackOf, e) : undefined;
+  const frame = stack === undefined ? null : call(exec, /<input>:(\d{4,7}:\d{1,7})\b/, stack);
   return frame ? frame[1] : "";
 }
 function parsed(text) {
   try { return parse(text); }
   catch (e) {
     if (!isA(e, Syntax)) throw e;
-    throw `the record's value is not JSON: ${call(toWellFormed, e.message)}\n`;
+    throw `the record's value is not JSON: ${clean(e.message)}\n`;
   }
 }
 function contextOf(text) {
@@ -326,12 +340,13 @@ return expression => expression === null ? share : (text, context, timestamp, re
     const $context = context === null ? undefined : contextOf(context);
     line = stringify(expression(event, event, $context));
   } catch (e) {
-    if (isLimit(e)) throw e;
+    const limit = limitOf(e);
+    if (limit) throw limit;
     if (!isShared) throw `${describe(e)}\n${placeOf(e)}`;
     noticed = true;   // It may be what changing a frozen event gives.
   }
   if (isShared && noticed) throw "not shared";
-  return line;
+  return line === undefined ? false : line;   // undefined would be what a want of memory gives.
 };
 })()
 """

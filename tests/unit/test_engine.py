@@ -23,7 +23,7 @@ from stream_app.engine import (
     Thrown,
 )
 from stream_app.prelude import PRELUDE
-from tests.hostile import HOSTILE, STACK, TIME
+from tests.hostile import HOSTILE, MEMORY, STACK, TIME
 
 LIMITS = Limits(seconds_max=0.02, quiet_seconds_max=0.05)
 TIMESTAMP = 1_500_000_000_000.0
@@ -327,6 +327,8 @@ CHANGES = [
     "(\\u0065val('$event.a = 1'), $event)",
     "Array.from.call(function () { return $event; }, [1])",
     "(Error.captureStackTrace($event), 'stack' in $event)",
+    """(JSON.parse('{"p":1,"q":2}', function (k) { if (k === 'p') this.q = $event; return 7; }),
+    $event)""",
     "(() => { using x = { [Symbol.dispose]() { $event.a = 1; } }; throw 5; })()",
     "(RegExp.prototype[Symbol.search].call($event, 'x'), $event)",
     "(() => { for ($event.a of [1]); return $event; })()",
@@ -401,6 +403,44 @@ def test_memory_left_full_fails_nobody_else(room: int) -> None:
     texts = ("[$event]", fill, "[typeof globalThis]", "[$event, 'right']", "[event, 'right']")
     _, _, *others = together(Engine(), made(1), *texts)
     assert others == ['["object"]', '[1,"right"]', '[1,"right"]']
+
+
+def test_answer_that_does_not_fit_into_memory_is_no_skip() -> None:
+    too_large = answer(Engine(), 'Array(7000).fill("é".repeat(2000))')
+    assert too_large == Thrown(MEMORY)
+    # What earlier events have left takes the room: each is asked once more, alone.
+    left = '(Promise.resolve("x".repeat(1.3e6)).then(x => x), Array(250).fill("é".repeat(2000)))'
+    seen = answers(Engine(), left, *range(60))
+    assert all(isinstance(it, str) for it in seen)
+    assert together(Engine(), made(1), "[$event]", 'Array(7000).fill("é".repeat(2000))')[1] == (
+        Thrown(MEMORY)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """(e => { throw { __proto__: RangeError(), get message() { throw e; } }; })({
+          get stack() { for (;;); } })""",
+        """(() => { throw Object.defineProperty(new RangeError('Maximum call stack size exceeded'),
+          'stack', { get() { for (;;); } }); })()""",
+        "(() => { throw new Proxy(new Error('p'), { getPrototypeOf() { for (;;); } }); })()",
+    ],
+)
+def test_exception_runs_no_code_where_no_limit_holds(text: str) -> None:
+    thrown = answer(Engine(LIMITS), text)
+    assert isinstance(thrown, Thrown)
+
+
+def test_nul_in_an_exception_is_shown_as_a_replacement(engine: Engine) -> None:
+    assert answer(engine, "(() => { throw 'a\\0b'; })()") == Thrown("a\ufffdb")
+
+
+def test_place_of_many_digits_is_none(engine: Engine) -> None:
+    text = "(k => ({ [k]() { throw new Error('x'); } })[k]())('<input>:' + '9'.repeat(5000) + ':1')"
+    thrown = answer(engine, text)
+    assert isinstance(thrown, Thrown)
+    assert thrown.message == "Error: x"
 
 
 def test_realm_without_room_is_not_kept() -> None:
