@@ -10,7 +10,7 @@ CORE := errors values settings config prelude engine expressions batches closing
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup demo test lint bench mutants lock clean
+.PHONY: help setup demo test lint bench chaos mutants lock clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,10 +36,15 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 test: $(READY) lint ## Everything that CI runs, in under 10 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
-	$(BIN)/pytest -q tests/simulation tests/contract tests/integration tests/chaos tests/docs
+	$(BIN)/pytest -q -n 3 --dist loadfile tests/simulation tests/contract tests/integration tests/chaos tests/docs
 
 bench: $(READY) ## What payload expressions cost, beside the same written by hand.
 	$(BIN)/python benchmarks/expressions.py
+
+MINUTES ?= 30
+chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [REPORT=docs/guarantees.md].
+	$(BIN)/pytest -q -rP tests/chaos/test_schedule.py -k loses_and_repeats --chaos-minutes $(MINUTES) \
+		$(if $(SEED),--chaos-seed $(SEED)) $(if $(REPORT),--chaos-report $(REPORT))
 
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py

@@ -20,8 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--chaos-minutes",
         type=float,
-        default=0.2,
-        help="how long the random chaos test disturbs its workers (default: 0.2)",
+        default=3.0,
+        help="how long the schedule of faults is (default: 3)",
+    )
+    parser.addoption(
+        "--chaos-report",
+        metavar="FILE",
+        help="the document into which the schedule writes its table of faults when it has passed",
     )
 
 

@@ -1,6 +1,26 @@
-"""How long and under which seed the random tests run."""
+"""How long and under which seed the schedule of faults runs, and its own broker."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
+
+from stream_app.embedded import KafkaServer
+
+SECONDS_BESIDE_FAULTS_MAX: Final = 300
+"""To start, to recover and to be judged."""
+JUDGED_PER_MINUTE_SECONDS_MAX: Final = 30
+"""For each minute of faults, its objects and receipts are read and compared."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the schedule the time that it is asked to take."""
+    minutes = float(config.getoption("--chaos-minutes"))
+    seconds = SECONDS_BESIDE_FAULTS_MAX + minutes * (60 + JUDGED_PER_MINUTE_SECONDS_MAX)
+    for item in items:
+        if "minutes" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(seconds))
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +36,20 @@ def _seed_shown(seed: int) -> None:
 
 
 @pytest.fixture
-def disturbed_seconds(request: pytest.FixtureRequest) -> float:
-    """How long the random test disturbs its workers."""
-    return float(request.config.getoption("--chaos-minutes")) * 60
+def minutes(request: pytest.FixtureRequest) -> float:
+    """How long faults are injected."""
+    return float(request.config.getoption("--chaos-minutes"))
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Path | None:
+    """The document that the run writes its table into."""
+    document = request.config.getoption("--chaos-report", default=None)
+    return None if document is None else Path(str(document))
+
+
+@pytest.fixture(scope="session")
+def own_kafka() -> Iterator[KafkaServer]:
+    """A broker that the tests here may stop and kill."""
+    with KafkaServer() as server:
+        yield server

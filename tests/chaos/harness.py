@@ -15,6 +15,7 @@ import functools
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,8 @@ START_SECONDS_MAX: Final = 30.0
 SETTLED_SECONDS_MAX: Final = 40.0
 STOP_SECONDS_MAX: Final = 10.0
 """The promise: SIGTERM ends a worker within ten seconds."""
+LOGS_SHOWN: Final = 5
+"""Of the youngest workers, when a test fails."""
 LOG_LINES_SHOWN: Final = 60
 
 P = ParamSpec("P")
@@ -107,12 +110,22 @@ class Worker:
     log_file: Path
 
     @property
+    def name(self) -> str:
+        return self.log_file.stem
+
+    @property
     def running(self) -> bool:
         return self.process.poll() is None
 
     @property
     def log(self) -> str:
         return self.log_file.read_text("utf-8", errors="replace")
+
+    @property
+    def rss_mib_max(self) -> int:
+        """The most memory that it has had so far; 0 when it has ended."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int((re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE) or [0])[0]) // 1024
 
     def kill(self) -> None:
         """End it as a crash would, stopped or not."""
@@ -162,6 +175,8 @@ class Lab:
     pipelines: Sequence[str] = PIPELINES
     settings: str = ""
     """Further lines of the `[delivery]` table."""
+    clock_step_seconds_max: float = 0
+    """How far off a worker's clock may be set; object keys show it."""
     name: str = field(default_factory=lambda: f"chaos-{uuid4().hex[:12]}")
     workers: list[Worker] = field(default_factory=list)
     receipts: list[Published] = field(default_factory=list)
@@ -241,7 +256,8 @@ class Lab:
         for worker in self.workers:
             worker.kill()
         if exc is not None:
-            for worker in self.workers:
+            sys.stdout.write(f"logs of {len(self.workers)} workers are in {self._folder}\n")
+            for worker in self.workers[-LOGS_SHOWN:]:
                 tail = "\n".join(worker.log.splitlines()[-LOG_LINES_SHOWN:])
                 sys.stdout.write(f"--- {worker.log_file.name}\n{tail}\n")
         await self._stack.aclose()
@@ -409,8 +425,8 @@ class Lab:
             objects=await asyncio.to_thread(self.objects),
             receipts=await self.read_receipts(),
             commits=await self.commits(),
-            began=self._began - timedelta(seconds=1),
-            ended=datetime.now(UTC),
+            began=self._began - timedelta(seconds=1 + self.clock_step_seconds_max),
+            ended=datetime.now(UTC) + timedelta(seconds=self.clock_step_seconds_max),
         )
 
     async def verify(self) -> None:

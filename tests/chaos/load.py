@@ -17,7 +17,7 @@ from typing import Final, Self
 from aiokafka import AIOKafkaProducer
 
 BATCHES_PER_SECOND: Final = 20
-ACKNOWLEDGED_SECONDS_MAX: Final = 60
+ACKNOWLEDGED_SECONDS_MAX: Final = 120
 """A broker may be away for so long before an event counts as refused."""
 NO_TIME: Final = -1
 """Kafka's own number for a record without a timestamp."""
@@ -87,14 +87,23 @@ class Load:
     @asynccontextmanager
     async def steady(self, rate: int) -> AsyncIterator[None]:
         """Send `rate` events a second meanwhile; at the end all are acknowledged."""
-        waiting: list[asyncio.Task[Sent]] = []
+        waiting: set[asyncio.Task[Sent]] = set()
+        failures: list[BaseException] = []
         ended = asyncio.Event()
+
+        def done(task: asyncio.Task[Sent]) -> None:
+            waiting.discard(task)
+            if (error := task.exception()) is not None:
+                failures.append(error)
 
         async def run() -> None:
             started, sent = time.monotonic(), 0
             while not ended.is_set():
                 due = int((time.monotonic() - started) * rate)
-                waiting.extend([await self._one(None) for _ in range(due - sent)])
+                for _ in range(due - sent):
+                    task = await self._one(None)
+                    waiting.add(task)
+                    task.add_done_callback(done)
                 sent = due
                 await asyncio.sleep(1 / BATCHES_PER_SECOND)
 
@@ -105,6 +114,8 @@ class Load:
             ended.set()
             await runner
             await asyncio.gather(*waiting)
+            if failures:
+                raise failures[0]
 
     @property
     def _running(self) -> AIOKafkaProducer:

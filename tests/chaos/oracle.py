@@ -32,6 +32,8 @@ KEY: Final = re.compile(
 )
 MAY_DIFFER: Final = ("attempts", "already_existed")
 """In which two receipts with one id may differ: how it went, not what became of the events."""
+NOT_FINAL: Final = "retrying"
+"""The status of a receipt that only says that a window is late, and why so far."""
 SHOWN_MAX: Final = 8
 UNREADABLE: Final = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
 """What reading a damaged object may raise, from its compression up to its lines."""
@@ -141,6 +143,43 @@ def windows(receipts: Iterable[Published]) -> int:
     return len({published.window[:3] for published in receipts})
 
 
+def windows_back_in_time(receipts: Iterable[Published]) -> Counter[int]:
+    """By partition, how many windows begin no later than the one before, or are of its minute."""
+    starts: defaultdict[int, dict[int, datetime]] = defaultdict(dict)
+    for published in receipts:
+        _, partition, first, _ = published.window
+        start = published.value["window"]["start"]
+        starts[partition][first] = datetime.fromisoformat(start)
+    return Counter(
+        {
+            partition: sum(later <= one for one, later in pairwise(start for _, start in ordered))
+            for partition, ordered in ((it, sorted(by.items())) for it, by in starts.items())
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What became of payloads, counted in the objects and not in what the receipts say of them."""
+
+    delivered: int
+    lost: int
+    repeated: int
+    foreign: int
+
+
+def balance(evidence: Evidence) -> Balance:
+    """Count what was owed against what the objects hold."""
+    expected, delivered = _owed(evidence), _held(evidence, _lines(evidence)[0])
+    more = delivered - expected
+    return Balance(
+        delivered=(expected & delivered).total(),
+        lost=(expected - delivered).total(),
+        repeated=sum(count for it, count in more.items() if it in expected),
+        foreign=sum(count for it, count in more.items() if it not in expected),
+    )
+
+
 def _lines(evidence: Evidence) -> tuple[Lines, list[str]]:
     """The ids in each readable object, by key; and what is wrong with objects as such."""
     lines: dict[str, list[str]] = {}
@@ -175,17 +214,27 @@ def _target(evidence: Evidence, key: str) -> Target | None:
     return next((it for it in evidence.targets if key.startswith(it.prefix)), None)
 
 
-def _lost_or_repeated(evidence: Evidence, lines: Lines) -> list[str]:
-    expected = Counter(
+def _owed(evidence: Evidence) -> Counter[tuple[str, str]]:
+    """The id and destination of each payload that must be a line."""
+    return Counter(
         (sent.event.id, target.id)
         for sent in evidence.sent
         for target in evidence.targets
         if target.matches(sent) and target.outcome(sent.event) == "delivered"
     )
-    delivered: Counter[tuple[str, str]] = Counter()
+
+
+def _held(evidence: Evidence, lines: Lines) -> Counter[tuple[str, str]]:
+    """The id and destination of each line."""
+    held: Counter[tuple[str, str]] = Counter()
     for key, ids in lines.items():
         target = _target(evidence, key)
-        delivered.update((id_, target.id if target else "?") for id_ in ids)
+        held.update((id_, target.id if target else "?") for id_ in ids)
+    return held
+
+
+def _lost_or_repeated(evidence: Evidence, lines: Lines) -> list[str]:
+    expected, delivered = _owed(evidence), _held(evidence, lines)
     lost, more = expected - delivered, delivered - expected
     repeated = [it for it in more if it in expected]
     foreign = [it for it in more if it not in expected]
@@ -199,11 +248,15 @@ def _lost_or_repeated(evidence: Evidence, lines: Lines) -> list[str]:
 def _latest(
     receipts: Iterable[Published],
 ) -> tuple[dict[tuple[str, int, int, str], Published], list[str]]:
-    """The last receipt of each window and destination; and where two of one id disagree."""
+    """The last word on each window and destination; and where two of one id disagree."""
     latest: dict[tuple[str, int, int, str], Published] = {}
     by_id: dict[str, Published] = {}
+    # A worker that lost the partition may have said that it tries again after another was done.
     found: list[str] = []
     for published in receipts:
+        if published.value["status"] == NOT_FINAL:
+            latest.setdefault(published.window, published)
+            continue
         latest[published.window] = published
         first = by_id.setdefault(published.headers["ce_id"], published)
         differing = [

@@ -13,15 +13,16 @@ that no key was ever written twice.
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
 
-HOST: Final = "127.0.0.1"
+from stream_app.serverprocess import HOST, free_ports
+
 HEAD_BYTES_MAX: Final = 64 * 1024
-DELAY_SECONDS_MAX: Final = 1.5
+SLOW_SECONDS: Final = (0.5, 4.0)
 BODILESS_STATUSES: Final = frozenset({204, 304})
 
 
@@ -41,8 +42,10 @@ class Fault(Enum):
     """One bit of the body is turned on the way to S3."""
     LOSE_ANSWER = auto()
     """S3 does it, and the connection dies instead of the answer."""
-    DELAY = auto()
-    """Wait a random moment before forwarding."""
+    SLOW = auto()
+    """Wait seconds before forwarding, and seconds before the answer."""
+    HOLD = auto()
+    """Read the request and do nothing until `release`; then do it, whoever still waits for it."""
     HANG = auto()
     """Read the head, keep the connection open and do nothing, until the proxy ends."""
 
@@ -82,18 +85,6 @@ def no_fault(_: Request) -> Fault:
     return Fault.NONE
 
 
-def random_faults(seed: int, weights: Mapping[Fault, float]) -> Rule:
-    """Return a rule that draws each PUT's fault; the weights are chances, the rest is none."""
-    chance = random.Random(seed)
-    faults = [*weights, Fault.NONE]
-    chances = [*weights.values(), 1 - sum(weights.values())]
-
-    def rule(request: Request) -> Fault:
-        return chance.choices(faults, chances)[0] if request.is_put else Fault.NONE
-
-    return rule
-
-
 async def nothing(_: Request) -> None:
     """Step in with nothing."""
 
@@ -110,14 +101,17 @@ class S3Proxy:
     faults: list[Fault] = field(default_factory=list)
     """Those that were drawn, `NONE` left out."""
     _delays: random.Random = field(default_factory=lambda: random.Random(0))
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
     _connections: set["asyncio.Task[None]"] = field(default_factory=set)
     _server: asyncio.Server | None = None
 
+    def __post_init__(self) -> None:
+        # Of the ports that no outgoing connection takes while this one is closed.
+        self._port = free_ports(1)[0]
+
     @property
     def endpoint_url(self) -> str:
-        if self._server is None:
-            raise RuntimeError("the proxy has not been started")
-        return f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
+        return f"http://{HOST}:{self._port}"
 
     @property
     def connected(self) -> bool:
@@ -127,6 +121,27 @@ class S3Proxy:
     def heal(self) -> None:
         """Be a plain wire from now on; what hangs goes on hanging."""
         self.rule, self.before, self.after = no_fault, nothing, nothing
+
+    def release(self) -> None:
+        """Go on with all requests that are held."""
+        self._released.set()
+        self._released = asyncio.Event()
+
+    async def open(self) -> None:
+        """Take connections."""
+        self._server = await asyncio.start_server(
+            self._connected, HOST, self._port, limit=HEAD_BYTES_MAX, backlog=256
+        )
+
+    async def close(self) -> None:
+        """Refuse connections from now on, and cut those that are open."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        cut = list(self._connections)
+        for task in cut:
+            task.cancel()
+        await asyncio.gather(*cut, return_exceptions=True)
 
     def stored_more_than_once(self) -> list[str]:
         """The targets for which S3 accepted more than one PUT."""
@@ -140,9 +155,7 @@ class S3Proxy:
         return twice
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._connected, HOST, 0, limit=HEAD_BYTES_MAX, backlog=256
-        )
+        await self.open()
         return self
 
     async def __aexit__(
@@ -151,11 +164,7 @@ class S3Proxy:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self.close()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
@@ -187,8 +196,10 @@ class S3Proxy:
         match fault:
             case Fault.REFUSE:
                 return False
-            case Fault.DELAY:
-                await asyncio.sleep(self._delays.uniform(0, DELAY_SECONDS_MAX))
+            case Fault.SLOW:
+                await asyncio.sleep(self._delays.uniform(*SLOW_SECONDS))
+            case Fault.HOLD:
+                await self._released.wait()
             case Fault.BROKEN | Fault.SLOW_DOWN:
                 writer.write(_error(*ERRORS[fault]))
                 await writer.drain()
@@ -197,12 +208,14 @@ class S3Proxy:
                 sent = 0 if fault is Fault.TEAR_AT_BODY else len(request.body) // 2
                 await self._tear(request, sent)
                 return False
-            case Fault.DAMAGE:
+            case Fault.DAMAGE if request.body:
                 request = replace(request, body=_damaged(request.body))
         status, answer = await self._forward(request)
         await self.after(request)
         learnt = fault is not Fault.LOSE_ANSWER
         self.log.append(Exchange(request, status, learnt))
+        if fault is Fault.SLOW:
+            await asyncio.sleep(self._delays.uniform(*SLOW_SECONDS))
         if learnt:
             writer.write(answer)
             await writer.drain()

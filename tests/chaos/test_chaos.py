@@ -1,15 +1,14 @@
-"""Real workers, a real broker and a real S3 server, with every part failing under load.
+"""Faults at one exact moment each, with real workers, a real broker and a real S3 server.
 
-Whatever happens, each run ends like this: faults stop, a worker is there, the group commits the
-end of every log, and the oracle finds each event exactly once where it belongs.
-
-    pytest tests/chaos -k random --chaos-minutes 30 --chaos-seed 7       # longer, again
+Whatever happens, each scenario ends like this: the fault is over, a worker is there, the group
+commits the end of every log, and the oracle finds each event exactly once where it belongs.
+Faults at random moments, and several at a time, are the work of `test_schedule`.
 """
 
 import asyncio
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Final
@@ -17,139 +16,22 @@ from typing import Final
 import pytest
 
 from stream_app.embedded import KafkaServer, S3Server
-from tests.chaos.harness import GRACE_SECONDS, WINDOW_SECONDS, Lab, Worker, in_a_loop, wait_until
-from tests.chaos.oracle import windows
-from tests.chaos.s3_proxy import Fault, random_faults
+from tests.chaos.clocked_worker import set_clock
+from tests.chaos.harness import (
+    GRACE_SECONDS,
+    PARTITIONS,
+    WINDOW_SECONDS,
+    Lab,
+    Worker,
+    in_a_loop,
+    wait_until,
+)
+from tests.chaos.injector import launch_clocked
+from tests.chaos.oracle import Published
+from tests.chaos.s3_proxy import Fault
 
 RATE: Final = 300
-FAULTS: Final = {
-    Fault.REFUSE: 0.08,
-    Fault.BROKEN: 0.05,
-    Fault.SLOW_DOWN: 0.08,
-    Fault.TEAR_AT_BODY: 0.05,
-    Fault.TEAR_IN_BODY: 0.05,
-    Fault.DAMAGE: 0.08,
-    Fault.LOSE_ANSWER: 0.15,
-    Fault.DELAY: 0.1,
-}
-
-
-@in_a_loop
-async def test_kill_9_around_window_ends_loses_and_repeats_nothing(
-    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
-) -> None:
-    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
-        chance = random.Random(seed)
-        await lab.start_workers(3)
-        async with lab.load.steady(RATE):
-            for _ in range(4):
-                await _near_window_end(chance)
-                chance.choice(lab.running).kill()
-                lab.launch_worker()
-                if chance.random() < 0.3:
-                    chance.choice(lab.running).kill()
-                    lab.launch_worker()
-        await lab.settled()
-        await lab.verify()
-        assert windows(lab.receipts) > 5
-
-
-@in_a_loop
-async def test_faulty_s3_loses_and_repeats_nothing(
-    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
-) -> None:
-    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
-        await lab.start_workers(2)
-        lab.proxy.rule = random_faults(seed, FAULTS)
-        async with lab.load.steady(RATE):
-            await wait_until(
-                lambda: set(lab.proxy.faults) == set(FAULTS) and len(lab.proxy.faults) > 30,
-                30,
-                "each fault once, and thirty in all",
-            )
-        lab.proxy.heal()
-        await lab.settled()
-        await lab.verify()
-        assert any(it.value["already_existed"] for it in lab.receipts)
-        assert len(lab.running) == 2
-
-
-@in_a_loop
-async def test_random_faults_of_everything_lose_and_repeat_nothing(
-    kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int, disturbed_seconds: float
-) -> None:
-    async with Lab(kafka.address, s3, tmp_path, seed) as lab:
-        chance = random.Random(seed)
-        await lab.start_workers(3)
-        lab.proxy.rule = random_faults(seed, FAULTS)
-        until = time.monotonic() + disturbed_seconds
-        async with lab.load.steady(RATE):
-            while time.monotonic() < until:
-                await _near_window_end(chance)
-                await _disturb(lab, chance)
-        lab.proxy.heal()
-        for worker in lab.running:
-            worker.resume()
-        await lab.settled()
-        await lab.verify()
-
-
-async def _disturb(lab: Lab, chance: random.Random) -> None:
-    """Do something bad to one worker, or something normal to the group."""
-    worker = chance.choice(lab.running)
-    match chance.choice(["kill", "kill", "pause", "zombie", "leave", "join", "none"]):
-        case "kill":
-            worker.kill()
-        case "pause":
-            worker.pause()
-            await asyncio.sleep(chance.uniform(0.1, 3))
-            worker.resume()
-        case "zombie":
-            worker.pause()
-            await asyncio.sleep(chance.uniform(6, 9))  # around the end of its session
-            worker.resume()
-        case "leave":
-            await worker.terminate()
-        case "join" if len(lab.running) < 4:
-            lab.launch_worker()
-    while len(lab.running) < 2:
-        lab.launch_worker()
-
-
-async def _near_window_end(chance: random.Random) -> None:
-    """Wait until shortly before or after windows close, by a later record or idly."""
-    now = time.time()
-    end = (now // WINDOW_SECONDS + 1) * WINDOW_SECONDS
-    idle = chance.choice([0, GRACE_SECONDS])
-    await asyncio.sleep(max(0.0, end + idle + chance.uniform(-0.3, 0.5) - now))
-
-
-# --- a broker of one's own ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[KafkaServer]:
-    with KafkaServer() as server:
-        yield server
-
-
-@in_a_loop
-async def test_broker_restart_and_broker_kill_9_under_load_lose_and_repeat_nothing(
-    own_kafka: KafkaServer, s3: S3Server, tmp_path: Path, seed: int
-) -> None:
-    async with Lab(own_kafka.address, s3, tmp_path, seed) as lab:
-        await lab.start_workers(2)
-        async with lab.load.steady(RATE):
-            await _near_window_end(random.Random(seed))
-            await asyncio.to_thread(own_kafka.restart)
-            before = len(await lab.read_receipts())
-            await lab.told(before + 1)
-            await asyncio.to_thread(own_kafka.kill)
-            await asyncio.to_thread(own_kafka.start)
-            await lab.told(len(lab.receipts) + 1)
-        await lab.settled()
-        await lab.verify()
-        assert len(lab.running) == 2
+CLOCK_SECONDS: Final = 600
 
 
 @in_a_loop
@@ -199,26 +81,6 @@ async def quiet_run(lab: Lab) -> None:
     assert {place[1] for place in windows_told} == set(range(lab.partitions))
     assert all(it.value["attempts"] == 1 for it in lab.receipts if it.value["object"])
     assert "Traceback" not in worker.log
-
-
-async def workers_joining_and_leaving_under_load(lab: Lab) -> None:
-    """Partitions move while windows are open, closing and on their way."""
-    chance = random.Random(lab.seed)
-    first = await lab.start_worker()
-    async with lab.load.steady(RATE):
-        second = await lab.start_worker()
-        await _near_window_end(chance)
-        third = await lab.start_worker()
-        await _near_window_end(chance)
-        await first.terminate()
-        fourth = lab.launch_worker()
-        await _near_window_end(chance)
-        await third.terminate()
-    await lab.settled()
-    await lab.verify()
-    assert [it.process.returncode for it in (first, third)] == [0, 0]
-    assert second.running
-    assert fourth.running
 
 
 async def kill_before_the_put_reaches_s3(lab: Lab) -> None:
@@ -393,6 +255,35 @@ async def uploads_torn_and_damaged_on_their_way(lab: Lab) -> None:
     await lab.verify()
 
 
+async def clock_set_ahead_and_back(lab: Lab) -> None:
+    """Ahead it closes the open window at once; back it closes the one that is open then."""
+    worker, clock = launch_clocked(lab)
+    lab.clock_step_seconds_max = CLOCK_SECONDS
+    await worker.logged("ready: ")
+    await _events_of_one_window(lab)
+    set_clock(clock, CLOCK_SECONDS)
+    await lab.told(len(lab.targets))
+    uploaded = [_uploaded_at(it) for it in lab.receipts if it.value["object"]]
+    assert min(uploaded) > time.time() + CLOCK_SECONDS / 2
+    await lab.load.send(50)
+    set_clock(clock, -CLOCK_SECONDS)
+    told = len(lab.receipts)
+    await lab.load.send(50)
+    await lab.told(told + len(lab.targets))
+    await lab.settled()
+    assert _uploaded_at(lab.receipts[-1]) < time.time() - CLOCK_SECONDS / 2
+    set_clock(clock, 0)
+    await lab.load.send(50)
+    await lab.settled()
+    await lab.verify()
+    assert worker.running
+    assert "Traceback" not in worker.log
+
+
+def _uploaded_at(receipt: Published) -> float:
+    return datetime.fromisoformat(receipt.value["uploaded_at"]).timestamp()
+
+
 async def hanging_s3_is_asked_again(lab: Lab) -> None:
     """A request that S3 never answers is given up, and the window delivered by another one."""
     worker = await lab.start_worker()
@@ -423,7 +314,7 @@ async def _quiet(lab: Lab, zombie: Worker, successor: Worker) -> None:
 
 SCENARIOS: Final[tuple[Callable[[Lab], Awaitable[None]], ...]] = (
     hanging_s3_is_asked_again,
-    workers_joining_and_leaving_under_load,
+    clock_set_ahead_and_back,
     quiet_run,
     kill_before_the_put_reaches_s3,
     kill_after_the_put_and_before_its_answer,
@@ -436,7 +327,6 @@ SCENARIOS: Final[tuple[Callable[[Lab], Awaitable[None]], ...]] = (
     sigterm_while_starting,
     uploads_torn_and_damaged_on_their_way,
 )
-UNDER_LOAD: Final = (workers_joining_and_leaving_under_load, quiet_run)
 SIDE_BY_SIDE: Final = 6
 """Scenarios at a time: more would starve workers of the processor until their sessions end."""
 
@@ -456,7 +346,7 @@ def outcomes(
     chosen = [it for it in SCENARIOS if f"{TEST}[{it.__name__}]" in names]
 
     async def run(scenario: Callable[[Lab], Awaitable[None]]) -> None:
-        partitions = 4 if scenario in UNDER_LOAD else 1
+        partitions = PARTITIONS if scenario is quiet_run else 1
         async with turns, Lab(kafka.address, s3, folder, seed, partitions) as lab:
             await scenario(lab)
 

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from tests.chaos.load import Event, Sent
-from tests.chaos.oracle import Committed, Evidence, Published, Stored, Target, findings
+from tests.chaos.oracle import (
+    Balance,
+    Committed,
+    Evidence,
+    Published,
+    Stored,
+    Target,
+    balance,
+    findings,
+    windows_back_in_time,
+)
 
 NOW = datetime(2026, 11, 24, 16, 32, 2, tzinfo=UTC)
 TARGET = Target(
@@ -92,6 +102,27 @@ def test_receipt_published_twice_is_no_finding() -> None:
     assert findings(replace(GOOD, receipts=[*GOOD.receipts, again])) == []
 
 
+def test_receipt_that_says_that_a_window_is_late_is_no_finding() -> None:
+    late = published(A, 0, 6, status="retrying", error={"code": "SlowDown"}, attempts=7)
+    for receipts in ([late, *GOOD.receipts], [*GOOD.receipts, late]):
+        assert findings(replace(GOOD, receipts=receipts)) == []
+
+
+def test_balance_counts_what_was_lost_and_repeated() -> None:
+    assert balance(GOOD) == Balance(delivered=3, lost=0, repeated=0, foreign=0)
+    harmed = with_objects(stored("e0", "e0", "e7"), stored("e6", name="b"))
+    assert balance(harmed) == Balance(delivered=2, lost=1, repeated=1, foreign=1)
+
+
+def test_windows_back_in_time_are_counted_by_partition() -> None:
+    def of(first: int, minute: int) -> Published:
+        return published(A, first, first + 1, window={"start": f"2026-11-24T16:{minute:02}:00Z"})
+
+    forward = [of(0, 31), of(1, 32), of(1, 32), of(2, 40)]
+    assert windows_back_in_time(forward) == {0: 0}
+    assert windows_back_in_time([*forward, of(3, 40), of(4, 39), of(5, 41)]) == {0: 2}
+
+
 HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
     "lost line": (lambda: with_objects(stored("e0"), B), "1 lost"),
     "lost object": (lambda: with_objects(A), "1 lost"),
@@ -130,6 +161,10 @@ HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
     "wrong outcome": (
         lambda: with_receipts(published(A, 0, 6, skipped=[[0, 1], [4, 4]]), GOOD.receipts[1]),
         "offset 0 is told skipped",
+    ),
+    "late without an end": (
+        lambda: with_receipts(published(A, 0, 6, status="retrying"), GOOD.receipts[1]),
+        "status retrying",
     ),
     "given up": (
         lambda: with_receipts(published(A, 0, 6, status="failed"), GOOD.receipts[1]),
