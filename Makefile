@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
-CORE := errors values settings config prelude engine expressions batches closings objects receipts deliveries \
+CORE := errors values settings config prelude_natives prelude engine expressions batches closings objects receipts deliveries \
 	window partition assignment retries breakers policy redelivery told excerpt events printable
 comma := ,
 space := $(subst ,, )

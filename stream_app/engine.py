@@ -24,7 +24,7 @@ A realm has no clock and no chance: `Date.now()` is the record's timestamp, ever
 
 What the limits cannot do: the engine looks at its clock once in some 10,000 steps, and one step
 may be a native operation on megabytes. Those that could take minutes are made to take steps
-(part 2 of `prelude`); the rest, such as printing a BigInt of 300,000 digits, can overrun by
+(`prelude_natives`); the rest, such as printing a BigInt of 300,000 digits, can overrun by
 seconds. So the writer of an expression is trusted not to aim for that.
 
 Pure: no clock, no I/O. One thread at a time uses a realm; the engine releases the GIL.
@@ -267,12 +267,9 @@ class Session:
             answer = self._realm.bind(program.source)(None, context, event.timestamp, event.name)
             if answer is not None:
                 return answer or None
-            thrown = None
         except quickjs.JSException as error:
+            # Whatever it throws, it is asked again: anything else is a limit.
             refused = str(error) == NOT_SHARED + THROWN_ENDING
-            thrown = None if refused else _thrown(error, program.text)
-        if thrown is not None:
-            return thrown
         if not refused:
             self._realm = None
             return self._ask_in_quiet(event, program, context)

@@ -12,7 +12,10 @@ as the engine counts them, or nothing; and `not shared`. All else that comes out
 
 from typing import Final
 
-PRELUDE: Final = r"""
+from stream_app.prelude_natives import NATIVES
+
+PRELUDE: Final = (
+    r"""
 (function () {
 "use strict";
 const {apply, construct, defineProperty, deleteProperty, get, getOwnPropertyDescriptor,
@@ -42,11 +45,19 @@ function replace(holder, keys, make) {
     put(holder, key, method);
   }
 }
+function supplant(native, made) {   // A constructor; what it holds, `made` then holds.
+  for (const key of ownKeys(native))
+    defineProperty(made, key, getOwnPropertyDescriptor(native, key));
+  put(native.prototype, "constructor", made);
+  put(globalThis, native.name, made);
+}
 
 // 1. No clock, no chance, no shared memory, no sight of the collector; every date is UTC.
 for (const key of ["performance", "queueMicrotask", "Atomics", "SharedArrayBuffer", "WeakRef",
                    "FinalizationRegistry", "InternalError"]) delete globalThis[key];
 delete JSON.rawJSON;   // It could put half a surrogate pair into a line.
+delete Math.sumPrecise;   // Beyond ECMAScript 2025 are also natives that no step interrupts.
+for (const key of ["chunks", "includes", "join", "windows"]) delete Iterator.prototype[key];
 for (const key of ["prepareStackTrace", "stackTraceLimit"])
   delete Error[key];   // Kept inside the engine, where freezing does not reach.
 
@@ -81,14 +92,9 @@ function Pinned(...parts) {
   else if (typeof parts[0] === "string") parts = [parseDate(parts[0])];
   return construct(D, parts, new.target);
 }
-defineProperty(Pinned, "name", {value: "Date"});
-defineProperty(Pinned, "length", {value: 7});
-defineProperty(Pinned, "prototype", {value: day, writable: false});
-put(Pinned, "UTC", D.UTC);
+supplant(Date, Pinned);
 put(Pinned, "now", {now: () => now}.now);
 put(Pinned, "parse", {parse: text => parseDate(`${text}`)}.parse);
-put(day, "constructor", Pinned);
-put(globalThis, "Date", Pinned);
 // A part that is no number makes the date invalid; the engine leaves the date as it was.
 const setters = ownKeys(day).filter(key => typeof key === "string" && key.startsWith("setUTC"));
 replace(day, setters, (native, key) => ({[key](...parts) {
@@ -120,105 +126,9 @@ replace(day, ["toLocaleString", "toLocaleDateString", "toLocaleTimeString"], (na
     return call(native, new D(time + call(getTimezoneOffset, new D(time)) * 60000));
   }}));
 
-// 2. Natives that run for minutes between two looks at the clock take steps, or refuse.
-const LENGTH_MAX = 1e6, LONG = 16384, WORK_MAX = 1e9;
-const poll = length => { for (let i = 0; i < length && i < 40000; i += 4); };
-const proxies = new WeakSet(), isProxy = proxies.has, RealProxy = Proxy;
-const traps = {   // In script, so that each is a step.
-  get: (o, k) => get(o, k), has: (o, k) => has(o, k), set: (o, k, v) => set(o, k, v),
-  deleteProperty: (o, k) => deleteProperty(o, k), __proto__: null};
-// Native loops over an array's length, or over whatever claims a length, look at no clock; through
-// a proxy every element costs a step. A true and short array needs none.
-function stepped(o) {
-  if (!isObject(o)) return o;
-  if (isArray(o) && !call(isProxy, proxies, o) && o.length <= LENGTH_MAX) {
-    if (o.length > LONG) poll(o.length);
-    return o;
-  }
-  return new RealProxy(o, traps);
-}
-const {isConcatSpreadable} = Symbol;
-const spreads = o => isObject(o) && (o[isConcatSpreadable] ?? isArray(o));
-replace(Array.prototype, ["concat", "copyWithin", "join", "reverse", "shift", "slice", "sort",
-    "splice", "toLocaleString", "unshift"], (native, key) => ({[key](...args) {
-  if (key === "concat") for (let i = 0; i < args.length; i++)
-    if (spreads(args[i])) args[i] = stepped(args[i]);
-  // What does not spread is an element of the result, so it must stay what it is.
-  const self = key === "concat" && !spreads(this) ? this : stepped(this);
-  const result = apply(native, self, args);
-  return result === self ? this : result;
-}}));
-function flatten(source, depth, result) {
-  source = Object(source);
-  const length = source.length;
-  for (let i = 0; i < length; i++) if (i in source) {
-    if (depth > 0 && isArray(source[i])) flatten(source[i], depth - 1, result);
-    else call(push, result, source[i]);
-  }
-  return result;
-}
-const species = o => call(sliceArray, isArray(o) ? o : [], 0, 0);   // A new one, of its kind.
-replace(Array.prototype, ["flat", "flatMap"], () => ({
-  flat(depth = 1) { return flatten(this, trunc(depth) || 0, species(this)); },
-  flatMap(f, self) { return flatten(call(map, this, f, self), 1, species(this)); }}));
-replace(String, ["raw"], () => ({raw({raw}, ...values) {
-  let text = "";
-  for (let i = 0, last = trunc(raw.length) - 1; i <= last; i++)
-    text += i < last && i < values.length ? `${raw[i]}${values[i]}` : `${raw[i]}`;
-  return text;
-}}));
-// Putting marks in order is quadratic, and text has a few in a row.
-const MARKS = /\p{M}{256}/u, isMarked = text => typeof text === "string" && matches(MARKS, text);
-replace(String.prototype, ["localeCompare", "normalize"], (native, key) => ({[key](...args) {
-  if (isMarked(this) || key === "localeCompare" && isMarked(args[0]))
-    throw new Range(`String.prototype.${key}: the text has too many combining marks in a row`);
-  return apply(native, this, args);
-}}));
-const Big = BigInt, DIGITS_MAX = 65536;   // Reading digits is quadratic too.
-const Shortened = {BigInt(value) {
-  if (typeof value === "string" && value.length > DIGITS_MAX)
-    throw new Range(`BigInt: the text has more than ${DIGITS_MAX} characters`);
-  return Big(value);
-}}.BigInt;
-defineProperty(Shortened, "length", {value: 1});
-defineProperty(Shortened, "prototype", {value: Big.prototype, writable: false});
-for (const key of ["asIntN", "asUintN"]) put(Shortened, key, Big[key]);
-put(Big.prototype, "constructor", Shortened);
-put(globalThis, "BigInt", Shortened);
-replace(String.prototype, ["includes", "indexOf", "lastIndexOf", "normalize", "replace",
-    "replaceAll", "split", "toLowerCase", "toUpperCase"], (native, key) => ({[key](...args) {
-  const {length} = typeof this === "string" ? this : "";
-  if (length > LONG) {
-    if (typeof args[0] === "string" && length * args[0].length > WORK_MAX)
-      throw new Range(`String.prototype.${key}: both texts are too long`);
-    poll(length);
-  }
-  return apply(native, this, args);
-}}));
-replace(JSON, ["parse"], native => ({parse(text, ...reviver) {
-  if (typeof text === "string" && text.length > LONG) poll(text.length);
-  if (reviver.length > 0) noticed = true;   // It may put a frozen event in vain where it is.
-  return apply(native, this, [text, ...reviver]);
-}}));
-replace(JSON, ["stringify"], () => ({stringify(value, replacer, space) {
-  const text = stringify(value, isArray(replacer) ? stepped(replacer) : replacer, space);
-  if (text !== undefined && text.length > LONG) poll(text.length);
-  return text;
-}}));
-const Marked = call(bind, function (target, handler) {   // Bound, it has no prototype: as Proxy.
-  if (new.target === undefined) throw new Type("Constructor Proxy requires 'new'");
-  const proxy = new RealProxy(target, handler);
-  call(proxies.add, proxies, proxy);
-  return proxy;
-});
-defineProperty(Marked, "name", {value: "Proxy"});
-put(Marked, "revocable", {revocable(target, handler) {
-  const pair = RealProxy.revocable(target, handler);
-  call(proxies.add, proxies, pair.proxy);
-  return pair;
-}}.revocable);
-put(globalThis, "Proxy", Marked);
-
+"""
+    + NATIVES
+    + r"""
 // What tells whether an object is frozen, or tries a change, without throwing.
 for (const [holder, keys] of [
     [Array, ["fromAsync"]],
@@ -350,3 +260,4 @@ return expression => expression === null ? share : (text, context, timestamp, re
 };
 })()
 """
+)

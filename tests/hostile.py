@@ -41,7 +41,30 @@ HOSTILE: Final = {
     "concat of a long sparse array": ("[].concat(Array(4294967295))", TIME),
     "flat of a long sparse array": ("[Array(4294967295)].flat()", TIME),
     "flatMap to a long sparse array": ("[1].flatMap(() => Array(4294967295))", TIME),
-    "stringify by a long sparse list": ("JSON.stringify(1, Array(4294967295))", TIME),
+    "stringify by a long list": (
+        "JSON.stringify({}, Array(6e4).fill(0).map((_, i) => 'k' + i))",
+        "RangeError: JSON.stringify: the list has more than 500 keys",
+    ),
+    "iterator over a claimed length": (
+        "[].values.call({ length: 2 ** 53 - 1 }).drop(2 ** 50).next()",
+        TIME,
+    ),
+    "union with a claimed length": (
+        "new Set().union({ size: 1, has() {}, keys: () => [].values.call(Array(4294967295)) })",
+        TIME,
+    ),
+    "fill of what takes no memory": (
+        "[].fill.call({ __proto__: new Uint8Array(0), length: 2 ** 53 - 1 }, 0)",
+        TIME,
+    ),
+    "set of long texts": ("new Set(Array(1e6).fill('x'.repeat(1e6)))", TIME),
+    "sort of long texts": ("Array(1e5).fill('x'.repeat(1e6)).toSorted()", TIME),
+    "numbers from long texts": ("Array(1e5).fill('1'.repeat(1e6)).map(Number)", TIME),
+    "BigInts from long texts": ("Array(1e3).fill('9'.repeat(6e4)).forEach(BigInt)", TIME),
+    "search for a long text in a long array": (
+        "Array(1e6).fill('x'.repeat(1e6)).includes('x'.repeat(1e6 - 1) + 'y')",
+        "RangeError: Array.prototype.includes: the text is too long for so many elements",
+    ),
     "slice of a claimed length": ("[].slice.call({ length: 2 ** 53 - 1 }, 0, 4e9)", TIME),
     "shift of a claimed length": ("[].shift.call({ length: 2 ** 53 - 1 })", TIME),
     "reverse through a proxy": ("[].reverse.call(new Proxy(Array(4294967295), {}))", TIME),

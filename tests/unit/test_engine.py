@@ -70,6 +70,78 @@ def test_hostile_event_fails_alone_and_the_next_is_right(text: str, message: str
     assert time.monotonic() - started < 10  # Two limits, some slow natives, a busy machine.
 
 
+CLAIMED = "[].values.call({ length: 2 ** 53 - 1 })"
+FOUND = "'x'.repeat(1e6 - 1) + 'y'"
+UNBOUNDED = [
+    # Iterators of a claimed length, which natives count to the end.
+    ("[].entries.call({ length: 2 ** 53 - 1 }).drop(2 ** 50).next()", TIME),
+    (f"Iterator.from({CLAIMED}).drop(2 ** 50).next()", TIME),
+    (f"Iterator.concat({CLAIMED}).drop(2 ** 50).next()", TIME),
+    (f"(it => {{ for (;;) it.drop(1e6).next(); }})({CLAIMED})", TIME),
+    (f"new Set({CLAIMED})", TIME),
+    ("(function () { arguments.length = 2 ** 53 - 1; return new Set(arguments); })()", TIME),
+    *[
+        (
+            f"new Set([{element}]).{method}({{ size: {size}, has() {{}}, keys: () => {CLAIMED} }})",
+            TIME,
+        )
+        for method, size, element in (
+            ("union", 1, 1),
+            ("symmetricDifference", 1, 1),
+            ("intersection", 0, 1),
+            ("difference", 0, 1),
+            ("isDisjointFrom", 0, 1),
+            ("isSupersetOf", 0, "undefined"),
+        )
+    ],
+    (
+        f"new Set().union(Object.defineProperty(new Set(), 'keys', {{ value: () => {CLAIMED} }}))",
+        TIME,
+    ),
+    (f"new Set([1]).union(new (class extends Set {{ keys() {{ return {CLAIMED}; }} }})())", TIME),
+    (f"{CLAIMED}.join('')", "TypeError: not a function"),
+    (f"{CLAIMED}.includes(7)", "TypeError: not a function"),
+    ("Math.sumPrecise([].keys.call({ length: 2 ** 53 - 1 }))", "TypeError: not a function"),
+    ("[].fill.call(Object.setPrototypeOf(Array(2 ** 32 - 1), new Uint8Array(0)), 0)", TIME),
+    # Work that grows with the square, or with the product of two lengths.
+    ("JSON.stringify(1, Array(4294967295))", "RangeError: JSON.stringify: the list"),
+    (
+        """JSON.stringify(1, new Proxy([], (n => ({ get: (o, k) => k !== 'length' ? `${k}` :
+        n++ ? 2 ** 53 - 1 : 1 }))(0)))""",
+        TIME,
+    ),
+    (f"Array(1e6).fill('x'.repeat(1e6)).indexOf({FOUND})", "RangeError: Array.prototype.indexOf: "),
+    (
+        f"Array(1e6).fill('x'.repeat(1e6)).lastIndexOf({FOUND})",
+        "RangeError: Array.prototype.lastIndexOf: ",
+    ),
+    (f"(a => {{ for (;;) a.includes({FOUND}); }})(Array(900).fill('x'.repeat(1e6)))", TIME),
+    # Natives whose every call is short of a second.
+    ("new Map(Array(1e5).fill(['x'.repeat(1e6), 1]))", TIME),
+    ("Array(1e5).fill('x'.repeat(1e6)).sort()", TIME),
+    ("[].toSorted.call({ ...Array(5e4).fill('x'.repeat(1e6)), length: 5e4 })", TIME),
+    ("Array(1e5).fill('1'.repeat(1e6)).map(parseFloat)", TIME),
+    ("Array(1e5).fill('1'.repeat(1e6)).map(t => parseInt(t))", TIME),
+    ("Array(1e5).fill('1'.repeat(1e6)).map(isNaN)", TIME),
+    ("Array(1e5).fill('1'.repeat(1e6)).map(isFinite)", TIME),
+    ("Array(1e5).fill('1'.repeat(1e6)).forEach(t => new Number(t))", TIME),
+    ("Array(1e5).fill('x'.repeat(1e6)).forEach(encodeURIComponent)", TIME),
+    ("Array(1e5).fill('x'.repeat(1e6)).forEach(btoa)", TIME),
+    ("Array(1e3).fill('9'.repeat(1e3)).forEach(t => { for (;;) BigInt(t); })", TIME),
+    ("Array(1e3).fill('9'.repeat(1e5)).map(BigInt)", "RangeError: BigInt: the text has more than"),
+    ("Array(1e5).fill('[' + '1,'.repeat(1e5) + '1]').forEach(JSON.parse)", TIME),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), UNBOUNDED)
+def test_native_that_would_run_for_minutes_fails_soon(text: str, message: str) -> None:
+    started = time.process_time()
+    failed = answer(Engine(LIMITS), text)
+    assert isinstance(failed, Thrown), failed
+    assert failed.message.startswith(message)
+    assert time.process_time() - started < 3
+
+
 ANSWERED = {
     "promise": ("Promise.resolve(1)", "{}"),
     "async function": ("(async () => { await 1; globalThis.n = 1; })()", "{}"),
@@ -101,6 +173,32 @@ def test_deep_event_fails_alone(engine: Engine) -> None:
     deep = Event("[" * 100_000 + "]" * 100_000, TIMESTAMP, "events/1@2")
     failed, right = ask(engine, "$event", deep, made(1))
     assert (failed, right) == (Thrown(STACK), "1")
+
+
+SHAPES = r"""[...["Array", "BigInt", "Iterator", "Map", "Number", "Set"]
+    .flatMap(name => [name, `${name}.prototype`]), "globalThis"].flatMap(path => {
+  const holder = path.split(".").reduce((o, key) => o[key], globalThis);
+  return Object.getOwnPropertyNames(holder)
+    .map(key => [key, (({ value, get }) => value ?? (key === "size" ? get : get?.call({})))(
+      Object.getOwnPropertyDescriptor(holder, key))])
+    .filter(([, it]) => typeof it === "function")
+    .map(([key, it]) => [`${path}.${key}`, it.name, it.length,
+      Reflect.ownKeys(it).map(String).sort().join()]);
+})"""
+"""What every function of these is called, how many arguments it takes, and what it holds."""
+MISSING = ["chunks", "includes", "join", "windows"]
+
+
+def test_replaced_natives_look_as_before(engine: Engine) -> None:
+    plain = json.loads(quickjs.Context().eval(f"JSON.stringify({SHAPES})"))
+    ours = json.loads(str(answer(engine, SHAPES)))
+    known = {path: shape for path, *shape in plain}
+    replaced = {path: shape for path, *shape in ours}
+    assert len(replaced) > 150
+    changed = {path for path, shape in replaced.items() if known[path] != shape}
+    assert changed == {"globalThis.Error"}  # What sets how it shows a stack is gone.
+    gone = {path for path in known.keys() - replaced.keys() if "globalThis" not in path}
+    assert gone == {f"Iterator.prototype.{key}" for key in MISSING}
 
 
 NAMES = [
@@ -157,6 +255,9 @@ def test_everything_that_two_events_can_reach_is_frozen() -> None:
 
 
 # --- Own objects behave as in any JavaScript ------------------------------------------------------
+
+
+NO_NEW_SET = "\"TypeError: Constructor Set requires 'new'\""
 
 
 @pytest.mark.parametrize(
@@ -217,6 +318,92 @@ def test_everything_that_two_events_can_reach_is_frozen() -> None:
             "(() => { try { new Date().setHours.call({}, 1); } catch (e) { return e.name; } })()",
             '"TypeError"',
         ),
+        ("[new Set([1, 2, 1]), new Map([[1, 2]])].map(o => [o.size, ...o])", "[[2,1,2],[1,[1,2]]]"),
+        ("[new Set().size, new Set(null).size, new Map(undefined).size]", "[0,0,0]"),
+        ("[...new Set('abca'), ...new Set(new Set([1]))]", '["a","b","c",1]'),
+        ("(() => { try { Set([1]); } catch (e) { return `${e}`; } })()", NO_NEW_SET),
+        ("(() => { try { Map([1]); } catch (e) { return e.name; } })()", '"TypeError"'),
+        ("(() => { try { new Map([1]); } catch (e) { return e.name; } })()", '"TypeError"'),
+        (
+            "[...new (class extends Set { add(it) { return super.add(it * 2); } })([1, 2])]",
+            "[2,4]",
+        ),
+        (
+            "[...new (class extends Map { set(k, v) { return super.set(v, k); } })([[1, 2]])]",
+            "[[2,1]]",
+        ),
+        (
+            """(S => [new S([1]) instanceof S, new S() instanceof Set, S[Symbol.species] === S,
+            new S([1]).union(new S()).constructor === Set])(class S extends Set {})""",
+            "[true,true,true,true]",
+        ),
+        (
+            """(closed => { try { new (class extends Set { add() { throw 1; } })({
+            [Symbol.iterator]: () => ({ next: () => ({ value: 1 }),
+            return() { closed.push(1); return {}; } }) }); } catch (e) { closed.push(e + 1); }
+            return closed; })([])""",
+            "[1,2]",
+        ),
+        (
+            """(closed => { try { new Map({ [Symbol.iterator]: () => ({ next: () => ({ value: 1 }),
+            return() { closed.push(1); return {}; } }) }); } catch (e) { closed.push(e.name); }
+            return closed; })([])""",
+            '[1,"TypeError"]',
+        ),
+        ("[...Map.groupBy([1, 2, 3], n => n % 2)]", "[[1,[1,3]],[0,[2]]]"),
+        ("[...new Set([1, 2]).union(new Set([3]))]", "[1,2,3]"),
+        ("[...new Set([1, 2]).intersection(new Map([[2, 0]]))]", "[2]"),
+        ("new Set([1]).isSubsetOf({ size: 2, has: n => n === 1, keys() {} })", "true"),
+        (
+            "[...new Set([1, 2, 3]).difference({ size: 9, has: n => n < 2, keys() {} })]",
+            "[2,3]",
+        ),
+        (
+            """(closed => [new Set([1]).isSupersetOf({ size: 0, has() {}, keys: () => ({
+            next: () => ({ value: 2 }), return() { closed.push(1); return {}; } }) }), closed])(
+            [])""",
+            "[false,[1]]",
+        ),
+        (
+            "(() => { try { new Set().union([]); } catch (e) { return e.name; } })()",
+            '"TypeError"',
+        ),
+        ("[1, 2, 3].values().drop(1).toArray()", "[2,3]"),
+        ("[...[1, 2, 3].values().drop(Infinity)]", "[]"),
+        (
+            """(it => { try { it.drop(-1); } catch (e) { return e.name; } })([].values())""",
+            '"RangeError"',
+        ),
+        (
+            """(closed => { Iterator.prototype.drop.call({ next: () => ({ value: 1 }),
+            return() { closed.push(1); return {}; } }, 1).return(); return closed; })([])""",
+            "[1]",
+        ),
+        (
+            """[[1, 2].includes(2), [1, 2].indexOf(2, -1), [1, 2, 1].lastIndexOf(1),
+            [1, 2, 1].lastIndexOf(1, undefined), [NaN].includes(NaN)]""",
+            "[true,1,2,0,true]",
+        ),
+        ("['b', undefined, , 10, 9, 'a', null].sort()", '[10,9,"a","b",null,null,null]'),
+        ("[{ toString: () => 'b' }, 'a', 3n].toSorted().map(String)", '["3","a","b"]'),
+        ("['b'.repeat(6e6), 'a'.repeat(6e6)].toSorted().map(t => t[0])", '["a","b"]'),
+        ("[].toSorted.call({ length: 2, 0: 'b', 1: 'a' })", '["a","b"]'),
+        ("(a => a.fill(7, 1) === a && a)([1, 2])", "[1,7]"),
+        ("[].fill.call({ length: 2 }, 7)", '{"0":7,"1":7,"length":2}'),
+        (
+            "[Number(), Number('12'), Number(undefined), Number(5n), +new Number('3')]",
+            "[0,12,null,5,3]",
+        ),
+        (
+            """[typeof new Number(1), Object(1).constructor === Number, Number.MAX_SAFE_INTEGER,
+            Number.parseFloat === parseFloat, new (class extends Number {})(2) + 1]""",
+            '["object",true,9007199254740991,true,3]',
+        ),
+        (
+            "[parseInt('12px'), parseInt('ff', 16), isNaN('x'), isFinite('1'), parseFloat('1.5x')]",
+            "[12,255,true,true,1.5]",
+        ),
+        ("['1', '2', '3'].map(Number)", "[1,2,3]"),
     ],
 )
 def test_language_is_whole(engine: Engine, text: str, expected: str) -> None:

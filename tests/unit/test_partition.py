@@ -18,6 +18,7 @@ from tests.unit.records import (
     ORDERS,
     RULES,
     Sample,
+    answer,
     batch,
     collect,
     held_closed,
@@ -79,6 +80,25 @@ def test_a_late_record_joins_the_open_window() -> None:
     partition.tick(MINUTE + 122, 13)
     assert windows(partition) == [(10, 13)]
     assert starts(partition) == [1]
+
+
+def test_answers_for_one_window_are_taken_up_to_its_end() -> None:
+    partition = Partition(EVENTS, RULES, 0, Commit(10, ()))
+    assert partition.is_between_windows
+    fetched = batch(record(10, 1, "a"), record(11, 61, "b"), record(12, 62, "c"))
+    answers = answer(fetched.records)  # type: ignore[arg-type] # they are samples
+    rest = partition.collect(fetched, answers, MINUTE + 63, one_window=True)
+    assert rest is not None
+    assert (rest.position, [it.offset for it in rest.records]) == (11, [11, 12])
+    assert partition.is_between_windows
+    assert partition.collect(rest, answers, MINUTE + 63, one_window=True) is None
+    assert not partition.is_between_windows
+    assert [it.end for it in partition._closed] == [11]
+
+
+def test_partition_that_rebuilds_a_recorded_window_is_within_it() -> None:
+    closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
+    assert not Partition(EVENTS, RULES, 0, Commit(10, (closing,))).is_between_windows
 
 
 def test_a_record_that_comes_after_its_minute_was_closed_joins_the_next() -> None:

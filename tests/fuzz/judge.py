@@ -1,0 +1,450 @@
+"""What may come of an expression and an event; and the child process that runs cases and judges.
+
+Started by `expressions`, which says what is judged. The child draws its cases itself, from seed and
+number. It writes what it is about to do into the *journal*, and what it has found into the
+*report*, as JSON lines `[what, value]`: all that is left of it if it dies.
+"""
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import os
+import random
+import re
+import resource
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+from stream_app import engine as engine_module
+from stream_app import expressions as expressions_module
+from stream_app.engine import Engine, Limits, Place
+from stream_app.errors import ExpressionError
+from stream_app.expressions import (
+    ERROR_LENGTH_MAX,
+    PAYLOAD_BYTES_MAX,
+    SKIP,
+    Failure,
+    Outcome,
+    Route,
+    compile_expression,
+    evaluate,
+)
+from stream_app.prelude import PRELUDE
+from tests.fuzz.grammar import LIST_NATIVES, USUAL, Expressions, Made, record
+from tests.hostile import HOSTILE
+
+ROOT: Final = Path(__file__).parents[2]
+SMALL: Final = Limits(memory_bytes_max=8 * 1024 * 1024, seconds_max=0.02, quiet_seconds_max=0.05)
+"""So that hostile cases cost little."""
+ROOMY: Final = Limits(memory_bytes_max=64 * 1024 * 1024, seconds_max=0.5, quiet_seconds_max=2.0)
+GROUP_CASES: Final = 16
+"""Cases between two looks at the canaries; those that compile are also evaluated together."""
+SLOW_SECONDS: Final = 3.0
+"""CPU time; what takes longer is told, but no defect: some natives are known to overrun."""
+GROWTH_BYTES_MAX: Final = 2 * ROOMY.memory_bytes_max
+"""What one case may add to the process."""
+ADDRESS_SPACE_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
+"""So that what escapes the engine's memory limit ends in the child."""
+COMPILE_ERROR_LENGTH_MAX: Final = 1_000
+SHOWN_LENGTH_MAX: Final = 4_000
+DESTINATION: Final = "archive"
+
+LIMIT_ERROR: Final = re.compile(
+    r"InternalError: (?:interrupted|out of memory)|RangeError: Maximum call stack size exceeded"
+)
+MAY_HIDE_A_LIMIT: Final = re.compile(
+    r"catch|finally|async|using|Disposable|import|eval|Function|constructor|\\u|new Promise"
+    r"|Promise\W+(?:try|all|any|race)|extends Promise|stack"
+)
+"""What can catch that memory or stack ran out, or see how deep it is, and answer all the same."""
+
+WALK: Final = r"""(() => {
+  const numbers = new Map(), open = [], list = [];
+  const shown = o => {
+    if (typeof o === "symbol") return o.toString();
+    if (Object(o) !== o) return Object.is(o, -0) ? "-0" : `${o}`;
+    if (!numbers.has(o)) { numbers.set(o, numbers.size); open.push(o); }
+    return `#${numbers.get(o)}`;
+  };
+  const generator = (function* () {})();
+  [globalThis, generator, (async function* () {})(), async () => 1, generator.map(x => x),
+   [].values(), new Map().keys(), new Set().keys(), "".matchAll(/a/g), ""[Symbol.iterator](),
+   new Error(), /a/, Iterator.from({ next() {} }), import("x"), (x => x)`tag`].forEach(shown);
+  for (let at = 0; at < open.length; at++) {
+    const o = open[at];
+    list.push(shown(Object.getPrototypeOf(o)), Object.isExtensible(o));
+    for (const key of Reflect.ownKeys(o)) {
+      const { value, get, set, writable, enumerable, configurable } =
+        Object.getOwnPropertyDescriptor(o, key);
+      list.push(shown(key), shown(value), shown(get), shown(set),
+                (writable | 0) + 2 * enumerable + 4 * configurable);
+    }
+  }
+  return list.join();
+})()"""
+"""Every property of everything that an expression can reach."""
+
+CANARIES: Final = [
+    (WALK, None),
+    ("[3, 1, 2].map(x => x + 1)", b"[4,2,3]"),
+    ("[3, 1, 2].sort()", b"[1,2,3]"),
+    ("JSON.stringify({ a: [1, 'b', null], c: undefined })", rb'"{\"a\":[1,\"b\",null]}"'),
+    ("[Math.random(), Math.random()]", None),
+    ("[Date.now(), new Date(2017, 6, 14).getHours()]", b"[1500000000000,0]"),
+    ("[Reflect.ownKeys(Object.prototype).length, Object.keys(globalThis)]", None),
+    ("(() => { let n = ''; for (const k in { a: 1 }) n += k; return n; })()", b'"a"'),
+    ("[`${{}}`, `${[1, 2]}`, 'a-b'.split('-')]", b'["[object Object]","1,2",["a","b"]]'),
+    ("(() => { try { null.x; } catch (e) { return [e.name, e instanceof TypeError]; } })()",
+     b'["TypeError",true]'),
+    ("typeof n + typeof q + typeof D", b'"undefinedundefinedundefined"'),
+    ("$event", b'{"a":[3,1,2]}'),
+    ("[$event.a, $context.offset]", b"[[3,1,2],2]"),
+]  # fmt: skip
+"""Expressions and what they answer; None for what they answer in a new engine."""
+CANARY_RECORD: Final = Made(b'{"a":[3,1,2]}')
+
+WITNESSES: Final = ["$event", "[$event, $context]", "$event.a", "[1, $event.b, Math.random()]"]
+"""What shows that its neighbours have done nothing to the event that they share."""
+
+SEEDS: Final = r"""
+(() => { throw new (class extends RangeError { get message() { throw 'x'; } }); })()
+(e => { throw { __proto__: RangeError(), get message() { throw e }}})({ get stack() { for (;;); }})
+(() => { throw 'a\0b'; })()
+(() => { throw { toString() { delete $event.a; return ''; } }; })()
+(k => ({ [k]() { throw new Error('x'); } })[k]())('<input>:' + '9'.repeat(5000) + ':1')
+(Promise.resolve('x'.repeat(1e5)).then(x => x), Array(100).fill('é'.repeat(2000)))
+Array(7000).fill('é'.repeat(500))
+(s => { s.defer(() => { $event.a = 1; }); s.dispose(); return $event; })(new DisposableStack())
+(s => { s.defer(() => delete $event.a); s.defer(() => x); s.dispose(); })(new DisposableStack())
+(() => { using x = { [Symbol.dispose]() { $event.a = 1; } }; throw 5; })()
+(Error.captureStackTrace($event), 'stack' in $event)
+(JSON.parse('{"p":1,"q":2}', function (k, v) { if (k === 'p') this.q = $event; return 7; }), event)
+""".strip().splitlines()
+"""What once got out: the first cases of any run, and a mutant of it may find the next."""
+
+_Pair = tuple[Outcome, Outcome]
+
+
+class BrokenPromiseError(Exception):
+    """A promise that did not hold; `kind` as in `expressions.Defect`."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+
+
+class Judge:
+    """Runs the cases of one chunk in one engine."""
+
+    def __init__(self, seed: int, folder: Path, sabotage: str | None) -> None:
+        self._seed = seed
+        self._journal = os.open(folder / "journal", os.O_WRONLY | os.O_CREAT)
+        self._report = (folder / "report").open("w", buffering=1)
+        self._sabotage = CASE_SABOTAGES.get(sabotage or "")
+        if sabotage in MODULE_SABOTAGES:
+            MODULE_SABOTAGES[sabotage]()
+        natives = json.loads(cast("bytes", _alone(LIST_NATIVES, CANARY_RECORD, Engine())))
+        self._expressions = Expressions(natives, known_texts())
+        self._canaries = [
+            (text, answer or _alone(text, CANARY_RECORD, Engine())) for text, answer in CANARIES
+        ]
+        self._engine = Engine(SMALL)
+        self._roomy = Engine(ROOMY)
+        self._happened: Counter[str] = Counter()
+        self._steps = 0
+        self._bytes = _resident()
+
+    def run(self, first: int, last: int, deadline: float) -> None:
+        """Judge cases from `first` on, by whole groups, until `last` or the deadline."""
+        with self._judged(first, "canaries of a new engine"):
+            self._look_at_canaries()
+        start = first
+        while start < last and time.monotonic() < deadline:
+            texts: list[str] = []
+            events: list[Made] = []
+            end = min(start - start % GROUP_CASES + GROUP_CASES, last)
+            for case in range(start, end):
+                chance = random.Random(f"{self._seed}/{case}")
+                if case < len(SEEDS):
+                    text, records = SEEDS[case], [Made(value) for value in USUAL]
+                else:
+                    text = self._expressions.draw(chance)
+                    records = [record(chance) for _ in range(chance.randint(1, 3))]
+                with self._judged(case, f"{text}\n{records}"):
+                    if self._sabotage is not None and case % GROUP_CASES == 0:
+                        self._sabotage()
+                    if self._run_case(text, records):
+                        texts.append(text)
+                        events += records
+            chance = random.Random(f"{self._seed}/{start}-{end}")
+            for event in [*chance.sample(events, min(1, len(events))), Made(chance.choice(USUAL))]:
+                mixed = chance.sample([*texts, *WITNESSES], len(texts) + len(WITNESSES))
+                with self._judged(end - 1, "together:\n" + "\n".join([*mixed, f"{event}"])):
+                    self._run_together(mixed, event)
+            with self._judged(end - 1, "canaries after:\n" + "\n".join([*texts, f"{events}"])):
+                self._look_at_canaries()
+            self._tell("reached", end)
+            start = end
+        self._tell("happened", self._happened)
+
+    @contextlib.contextmanager
+    def _judged(self, case: int, shown: str) -> Iterator[None]:
+        """Keep the journal; report what is broken, raised, slow, or growing; then go on."""
+        self._steps += 1
+        entry = json.dumps([self._steps, case, shown]).encode()
+        os.pwrite(self._journal, entry, 0)
+        os.ftruncate(self._journal, len(entry))
+        shown = shown[:SHOWN_LENGTH_MAX]
+        started = time.process_time()
+        defects: list[tuple[str, str]] = []
+        try:
+            yield
+        except BrokenPromiseError as broken:
+            defects.append((broken.kind, str(broken)))
+        except Exception as error:  # noqa: BLE001  # any is a defect, and the run goes on
+            defects.append(("exception", f"{type(error).__name__}: {error}"))
+        grown = _resident() - self._bytes
+        self._bytes += max(grown, 0)
+        if grown > GROWTH_BYTES_MAX:
+            defects.append(("memory", f"the process grew by {grown} bytes"))
+        if defects:
+            self._engine = Engine(SMALL)
+        for kind, detail in defects:
+            self._tell("defect", [kind, case, detail[:SHOWN_LENGTH_MAX], shown])
+        seconds = time.process_time() - started
+        if seconds > SLOW_SECONDS:
+            self._tell("slow", f"case {case} took {seconds:.1f} s of CPU:\n{shown}")
+
+    def _run_case(self, text: str, records: Sequence[Made]) -> bool:
+        """Compile, evaluate, evaluate again in both engines; False if it does not compile."""
+        try:
+            expression = compile_expression(text, engine=self._engine)
+        except ExpressionError as error:
+            self._happened["refused"] += 1
+            _check_compile_error(str(error))
+            return False
+        outcomes = expression.evaluate(records, DESTINATION)
+        for made, outcome in zip(records, outcomes, strict=True):
+            self._count(outcome)
+            check_outcome(outcome, made, text)
+
+        def twice() -> _Pair:
+            return _alone(text, records[0], Engine(ROOMY)), _alone(text, records[0], Engine(ROOMY))
+
+        (again,) = expression.evaluate(records[:1], DESTINATION)
+        self._compare("asked again", text, (outcomes[0], again), twice)
+        if not _is_limit(outcomes[0]):
+            roomy = _alone(text, records[0], self._roomy)
+            self._compare("in a roomy engine", text, (outcomes[0], roomy), twice)
+        return True
+
+    def _run_together(self, texts: Sequence[str], event: Made) -> None:
+        together = _together(texts, event, self._engine)
+        for place, text in enumerate(texts):
+
+            def in_roomy(place: int = place, text: str = text) -> _Pair:
+                both = _together(texts, event, Engine(ROOMY))
+                return both[place], _alone(text, event, Engine(ROOMY))
+
+            self._happened["together"] += 1
+            outcomes = together[place], _alone(text, event, self._engine)
+            self._compare(f"together with others: {text}:", text, outcomes, in_roomy)
+
+    def _look_at_canaries(self) -> None:
+        for text, answer in self._canaries:
+            self._happened["canaries"] += 1
+            found = _alone(text, CANARY_RECORD, self._engine)
+            if found != answer and not _is_limit(found):
+                raise BrokenPromiseError("leak", f"{text} gives {_difference(found, answer)}")
+
+    def _compare(self, how: str, text: str, outcomes: _Pair, in_roomy: Callable[[], _Pair]) -> None:
+        """Tell a difference, unless a limit explains it, which ROOMY does not have."""
+        one, two = outcomes
+        if one == two or _is_limit(one) or _is_limit(two):
+            return
+        if MAY_HIDE_A_LIMIT.search(text):
+            one, two = in_roomy()
+            if one == two or _is_limit(one) or _is_limit(two):
+                self._happened["hid a limit"] += 1
+                return
+        raise BrokenPromiseError("difference", f"{how}: {_difference(one, two)}")
+
+    def _count(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Failure):
+            limit = LIMIT_ERROR.match(outcome.error)
+            self._happened[limit[0] if limit else "failed"] += 1
+        else:
+            self._happened["skipped" if outcome is SKIP else "delivered"] += 1
+
+    def _tell(self, what: str, value: object) -> None:
+        self._report.write(json.dumps([what, value]) + "\n")
+
+
+def known_texts() -> list[str]:
+    """Return the expressions that tests and documents have: what mutants are made of."""
+    corpus = json.loads((ROOT / "tests" / "corpus" / "corpus.json").read_text("utf-8"))
+    document = (ROOT / "docs" / "expressions.md").read_text("utf-8")
+    return [
+        *(text for text, _ in HOSTILE.values()),
+        *(pair["expression"] for pair in corpus["pairs"]),
+        *re.findall(r"```js\n(.*?)```", document, re.DOTALL),
+        *SEEDS * 5,
+    ]
+
+
+# --- One outcome ---------------------------------------------------------------------------------
+
+
+def check_outcome(outcome: object, made: Made, text: str) -> None:
+    """Raise BrokenPromiseError unless it is one, and within bounds."""
+    if isinstance(outcome, bytes):
+        _check_line(outcome)
+    elif isinstance(outcome, Failure):
+        _check_failure(outcome, made, text)
+    elif outcome is not SKIP:
+        raise BrokenPromiseError("outcome", f"{outcome!r} is none")
+
+
+def _check_line(line: bytes) -> None:
+    if len(line) > PAYLOAD_BYTES_MAX or set(line) & {0x0A, 0x0D}:
+        raise BrokenPromiseError("outcome", f"the line has {len(line)} bytes: {line[:200]!r}")
+    try:
+        # RecursionError: what is nested too deep for Python's parser, the engine has parsed.
+        with contextlib.suppress(RecursionError):
+            json.loads(line.decode(), parse_int=float)  # Python limits an integer's digits.
+    except ValueError as error:
+        raise BrokenPromiseError("outcome", f"{line!r} is no JSON: {error}") from error
+
+
+def _check_failure(failure: Failure, made: Made, text: str) -> None:
+    error = failure.error
+    if failure.record != f"{made.topic}/{made.partition}@{made.offset}":
+        raise BrokenPromiseError("outcome", f"the failure names {failure.record}")
+    if not 0 < len(error) <= ERROR_LENGTH_MAX or not _is_one_line(error):
+        raise BrokenPromiseError("outcome", f"the error is {error!r}")
+    if not _is_inside(failure.place, text):
+        raise BrokenPromiseError("outcome", f"the place {failure.place} is not in the text")
+
+
+def _check_compile_error(message: str) -> None:
+    if not 0 < len(message) <= COMPILE_ERROR_LENGTH_MAX or not _is_one_line(message):
+        raise BrokenPromiseError("outcome", f"the compile error is {message!r}")
+
+
+def _is_one_line(text: str) -> bool:
+    return len(text.splitlines()) == 1 and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)
+
+
+def _is_inside(place: Place | None, text: str) -> bool:
+    lines = text.split("\n")
+    return place is None or (
+        1 <= place.line <= len(lines) and 1 <= place.column <= len(lines[place.line - 1]) + 1
+    )
+
+
+def _alone(text: str, made: Made, engine: Engine) -> Outcome:
+    (outcome,) = compile_expression(text, engine=engine).evaluate([made], DESTINATION)
+    return outcome
+
+
+def _together(texts: Sequence[str], made: Made, engine: Engine) -> list[Outcome]:
+    # Compiled for it: an expression remembers whether it can share an event.
+    expressions = [compile_expression(text, engine=engine) for text in texts]
+    answers = evaluate([Route(it, DESTINATION, [made]) for it in expressions])
+    return [outcome for (outcome,) in answers]
+
+
+def _is_limit(outcome: Outcome) -> bool:
+    return isinstance(outcome, Failure) and LIMIT_ERROR.match(outcome.error) is not None
+
+
+def _difference(one: Outcome, two: Outcome) -> str:
+    if isinstance(one, bytes) and isinstance(two, bytes):
+        ends = enumerate(zip(one, two, strict=False))
+        at = next((at for at, (left, right) in ends if left != right), min(len(one), len(two)))
+        window = slice(max(0, at - 60), at + 140)
+        return f"{one[window]!r} and not {two[window]!r}, at byte {at}"
+    return f"{str(one)[:300]} and not {str(two)[:300]}"
+
+
+def _resident() -> int:
+    """Return the most bytes of memory that the process has had so far."""
+    # Not getrusage: what that says begins with what the parent has, however much it is.
+    status = Path("/proc/self/status").read_text("ascii")
+    (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kib) * 1024
+
+
+# --- What the fuzzer must notice -----------------------------------------------------------------
+
+
+def _crash() -> None:
+    signal.raise_signal(signal.SIGSEGV)
+
+
+def _hang() -> None:
+    signal.pause()
+
+
+def _raise() -> None:
+    raise LookupError("not in the documented tree")
+
+
+def _grow() -> None:
+    size = GROWTH_BYTES_MAX + 64 * 1024 * 1024
+    assert len(b"x" * size) == size
+
+
+def _without(old: str) -> Callable[[], None]:
+    def patch() -> None:
+        assert old in PRELUDE, f"the prelude has no {old!r} any more"
+        vars(engine_module)["PRELUDE"] = PRELUDE.replace(old, "")
+
+    return patch
+
+
+def _allow_long_errors() -> None:
+    vars(expressions_module)["ERROR_LENGTH_MAX"] = 10 * ERROR_LENGTH_MAX
+
+
+CASE_SABOTAGES: Final[dict[str, Callable[[], None]]] = {
+    "crash": _crash,
+    "hang": _hang,
+    "exception": _raise,
+    "memory": _grow,
+}
+"""What happens in the first case of each group."""
+MODULE_SABOTAGES: Final[dict[str | None, Callable[[], None]]] = {
+    "leak": _without("for (const o of seen) freeze(o);"),
+    "difference": _without("noticed = true;"),
+    "outcome": _allow_long_errors,
+}
+"""Which safeguard the child takes out of itself."""
+SABOTAGES: Final = (*CASE_SABOTAGES, *(it for it in MODULE_SABOTAGES if it))
+"""The kind of defect that must be found is the name."""
+
+
+def main() -> None:
+    """Judge the cases that the arguments name."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.judge")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--first", type=int, required=True)
+    parser.add_argument("--last", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--sabotage", choices=SABOTAGES)
+    arguments = parser.parse_args()
+    deadline = time.monotonic() + arguments.seconds
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES_MAX, ADDRESS_SPACE_BYTES_MAX))
+    judge = Judge(arguments.seed, arguments.folder, arguments.sabotage)
+    judge.run(arguments.first, arguments.last, deadline)
+
+
+if __name__ == "__main__":
+    main()
