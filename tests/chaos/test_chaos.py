@@ -271,7 +271,8 @@ async def clock_set_ahead_and_back(lab: Lab) -> None:
     await lab.load.send(50)
     await lab.told(told + len(lab.targets))
     await lab.settled()
-    assert _uploaded_at(lab.receipts[-1]) < time.time() - CLOCK_SECONDS / 2
+    uploaded = [_uploaded_at(it) for it in await lab.read_receipts() if it.value["object"]]
+    assert min(uploaded) < time.time() - CLOCK_SECONDS / 2
     set_clock(clock, 0)
     await lab.load.send(50)
     await lab.settled()
