@@ -1,7 +1,7 @@
 """The closing callback: what happens to a closed window at one destination, in which order.
 
 Places among the uploads are what destinations compete for, so each kind of trouble has a bound of
-its own: one bucket can take half of the places, and all broken destinations together a few.
+its own: one destination and all broken ones together can take a few of the places, one bucket half.
 """
 
 import asyncio
@@ -23,11 +23,14 @@ from stream_app.partition import Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
+from stream_app.settings import Destination
 
 UPLOADS_MAX: Final = 64
 """Requests to S3 at a time."""
 BUCKET_UPLOADS_MAX: Final = 32
 """Of these to one bucket, which may hang."""
+DESTINATION_UPLOADS_MAX: Final = 8
+"""Of these for one destination: so many may hang before it is known to be broken."""
 PROBES_MAX: Final = 8
 """Of these by destinations that are broken."""
 LATE_SECONDS: Final = 60.0
@@ -67,6 +70,9 @@ class Deliver:
         self._probes = asyncio.Semaphore(PROBES_MAX)
         self._buckets: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(BUCKET_UPLOADS_MAX)
+        )
+        self._destinations: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(DESTINATION_UPLOADS_MAX)
         )
         self._changed = asyncio.Event()
         """A destination was served, or windows were given up: who waits looks again."""
@@ -128,7 +134,7 @@ class Deliver:
         """Make one attempt; None if it failed, or was not made since the destination is broken."""
         is_probe = course.begin()
         try:
-            async with self._places(work.delivery.destination.bucket, is_probe=is_probe):
+            async with self._places(work.delivery.destination, is_probe=is_probe):
                 if course.is_barred:
                     return None
                 stored = await self._put(work, content)
@@ -146,12 +152,13 @@ class Deliver:
         return stored
 
     @contextlib.asynccontextmanager
-    async def _places(self, bucket: str, *, is_probe: bool) -> AsyncGenerator[None]:
-        """Hold a place among the uploads, those to the bucket, and the probes."""
+    async def _places(self, destination: Destination, *, is_probe: bool) -> AsyncGenerator[None]:
+        """Hold a place among the uploads, those of the destination and its bucket, the probes."""
         async with contextlib.AsyncExitStack() as places:
+            await places.enter_async_context(self._destinations[destination.id])
             if is_probe:
                 await places.enter_async_context(self._probes)
-            await places.enter_async_context(self._buckets[bucket])
+            await places.enter_async_context(self._buckets[destination.bucket])
             await places.enter_async_context(self._uploads)
             yield
 

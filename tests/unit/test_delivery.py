@@ -17,6 +17,7 @@ from stream_app.closings import Commit
 from stream_app.deliveries import State
 from stream_app.delivery import (
     BUCKET_UPLOADS_MAX,
+    DESTINATION_UPLOADS_MAX,
     LATE_SECONDS,
     LOGGED_ATTEMPTS,
     PROBES_MAX,
@@ -406,16 +407,20 @@ def test_uploads_at_a_time_are_bounded() -> None:
             return await super().put(destination, key, content, **counts)
 
     world = Slow()
+    for buckets, bound in ((1, BUCKET_UPLOADS_MAX), (3, UPLOADS_MAX)):
+        most = 0
+        destinations = [
+            replace(EVERY, id=f"d-{number}", bucket=f"bucket-{number % buckets}")
+            for number in range(2 * UPLOADS_MAX)
+        ]
+        callback = deliver(world)
+        run(*(callback(None, due("1", destination=it)) for it in destinations))
+        assert most == bound
+    most = 0
     callback = deliver(world)
     run(*(callback(None, due("1")) for _ in range(UPLOADS_MAX)))
-    assert most == BUCKET_UPLOADS_MAX
-    most = 0
-    other = replace(EVERY, bucket="other-bucket")
-    third = replace(EVERY, bucket="third-bucket")
-    works = [due("1", destination=it) for it in (ORDERS, other, third) * BUCKET_UPLOADS_MAX]
-    run(*(callback(None, work) for work in works))
-    assert most == UPLOADS_MAX
-    assert len(world.receipts) == UPLOADS_MAX + len(works)
+    assert most == DESTINATION_UPLOADS_MAX
+    assert len(world.receipts) == 5 * UPLOADS_MAX
 
 
 def test_broken_destination_does_not_hold_up_another() -> None:
