@@ -25,8 +25,9 @@ from rich.box import MARKDOWN, SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from stream_app.expressions import SKIP, Record, Route, compile_expression, evaluate
+from stream_app.expressions import SKIP, TP, Record, Route, compile_expression, evaluate
 
+SOURCE: Final = TP("events", 0)
 TURNS: Final = 20
 CHARACTERS_A_LINE: Final = 140
 
@@ -124,7 +125,7 @@ def sides(payloads: Sequence[Payload]) -> tuple[Side, Side]:
 
     function: Callable[[Any], Any] = each if functions[1:] else functions[0]
     return (
-        lambda records: evaluate([Route(it, "archive", records) for it in expressions]),
+        lambda records: evaluate([Route(it, "archive", records) for it in expressions], SOURCE),
         lambda records: [function(orjson.loads(record.value)) for record in records],
     )
 

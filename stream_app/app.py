@@ -3,11 +3,13 @@
     events topic ─> agent `collect` ─> WindowTable.tumbling(window) ─on_window_close─> Deliver
                                                                      └> S3, then receipts topic
 
-`create_app(settings)` makes one. `faust -A stream_app.app worker` finds the attribute `app`, which
-is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and the environment.
+`create_app(settings, program, config)` makes one. `faust -A stream_app.app worker` finds the
+attribute `app`, which is made on first use from `STREAM_APP_CONFIG` (default `stream_app.toml`) and
+the environment.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -18,17 +20,19 @@ from datetime import timedelta
 from typing import Any, Final, NoReturn, cast
 
 import faust
+from faust.tables import TableManager
 from faust.types import StreamT, tuples
 
 from stream_app.assignment import Assignment
 from stream_app.batches import Program
 from stream_app.breakers import Breakers
-from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, load
+from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, compile_program, load
 from stream_app.consumer import StreamApp
 from stream_app.delivery import Deliver
 from stream_app.errors import StreamAppError
+from stream_app.expressions import TP
 from stream_app.kafka import client_options
-from stream_app.partition import TP, Rules
+from stream_app.partition import Rules
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
@@ -46,6 +50,9 @@ END_SECONDS_MAX: Final = 8.0
 REPEATED_SECONDS: Final = 10.0
 """How often the same message of aiokafka is logged."""
 DAY_SECONDS: Final = 86_400.0
+GARBAGE_OBJECTS_MAX: Final = 50_000
+"""How many more objects than before there are when Python looks for cycles among them: more than
+the records between fetcher and agent, which would be looked at in vain at each fetch."""
 SERVED_WINDOWS_MAX: Final = 2
 SERVED_SECONDS_MIN: Final = 30
 """A destination that was served within two windows and so many seconds proves that S3 answers."""
@@ -77,6 +84,18 @@ class Worker(faust.Worker):
             self._ending.start()
 
 
+class _Tables(TableManager):
+    """Lets the app subscribe at once; Faust sleeps for a second before, in case tables are added.
+
+    Agents are no reason to wait: each has entered its topic by the time that it has started, and
+    all of them are started before the tables.
+    """
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
+
+
 def _end(status: int) -> NoReturn:
     """End the process at once, whatever threads and servers have still to say."""
     logging.shutdown()
@@ -105,15 +124,15 @@ class _Readable(logging.Filter):
         return True
 
 
-def create_app(settings: Settings, config: str) -> StreamApp:
+def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
     """Return the worker for these settings, ready to be started.
 
     Args:
         settings: What it begins with.
+        program: Their destinations, compiled.
         config: The file that they are of; the destinations change with it.
 
     Raises:
-        ExpressionError: A payload expression does not compile.
         SetupError: A file named in `[kafka]` cannot be used.
     """
     kafka, delivery = settings.kafka, settings.delivery
@@ -157,7 +176,7 @@ def create_app(settings: Settings, config: str) -> StreamApp:
             Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
             delivery.memory_max_mib * MIB,
         ),
-        program=Program(settings.destinations),
+        program=program,
         breakers=breakers,
         on_shed=deliver.look_again,
         on_window_close=deliver,
@@ -201,8 +220,13 @@ def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
     app.task(boot)
 
 
-def run_worker(settings: Settings, config: str) -> NoReturn:
+def run_worker(settings: Settings, program: Program, config: str) -> NoReturn:
     """Run a worker until SIGTERM or Ctrl-C, and end the process with its status.
+
+    Args:
+        settings: What it begins with.
+        program: Their destinations, compiled.
+        config: The file that they are of; the destinations change with it.
 
     Raises:
         SetupError: S3 does not accept our credentials.
@@ -217,14 +241,26 @@ def run_worker(settings: Settings, config: str) -> NoReturn:
     asyncio.run(_require_credentials(settings))
     try:
         worker = Worker(
-            create_app(settings, config), override_logging=False, redirect_stdouts=False
+            create_app(settings, program, config), override_logging=False, redirect_stdouts=False
         )
         worker.spinner = None
+        _collect_garbage_rarely()
         worker.execute_from_commandline()
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
     # Not a return: Python would wait for a thread in which an expression may still run.
     _end(status)
+
+
+def _collect_garbage_rarely() -> None:
+    """Keep the collector from walking over what is here to stay, and over every fetch.
+
+    A fetch makes thousands of objects that hold no cycle and are gone soon. What cycles there are
+    come from requests and their errors.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS_MAX)
 
 
 def _new_app(settings: Settings) -> StreamApp:
@@ -245,6 +281,7 @@ def _new_app(settings: Settings) -> StreamApp:
         agent_supervisor="mode.CrashingSupervisor",
         table_cleanup_interval=TICK_SECONDS,
         table_standby_replicas=0,
+        TableManager=_Tables,
         topic_allow_declare=False,
         topic_disable_leader=True,
         Worker=Worker,
@@ -280,7 +317,8 @@ def __getattr__(name: str) -> StreamApp:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     try:
         config = os.environ.get(CONFIG_VARIABLE, CONFIG_DEFAULT)
-        app = create_app(load(config, os.environ), config)
+        settings = load(config, os.environ)
+        app = create_app(settings, compile_program(settings, config), config)
     except StreamAppError as error:
         raise SystemExit(f"stream-app: {error}") from None
     globals()["app"] = app  # made once

@@ -7,16 +7,25 @@
 
 The epoch counts revocations. Whatever was begun under an older one may end, but changes nothing:
 each entry point compares epochs in the same call that acts. Pure; the shell performs.
+
+A batch, a receipt or a commit costs the same however many partitions there are: each partition
+tells of its calls, so that only those are looked at where something can have happened since.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
 from stream_app.deliveries import Delivery
 from stream_app.errors import FencedError
-from stream_app.partition import TP, Partition, Rules, Work
+from stream_app.expressions import TP
+from stream_app.partition import Partition, Rules, Work
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 class Relief(Enum):
@@ -26,6 +35,37 @@ class Relief(Enum):
     """There is room, or waiting would not make any."""
     WAIT = auto()
     """Closed windows are on their way out: wait until one of them has gone."""
+
+
+def _telling(
+    method: Callable[Concatenate[Partition, _P], _R],
+) -> Callable[Concatenate["_Member", _P], _R]:
+    @wraps(method)
+    def call(self: "_Member", /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.tell(self)
+
+    return call
+
+
+class _Member(Partition):
+    """A partition that tells its assignment of each call that can make work, a commit, or bytes."""
+
+    tell: Callable[["_Member"], None]
+    accounted = 0
+    """What of it is in the assignment's sum."""
+
+    collect = _telling(Partition.collect)
+    skip_to = _telling(Partition.skip_to)
+    tick = _telling(Partition.tick)
+    close_early = _telling(Partition.close_early)
+    recorded = _telling(Partition.recorded)
+    resume = _telling(Partition.resume)
+    content = _telling(Partition.content)
+    uploaded = _telling(Partition.uploaded)
+    published = _telling(Partition.published)
 
 
 class Assignment:
@@ -38,31 +78,42 @@ class Assignment:
 
     def __init__(self, rules: Rules, memory_bytes_max: int) -> None:
         self.epoch = 0
-        self.partitions: dict[TP, Partition] = {}
+        self.partitions: dict[TP, _Member] = {}
         """Held now, with their state read back."""
+        self.held = 0
+        """Bytes of memory that all windows take."""
         self._rules = rules
         self._memory_bytes_max = memory_bytes_max
-        self._suspended: dict[TP, Partition] = {}
+        self._suspended: dict[TP, _Member] = {}
         self.generation: int | None = None
         """Of the group, while we take part in it."""
-        self._assigned: tuple[TP, ...] = ()
+        self._assigned: frozenset[TP] = frozenset()
+        self._missing: dict[TP, None] = {}
+        """Those of `_assigned` that are not in `partitions`, in order."""
+        self._with_works: dict[TP, _Member] = {}
+        """The partitions in which a delivery may have become due since they were last asked."""
+        self._with_commits: dict[TP, _Member] = {}
+        """The partitions of which the broker may not have the commit that is due."""
 
     def revoked(self) -> None:
         """Every partition may go: void all work, keep what was collected."""
         self.epoch += 1
         self.generation = None
-        self._assigned = ()
+        self._assigned = frozenset()
         self._suspended.update(self.partitions)
-        self.partitions.clear()
+        for told in (self.partitions, self._missing, self._with_works, self._with_commits):
+            told.clear()
         for partition in self._suspended.values():
             partition.suspend(self.epoch)
 
     def assigned(self, tps: Iterable[TP], generation: int = 0) -> None:
         """Take note of what is ours in this generation of the group; forget what is not."""
         self.generation = generation
-        self._assigned = tuple(tps)
+        mine = tuple(tps)
+        self._assigned = frozenset(mine)
+        self._missing = {tp: None for tp in mine if tp not in self.partitions}
         for tp in [tp for tp in self._suspended if tp not in self._assigned]:
-            del self._suspended[tp]
+            self.held -= self._suspended.pop(tp).accounted
 
     def epoch_of(self, generation: int | None) -> int:
         """Return the epoch in which records of a generation of the group may be collected.
@@ -81,7 +132,7 @@ class Assignment:
     @property
     def missing(self) -> list[TP]:
         """The partitions that are ours but whose commit is still to be read back."""
-        return [tp for tp in self._assigned if tp not in self.partitions]
+        return list(self._missing)
 
     def loaded(self, tp: TP, epoch: int, commit: Commit) -> bool:
         """Take a partition into service with the commit that was read back, see `Partition`.
@@ -99,8 +150,12 @@ class Assignment:
         partition = self._suspended.pop(tp, None)
         kept = partition is not None and partition.resume(epoch, commit)
         if partition is None or not kept:
-            partition = Partition(tp, self._rules, epoch, commit)
+            self.held -= partition.accounted if partition is not None else 0
+            partition = _Member(tp, self._rules, epoch, commit)
+            partition.tell = self._told
         self.partitions[tp] = partition
+        del self._missing[tp]
+        self._told(partition)
         return kept
 
     def forget(self, tp: TP) -> None:
@@ -108,6 +163,10 @@ class Assignment:
         partition = self.partitions.pop(tp, None)
         if partition is not None:
             partition.suspend(-1)  # no epoch: its work stays void
+            self.held -= partition.accounted
+            self._missing[tp] = None
+            self._with_works.pop(tp, None)
+            self._with_commits.pop(tp, None)
 
     def collect(
         self,
@@ -143,10 +202,12 @@ class Assignment:
     def commits(self) -> dict[TP, Commit]:
         """Return what should be committed now, for each partition where that is something new."""
         commits = {}
-        for tp, partition in self.partitions.items():
+        for tp, partition in list(self._with_commits.items()):
             commit = partition.to_commit()
-            if commit is not None:
-                commits[tp] = commit
+            if commit is None:
+                del self._with_commits[tp]
+            else:
+                commits[tp] = commit  # and asked for again, until the broker has it
         return commits
 
     def recorded(self, commits: Mapping[TP, Commit]) -> None:
@@ -161,16 +222,8 @@ class Assignment:
 
     def works(self) -> list[Work]:
         """Return the deliveries that have become due since the last call."""
-        return [work for partition in self.partitions.values() for work in partition.works()]
-
-    @property
-    def held(self) -> int:
-        """Bytes of memory that all windows take."""
-        return sum(
-            partition.held_open + partition.held_closed
-            for held in (self.partitions, self._suspended)
-            for partition in held.values()
-        )
+        told, self._with_works = self._with_works, {}
+        return [work for partition in told.values() for work in partition.works()]
 
     def relieve(self, now: float) -> Relief:
         """Keep the memory bound: close what is large, or say that the caller must wait.
@@ -219,17 +272,30 @@ class Assignment:
         return bool(chosen)
 
     def _beyond_share(self, broken: Collection[str], share: int) -> list[Delivery]:
-        waiting = [it for partition in self.partitions.values() for it in partition.waiting()]
-        waiting.sort(key=lambda it: it[0], reverse=True)
         held = dict.fromkeys(broken, 0)
+        waiting = [
+            it
+            for partition in self.partitions.values()
+            for it in partition.waiting()
+            if it[1].destination.id in held
+        ]
+        waiting.sort(key=lambda it: it[0], reverse=True)
         beyond = []
         for _, delivery in waiting:  # Newest first: what comes within the share may stay.
-            destination = delivery.destination.id
-            if destination in held:
-                held[destination] += delivery.held
-                if held[destination] > share:
-                    beyond.append(delivery)
+            held[delivery.destination.id] += delivery.held
+            if held[delivery.destination.id] > share:
+                beyond.append(delivery)
         return beyond
+
+    def _told(self, partition: _Member) -> None:
+        """Note that something may have happened in a partition."""
+        tp = partition.tp
+        if self.partitions.get(tp) is not partition:
+            return  # void: nothing can have happened
+        held = partition.held_open + partition.held_closed
+        self.held += held - partition.accounted
+        partition.accounted = held
+        self._with_works[tp] = self._with_commits[tp] = partition
 
     def _held(self, tp: TP, epoch: int) -> Partition:
         partition = self.partitions.get(tp)

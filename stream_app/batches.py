@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream_app.expressions import (
+    TP,
     Expression,
     Outcome,
     Record,
@@ -62,17 +63,29 @@ _Compiled = tuple[Destination, Expression]
 class Program:
     """The destinations with their compiled expressions; matches records by pipeline.
 
+    Args:
+        destinations: All of them.
+        expressions: Theirs, in the same order; left out: compiled here, each text once.
+
     Raises:
         ExpressionError: An expression does not compile.
     """
 
-    def __init__(self, destinations: Sequence[Destination]) -> None:
+    def __init__(
+        self,
+        destinations: Sequence[Destination],
+        expressions: Sequence[Expression] | None = None,
+    ) -> None:
+        if expressions is None:
+            texts = dict.fromkeys(it.payload for it in destinations)
+            compiled_once = {text: compile_expression(text) for text in texts}
+            expressions = [compiled_once[it.payload] for it in destinations]
         self.destinations = frozenset(it.id for it in destinations)
         """Their ids."""
         self._every: list[_Compiled] = []
         self._by_pipeline: defaultdict[bytes, list[_Compiled]] = defaultdict(list)
-        for destination in destinations:
-            compiled = (destination, compile_expression(destination.payload))
+        for destination, expression in zip(destinations, expressions, strict=True):
+            compiled = (destination, expression)
             if destination.pipeline is None:
                 self._every.append(compiled)
             else:
@@ -84,7 +97,7 @@ class Program:
         )
         """Whether evaluation may take long: the caller then does it in a thread."""
 
-    def answer(self, records: Sequence[Record]) -> list[Answers]:
+    def answer(self, records: Sequence[Record], source: TP) -> list[Answers]:
         """Evaluate records in offset order; destinations that match none are left out."""
         matched: list[tuple[Sequence[_Compiled], Sequence[Record]]] = []
         if self._every and records:
@@ -96,10 +109,12 @@ class Program:
             for key, group in groups.items():
                 if key is not None and key in self._by_pipeline:
                     matched.append((self._by_pipeline[key], group))
-        return _answers(matched)
+        return _answers(matched, source)
 
 
-def _answers(matched: Sequence[tuple[Sequence[_Compiled], Sequence[Record]]]) -> list[Answers]:
+def _answers(
+    matched: Sequence[tuple[Sequence[_Compiled], Sequence[Record]]], source: TP
+) -> list[Answers]:
     destinations: list[Destination] = []
     offsets: list[Sequence[int]] = []
     routes: list[Route] = []
@@ -110,7 +125,9 @@ def _answers(matched: Sequence[tuple[Sequence[_Compiled], Sequence[Record]]]) ->
             offsets.append(numbers)
             routes.append(Route(expression, destination.id, records))
     answers = []
-    for destination, numbers, outcomes in zip(destinations, offsets, evaluate(routes), strict=True):
+    for destination, numbers, outcomes in zip(
+        destinations, offsets, evaluate(routes, source), strict=True
+    ):
         exceptions = [place for place, it in enumerate(outcomes) if it.__class__ is not bytes]
         answers.append(Answers(destination, numbers, outcomes, exceptions))
     return answers

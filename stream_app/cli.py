@@ -126,9 +126,9 @@ def worker(config: str, log_level: str) -> None:
       stream-app worker --config production.toml
     """
     settings = _load(config)
-    from stream_app.configfile import compile_payloads
+    from stream_app.configfile import compile_program
 
-    compile_payloads(settings, config)
+    program = compile_program(settings, config)
     from stream_app.kafka import require_topics
 
     asyncio.run(
@@ -139,7 +139,7 @@ def worker(config: str, log_level: str) -> None:
 
     logging.getLogger("aiokafka").propagate = True
     log_to_standard_error(log_level)
-    run_worker(settings, config)
+    run_worker(settings, program, config)
 
 
 @stream_app.command()

@@ -5,6 +5,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Final
 
+from stream_app.batches import Program
 from stream_app.config import parse
 from stream_app.errors import ConfigurationError, ExpressionError
 from stream_app.excerpt import excerpt
@@ -47,23 +48,36 @@ def load(path: str, environment: Mapping[str, str]) -> Settings:
     return parse(text, environment, path)
 
 
+def compile_program(settings: Settings, where: str) -> Program:
+    """Return the destinations with their expressions compiled.
+
+    Raises:
+        ConfigurationError: As for `compile_payloads`.
+    """
+    return Program(settings.destinations, compile_payloads(settings, where))
+
+
 def compile_payloads(settings: Settings, where: str) -> list[Expression]:
-    """Compile every destination's expression, in their order.
+    """Return every destination's expression, in their order; those with one text share it.
 
     Raises:
         ConfigurationError: Some do not compile; it holds a line for each, with the place below it.
     """
-    expressions: list[Expression] = []
+    compiled: dict[str, Expression] = {}
     mistakes: list[str] = []
     for number, destination in enumerate(settings.destinations, start=1):
+        text = destination.payload
+        if text in compiled:
+            # Thousands of destinations rarely have more than a few texts; one costs 0.1 ms.
+            continue
         name = f"{where}: [[destinations]] {number} (id '{destination.id}'): payload"
         try:
-            expressions.append(compile_payload(destination.payload, name))
+            compiled[text] = compile_payload(text, name)
         except ConfigurationError as error:
             mistakes += error.mistakes
     if mistakes:
         raise ConfigurationError(mistakes)
-    return expressions
+    return [compiled[it.payload] for it in settings.destinations]
 
 
 def compile_payload(text: str, name: str) -> Expression:

@@ -12,13 +12,16 @@ Faust use them.
 
 import asyncio
 import logging
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
 import faust
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.consumer.fetcher import FetchResult
 from aiokafka.errors import (
     IllegalGenerationError,
     IllegalStateError,
@@ -35,9 +38,11 @@ from faust.types import tuples
 
 from stream_app.batches import Batch
 from stream_app.closings import Commit, decode, encode
+from stream_app.decoding import WholeBatch, give_batches
 from stream_app.errors import FencedError, SetupError, TransientError
+from stream_app.expressions import TP, Record
 from stream_app.kafka import client_options
-from stream_app.partition import TP, GapError
+from stream_app.partition import GapError
 from stream_app.settings import Settings
 
 COMMIT_SECONDS_MAX: Final = 30.0
@@ -90,6 +95,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 await subscriptions.wait_for_assignment()
             with subscriptions.fetch_context():
                 before = self._positions(consumer)
+                self._ask_for_batches(fetcher)
                 records = await fetcher.fetched_records(
                     active_partitions, timeout=0, max_records=max_records
                 )
@@ -103,6 +109,13 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             else:
                 waiter.cancel()
             waited = True
+
+    def _ask_for_batches(self, fetcher: Any) -> None:  # noqa: ANN401 - aiokafka's
+        for tp, fetched in fetcher._records.items():  # noqa: SLF001
+            # An error that a fetch has met may stand there instead; and nothing, when it is read.
+            is_ours = tp.topic == self.consumer.events_topic and isinstance(fetched, FetchResult)
+            if is_ours and fetched.has_more():
+                give_batches(fetched._partition_records)  # noqa: SLF001
 
     def _positions(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         subscription = consumer._subscription.subscription  # noqa: SLF001
@@ -131,7 +144,8 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 if tp in records:
                     batches[tp] = records[tp]
             elif tp in before and position != before[tp]:
-                batches[tp] = (generation, Batch(before[tp], position, records.get(tp, ())))
+                found = _from(before[tp], records.get(tp, ()))
+                batches[tp] = (generation, Batch(before[tp], position, found))
         return batches
 
     async def seek_to_committed(self) -> Mapping[tuples.TP, int]:
@@ -207,11 +221,11 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             raise FencedError(f"{tp}: not assigned any more")
         consumer.seek(partition, offset)
 
-    async def log_starts(self, tps: Sequence[TP]) -> dict[TP, int]:
-        """Return the first offsets that the broker still has; runs in the thread's loop."""
-        partitions = [TopicPartition(*tp) for tp in tps]
-        offsets = await self._ensure_consumer().beginning_offsets(partitions)
-        return {TP(*partition): offset for partition, offset in offsets.items()}
+
+def _from(position: int, batches: Sequence[WholeBatch]) -> list[Record]:
+    """Return the records of batches, without those below the position."""
+    records = [record for batch in batches for record in batch.records]
+    return records[bisect_left(records, position, key=attrgetter("offset")) :]
 
 
 class _ReadOffsets(dict[tuples.TP, int | None]):
@@ -371,10 +385,17 @@ class RecordBatchConsumer(driver.Consumer):
         """
         if not tps:
             return {}
+        # A client of its own: on the connection that fetches, the question would wait for the
+        # answer to a fetch, which for an idle topic takes 1.5 s.
+        client = AIOKafkaConsumer(**self.app.client_options)
         try:
-            return await self._in_thread(self._thread.log_starts(tps))
-        except KafkaError as error:
+            await client.start()
+            starts = await client.beginning_offsets([TopicPartition(*tp) for tp in tps])
+        except (KafkaError, OSError) as error:
             raise TransientError(type(error).__name__, str(error)) from error
+        finally:
+            await client.stop()
+        return {TP(*partition): offset for partition, offset in starts.items()}
 
     async def _in_thread(self, work: Coroutine[Any, Any, _T]) -> _T:
         return await asyncio.wrap_future(

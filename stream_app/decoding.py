@@ -1,18 +1,24 @@
-"""Records whose headers have names that are no UTF-8.
+"""How aiokafka's fetcher decodes records: any header name, and batches as a whole.
 
 Kafka calls a header's name text, but no broker looks at it: a producer can write any bytes there.
 aiokafka 0.14 decodes names strictly, so one such record would crash every worker that fetches it,
 and again after each start. It has no extension point at this place; so its fetcher is given a class
 of ours for what it fetched, which decodes such a batch once more with U+FFFD for the wrong bytes.
+
+And aiokafka passes records on one by one, each in an object of eleven fields: that costs more than
+to receive and decode them. Whoever asks for batches (`give_batches`) gets the records as they were
+decoded, a list for each batch; what aiokafka does about transactions and positions stays its own.
 """
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+
+from stream_app.expressions import Record
 
 _HEAD: Final = struct.Struct(">qi")
 """How a batch begins: the offset of its first record, and the length of what follows."""
@@ -23,27 +29,57 @@ def accept_any_header_name() -> None:
     fetcher.MemoryRecords = _Records  # what it imported
 
 
+class WholeBatch(NamedTuple):
+    """The records of a batch, in the place where aiokafka has a record."""
+
+    offset: int
+    """The last one's."""
+    records: list[Record]
+
+
+def give_batches(fetched: Any) -> None:  # noqa: ANN401 - aiokafka's PartitionRecords
+    """Let a fetch of a partition give a `WholeBatch` at a time; to be asked before it is read.
+
+    The first one may begin below the position: what lies there is not taken out.
+    """
+    if not fetched._records.gives_batches:  # noqa: SLF001
+        fetched._records.gives_batches = True  # noqa: SLF001
+        fetched._consumer_record = _as_it_is  # noqa: SLF001
+
+
+def _as_it_is(_: object, record: WholeBatch) -> WholeBatch:
+    return record
+
+
 class _Records:
     """The batches of one fetch of one partition, as aiokafka's fetcher uses them."""
 
     def __init__(self, content: bytes) -> None:
+        self.gives_batches = False
         self._content = content
         self._records = MemoryRecords(content)
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
 
     def next_batch(self) -> "_Batch":
-        return _Batch(self._records.next_batch(), self._content)
+        return _Batch(self._records.next_batch(), self._content, is_whole=self.gives_batches)
 
 
 class _Batch:
     """aiokafka's batch, but for how its records are decoded."""
 
-    __slots__ = ("_batch", "_content")
+    __slots__ = ("_batch", "_content", "_is_whole")
 
-    def __init__(self, batch: Any, content: bytes) -> None:  # noqa: ANN401 - one of three classes
+    def __init__(
+        self,
+        batch: Any,  # noqa: ANN401 - one of three classes
+        content: bytes,
+        *,
+        is_whole: bool,
+    ) -> None:
         self._batch = batch
         self._content = content
+        self._is_whole = is_whole
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the batch has
         return getattr(self._batch, name)
@@ -52,13 +88,19 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        records = self._decoded()
+        if self._is_whole and records:
+            return iter([WholeBatch(records[-1].offset, records)])
+        return iter(records)
+
+    def _decoded(self) -> list[Any]:
         try:
-            return iter(list(self._batch))
+            return list(self._batch)
         except UnicodeDecodeError:
             batch = _DefaultRecordBatchPy(_found(self._content, self._batch.base_offset))
             batch._maybe_uncompress()  # noqa: SLF001
             batch._buffer = _Lenient(batch._buffer)  # noqa: SLF001
-            return iter(batch)
+            return list(batch)
 
 
 class _Lenient(bytearray):

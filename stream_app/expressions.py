@@ -37,16 +37,15 @@ ERROR_LENGTH_MAX: Final = 200
 _ENGINE: Final = Engine()
 
 
+class TP(NamedTuple):
+    """A partition of a topic; equal to the tuples that Faust and aiokafka use."""
+
+    topic: str
+    partition: int
+
+
 class Record(Protocol):
-    """What is read of a Kafka record; `aiokafka.structs.ConsumerRecord` is one."""
-
-    @property
-    def topic(self) -> str:
-        """The events topic."""
-
-    @property
-    def partition(self) -> int:
-        """Number within the topic."""
+    """What is read of a Kafka record; all records that aiokafka makes are such."""
 
     @property
     def offset(self) -> int:
@@ -65,7 +64,7 @@ class Record(Protocol):
         """The event as JSON; None for a tombstone."""
 
     @property
-    def headers(self) -> Sequence[tuple[str, bytes]]:
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
         """Names may repeat."""
 
 
@@ -147,13 +146,13 @@ class Expression:
         """False when records in which every path finds a value never enter the engine."""
         return self.fast_path is None
 
-    def evaluate(self, records: Sequence[Record], destination: str) -> list[Outcome]:
+    def evaluate(self, records: Sequence[Record], destination: str, source: TP) -> list[Outcome]:
         """Return the outcome of each record, in order; bad data is an outcome, never raised."""
-        return evaluate([Route(self, destination, records)])[0]
+        return evaluate([Route(self, destination, records)], source)[0]
 
-    def takes_fast_path(self, record: Record) -> bool:
+    def takes_fast_path(self, record: Record, source: TP) -> bool:
         """Say whether the engine is not asked about this record."""
-        return self.fast_path is not None and not self.fast_path([record])[1]
+        return self.fast_path is not None and not self.fast_path([record], source)[1]
 
 
 class Route(NamedTuple):
@@ -165,8 +164,8 @@ class Route(NamedTuple):
     records: Sequence[Record]
 
 
-def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
-    """Return the outcomes of each route, in the order of its records.
+def evaluate(routes: Sequence[Route], source: TP) -> list[list[Outcome]]:
+    """Return the outcomes of each route, in the order of its records, all of one partition.
 
     Bad data is an outcome, never raised. All expressions are of one engine. A record's event is
     parsed once for all routes that hold that very record and need it whole.
@@ -179,7 +178,7 @@ def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
         answers: list[Outcome | None] = [None] * len(route.records)
         missed: Sequence[int] = range(len(answers))
         if slices is not None:
-            answers, missed = slices(route.records)
+            answers, missed = slices(route.records, source)
         outcomes.append(answers)
         for index in missed:
             asked[id(route.records[index])].append((route, index, answers))
@@ -188,14 +187,14 @@ def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
             for askers in asked.values():
                 route, index, answers = askers[0]
                 record = route.records[index]
-                event = _event(record)
+                event = _event(record, source)
                 if isinstance(event, Event) and len(askers) == 1:  # The usual case, so a quick one.
-                    answer = session.ask_one(event, *_question(route, record))
+                    answer = session.ask_one(event, *_question(route, record, source))
                     answers[index] = _outcome(event.name, answer)
                     continue
                 decided: Sequence[Outcome]
                 if isinstance(event, Event):
-                    questions = [Question(*_question(route, record)) for route, _, _ in askers]
+                    questions = [Question(*_question(it, record, source)) for it, _, _ in askers]
                     decided = [_outcome(event.name, it) for it in session.ask(event, questions)]
                 else:
                     decided = [event] * len(askers)
@@ -204,11 +203,11 @@ def evaluate(routes: Sequence[Route]) -> list[list[Outcome]]:
     return cast("list[list[Outcome]]", outcomes)
 
 
-def _event(record: Record) -> Event | Literal[Skip.SKIP] | Failure:
+def _event(record: Record, source: TP) -> Event | Literal[Skip.SKIP] | Failure:
     """Return the event, or the outcome of a record that has none."""
     if record.value is None:
         return SKIP
-    name = _name(record)
+    name = _name(record, source)
     try:
         return Event(record.value.decode(), float(record.timestamp), name)
     except UnicodeDecodeError as error:
@@ -216,14 +215,14 @@ def _event(record: Record) -> Event | Literal[Skip.SKIP] | Failure:
         return _failure(name, f"the record's value is not JSON: not UTF-8 at byte {error.start}")
 
 
-def _question(route: Route, record: Record) -> tuple[Program, str | None]:
+def _question(route: Route, record: Record, source: TP) -> tuple[Program, str | None]:
     expression = route.expression
-    context = _context(record, route.destination) if expression.needs_context else None
+    context = _context(record, source, route.destination) if expression.needs_context else None
     return expression.program, context
 
 
-def _name(record: Record) -> str:
-    return f"{record.topic}/{record.partition}@{record.offset}"
+def _name(record: Record, source: TP) -> str:
+    return f"{source.topic}/{source.partition}@{record.offset}"
 
 
 def _outcome(name: str, answer: Answer) -> Outcome:
@@ -253,12 +252,12 @@ def _failure(name: str, message: str, place: Place | None = None) -> Failure:
     return Failure(name, (text if len(text) <= room else text[: room - 1] + "…") + ending, place)
 
 
-def _context(record: Record, destination: str) -> str:
+def _context(record: Record, source: TP, destination: str) -> str:
     """Return `$context` as JSON text, but for the timestamp, which the engine writes."""
     return msgspec.json.encode(
         {
-            "topic": record.topic,
-            "partition": record.partition,
+            "topic": source.topic,
+            "partition": source.partition,
             "offset": record.offset,
             "pipeline": _text(record.key),
             "headers": {name: _text(value) for name, value in record.headers},
@@ -274,7 +273,7 @@ def _text(value: bytes | None) -> str | None:
 
 # --- The fast path -------------------------------------------------------------------------------
 
-_FastPath = Callable[[Sequence[Record]], "tuple[list[Outcome | None], list[int]]"]
+_FastPath = Callable[[Sequence[Record], TP], "tuple[list[Outcome | None], list[int]]"]
 """Outcomes in order, and the indexes of those that are missing (None): where a path finds no value,
 or the value is not plain JSON."""
 
@@ -329,7 +328,9 @@ def _keys(path: str) -> _Path:
     return tuple(match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5))
 
 
-def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
+def _slicer(  # noqa: C901 - one loop: a call for each record would cost as much as its steps
+    paths: list[_Path], template: bytes | None
+) -> _FastPath | None:
     """Return a function that decodes just the paths and writes their slices."""
     shape = _Shape()
     if not all(shape.add(path) for path in paths):
@@ -338,14 +339,10 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
         decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape.type()).decode
     except ValueError:
         return None  # A key that msgspec does not take, such as one with a control character.
-    pick: Callable[[Any], Any]
-    if () in paths:
-        count = len(paths)
-        pick = (lambda raw: raw) if template is None else (lambda raw: (raw,) * count)
-    else:
-        pick = attrgetter(*(shape.attribute(path) for path in paths))
+    takes_all = template is None and () in paths
+    pick = shape.picker(paths)
 
-    def evaluate(records: Sequence[Record]) -> tuple[list[Outcome | None], list[int]]:
+    def evaluate(records: Sequence[Record], source: TP) -> tuple[list[Outcome | None], list[int]]:
         outcomes: list[Outcome | None] = []
         missed: list[int] = []
         append = outcomes.append
@@ -355,8 +352,12 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
                 append(SKIP)
                 continue
             try:
-                picked = pick(decode(value))
-                line = bytes(picked) if template is None else template % picked
+                found = decode(value)
+                if takes_all:
+                    line = value if len(found) == len(value) else bytes(found)
+                else:
+                    picked = pick(found)
+                    line = bytes(picked) if template is None else template % picked
                 if not value.isascii():
                     value.decode()  # msgspec does not look at the bytes of what it slices.
                 if b"\n" in line or b"\r" in line:
@@ -365,7 +366,10 @@ def _slicer(paths: list[_Path], template: bytes | None) -> _FastPath | None:
                 missed.append(len(outcomes))
                 append(None)
                 continue
-            append(line if len(line) <= PAYLOAD_BYTES_MAX else _too_large(_name(record), line))
+            if len(line) > PAYLOAD_BYTES_MAX:
+                append(_too_large(_name(record, source), line))
+            else:
+                append(line)
         return outcomes, missed
 
     return evaluate
@@ -402,7 +406,13 @@ class _Shape:
             gc=False,
         )
 
-    def attribute(self, path: _Path) -> str:
+    def picker(self, paths: Sequence[_Path]) -> Callable[[Any], Any]:
+        """Return what takes the paths' ends out of a decoded value; several as a tuple."""
+        if self.is_leaf:
+            return lambda raw: (raw,) * len(paths)
+        return attrgetter(*(self._attribute(path) for path in paths))
+
+    def _attribute(self, path: _Path) -> str:
         """Return the dotted attribute of the decoded value where a path ends."""
         names, node = [], self
         for key in path:

@@ -17,24 +17,18 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Final
 
 from stream_app.batches import Answers, Batch
 from stream_app.closings import CLOSING_BYTES_MAX, METADATA_BYTES_MAX, Closing, Commit, encode
 from stream_app.deliveries import ClosedWindow, Delivery, Move, State
 from stream_app.errors import FencedError, InvariantError
-from stream_app.expressions import Record
+from stream_app.expressions import TP, Record
 from stream_app.receipts import RECEIPT_BYTES_MAX, Problem, Receipt, Source, Status, Stored
 from stream_app.window import Window
 
 MS: Final = 1000
-
-
-class TP(NamedTuple):
-    """A partition of a topic; equal to the tuples that Faust and aiokafka use."""
-
-    topic: str
-    partition: int
 
 
 class GapError(InvariantError):
@@ -350,10 +344,10 @@ class Partition:
             time = max(_time(records[place], now), min(self._newest_start, now))
             self._window_start = self._newest_start = int(time // length * length)
         window_end = self._window_start + length
-        if now >= window_end:  # else no record's time, being no later than now, is beyond it
-            for later in range(place, len(records)):
-                if _time(records[later], now) >= window_end:
-                    return records[later].offset
+        # Before the end no record's time can be beyond it: none is later than now.
+        if now >= window_end and not _all_before(records, place, window_end):
+            later = (it for it in records[place:] if _time(it, now) >= window_end)
+            return next(later).offset
         return end
 
     def _new_window(self) -> Window:
@@ -446,5 +440,10 @@ def _time(record: Record, now: float) -> float:
     return now if milliseconds < 0 or milliseconds > now * MS else milliseconds / MS
 
 
-def _offset(record: Record) -> int:
-    return record.offset
+def _all_before(records: Sequence[Record], place: int, seconds: float) -> bool:
+    """Whether every record from `place` on has a timestamp, and one before this second."""
+    times: list[int] = list(map(attrgetter("timestamp"), records[place:] if place else records))
+    return min(times) >= 0 and max(times) < seconds * MS
+
+
+_offset: Final = attrgetter("offset")

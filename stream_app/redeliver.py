@@ -25,6 +25,7 @@ from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
 from stream_app.batches import Program
 from stream_app.deliveries import Delivery
 from stream_app.errors import DeliveryError, PermanentError, TransientError
+from stream_app.expressions import TP
 from stream_app.kafka import client_options, explained, require_topics
 from stream_app.receipts import Problem, Receipt, Status, Stored
 from stream_app.redelivery import ANNOUNCED, Owed, Search, Wanted, obstacle
@@ -246,10 +247,11 @@ class Redelivery:
         chosen = None if owed.events is None else frozenset(owed.events)
         mib_max = self._settings.delivery.memory_max_mib
         window = Window(RECEIPT_BYTES_MAX)
+        tp = TP(source.topic, source.partition)
         async with aclosing(self._events.read(source.partition, owed.first, owed.end)) as runs:
             async for first, upto, run in runs:
                 records = run if chosen is None else [it for it in run if it.offset in chosen]
-                answers = await asyncio.to_thread(program.answer, records)
+                answers = await asyncio.to_thread(program.answer, records, tp)
                 if window.add(answers, first, upto) < upto or window.full:
                     raise NotDoneError(
                         "its receipt would be too large: too many of its events are skipped or "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from stream_app.batches import Program
-from stream_app.configfile import compile_payloads, load
+from stream_app.configfile import compile_program, load
 from stream_app.errors import ConfigurationError
 from stream_app.settings import Settings
 
@@ -105,8 +105,7 @@ class Reloader:
 
     def _read(self) -> tuple[Settings, Program]:
         settings = load(self._path, self._environment)
-        compile_payloads(settings, self._path)
-        return settings, Program(settings.destinations)
+        return settings, compile_program(settings, self._path)
 
     def _look(self) -> _Look:
         try:

@@ -22,7 +22,8 @@ from stream_app.batches import Answers, Batch, Program
 from stream_app.breakers import Breakers
 from stream_app.consumer import SERVICE_LOGGER, StreamApp
 from stream_app.errors import FencedError, TransientError
-from stream_app.partition import TP, GapError, Work
+from stream_app.expressions import TP
+from stream_app.partition import GapError, Work
 
 if TYPE_CHECKING:
     from faust.types.tuples import Message
@@ -109,7 +110,7 @@ class WindowTable(faust.Table[Any, Any]):
         while rest is not None:
             program = self._program_for(tp)
             if program is not answered_by:
-                answered_by, answers = program, await _answer(program, rest)
+                answered_by, answers = program, await _answer(program, rest, tp)
             position, is_newest = rest.position, program is self._program
             try:
                 rest = self._assignment.collect(
@@ -291,7 +292,7 @@ class WindowTable(faust.Table[Any, Any]):
         await asyncio.gather(*self._deliveries, return_exceptions=True)
 
 
-async def _answer(program: Program, batch: Batch) -> list[Answers]:
+async def _answer(program: Program, batch: Batch, tp: TP) -> list[Answers]:
     if program.uses_engine:
-        return await asyncio.to_thread(program.answer, batch.records)
-    return program.answer(batch.records)
+        return await asyncio.to_thread(program.answer, batch.records, tp)
+    return program.answer(batch.records, tp)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from stream_app.errors import ConfigurationError
 from stream_app.events import event_mistake
 from stream_app.excerpt import excerpt
-from stream_app.expressions import Expression, Failure
+from stream_app.expressions import TP, Expression, Failure
 from stream_app.printable import printable_json
 
 EVENTS_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -35,8 +35,6 @@ HEADING_LENGTH_MAX: Final = 72
 class Sample:
     """A record as `expressions.Record` wants it."""
 
-    topic: str
-    partition: int
     offset: int
     timestamp: int
     key: bytes | None
@@ -146,14 +144,14 @@ def try_events(
         now: Their time, in seconds since 1970.
     """
     key = None if subject.pipeline is None else subject.pipeline.encode()
-    expression = subject.expression
+    expression, source = subject.expression, TP(topic, 0)
     for number, event in enumerate(events):
-        record = Sample(topic, 0, number, int(now * 1000), key, event)
+        record = Sample(number, int(now * 1000), key, event)
         started = time.perf_counter()
-        (outcome,) = expression.evaluate([record], subject.destination)
+        (outcome,) = expression.evaluate([record], subject.destination, source)
         seconds = time.perf_counter() - started
         if seconds < SLOW_SECONDS:
-            seconds = _seconds_among_many(subject, record)
+            seconds = _seconds_among_many(subject, record, source)
         line = error = place = None
         if isinstance(outcome, bytes):
             line = outcome.decode()
@@ -165,7 +163,7 @@ def try_events(
             event=number,
             outcome="delivered" if line is not None else "failed" if error else "skipped",
             line=line,
-            path="fast" if expression.takes_fast_path(record) else "engine",
+            path="fast" if expression.takes_fast_path(record, source) else "engine",
             error=error,
             microseconds=round(seconds * 1e6, 2),
             place=place,
@@ -179,9 +177,9 @@ def heading(subject: Subject) -> str:
     return f"{subject.destination}: {''.join(it if it.isprintable() else ' ' for it in cut)}"
 
 
-def _seconds_among_many(subject: Subject, record: Sample) -> float:
+def _seconds_among_many(subject: Subject, record: Sample, source: TP) -> float:
     """Return the time of one evaluation among many, as in a worker."""
     copies = [replace(record) for _ in range(COPIES)]
     started = time.perf_counter()
-    subject.expression.evaluate(copies, subject.destination)
+    subject.expression.evaluate(copies, subject.destination, source)
     return (time.perf_counter() - started) / COPIES

@@ -18,7 +18,7 @@ from faust.types import EventT, StreamT
 from stream_app.app import _new_app
 from stream_app.batches import Batch
 from stream_app.consumer import StreamApp
-from stream_app.partition import TP
+from stream_app.expressions import TP
 from stream_app.settings import S3, Delivery, Kafka, Settings
 
 SECONDS_MAX = 30.0

@@ -30,7 +30,8 @@ from stream_app.breakers import Breakers
 from stream_app.closings import Commit
 from stream_app.consumer import BatchTransport, RecordBatchConsumer, RecordBatchThread, StreamApp
 from stream_app.embedded import KafkaServer
-from stream_app.partition import TP, Rules
+from stream_app.expressions import TP
+from stream_app.partition import Rules
 from stream_app.serverprocess import HOST, free_ports
 from stream_app.table import WindowTable
 from tests.contract.apps import (

@@ -12,7 +12,7 @@ import pytest
 from stream_app import expressions
 from stream_app.engine import Limits
 from stream_app.errors import ExpressionError
-from stream_app.expressions import SKIP, Failure, compile_expression
+from stream_app.expressions import SKIP, TP, Failure, compile_expression
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "expressions.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```js\n(.*?)```\n\n```text\n(.*?)\n```", DOCUMENT, re.DOTALL)
@@ -27,8 +27,6 @@ class Example:
     """The record that the page describes."""
 
     value: bytes | None
-    topic: str = "events"
-    partition: int = 3
     offset: int = 4242
     timestamp: int = 1_795_537_867_250
     key: bytes | None = b"orders"
@@ -41,7 +39,7 @@ def outcome(text: str, value: str) -> str:
         expression = compile_expression(text)
     except ExpressionError as error:
         return f"refused {error}"
-    (only,) = expression.evaluate([Example(value.encode())], "orders-archive")
+    (only,) = expression.evaluate([Example(value.encode())], "orders-archive", TP("events", 3))
     if only is SKIP:
         return "skipped"
     if isinstance(only, Failure):

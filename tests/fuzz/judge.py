@@ -28,6 +28,7 @@ from stream_app.expressions import (
     ERROR_LENGTH_MAX,
     PAYLOAD_BYTES_MAX,
     SKIP,
+    TP,
     Failure,
     Outcome,
     Route,
@@ -53,6 +54,7 @@ ADDRESS_SPACE_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
 COMPILE_ERROR_LENGTH_MAX: Final = 1_000
 SHOWN_LENGTH_MAX: Final = 4_000
 DESTINATION: Final = "archive"
+SOURCE: Final = TP("events", 0)
 
 LIMIT_ERROR: Final = re.compile(
     r"InternalError: (?:interrupted|out of memory)|RangeError: Maximum call stack size exceeded"
@@ -228,7 +230,7 @@ class Judge:
             self._happened["refused"] += 1
             _check_compile_error(str(error))
             return False
-        outcomes = expression.evaluate(records, DESTINATION)
+        outcomes = expression.evaluate(records, DESTINATION, SOURCE)
         for made, outcome in zip(records, outcomes, strict=True):
             self._count(outcome)
             check_outcome(outcome, made, text)
@@ -236,7 +238,7 @@ class Judge:
         def twice() -> _Pair:
             return _alone(text, records[0], Engine(ROOMY)), _alone(text, records[0], Engine(ROOMY))
 
-        (again,) = expression.evaluate(records[:1], DESTINATION)
+        (again,) = expression.evaluate(records[:1], DESTINATION, SOURCE)
         self._compare("asked again", text, (outcomes[0], again), twice)
         if not _is_limit(outcomes[0]):
             roomy = _alone(text, records[0], self._roomy)
@@ -323,7 +325,7 @@ def _check_line(line: bytes) -> None:
 
 def _check_failure(failure: Failure, made: Made, text: str) -> None:
     error = failure.error
-    if failure.record != f"{made.topic}/{made.partition}@{made.offset}":
+    if failure.record != f"{SOURCE.topic}/{SOURCE.partition}@{made.offset}":
         raise BrokenPromiseError("outcome", f"the failure names {failure.record}")
     if not 0 < len(error) <= ERROR_LENGTH_MAX or not _is_one_line(error):
         raise BrokenPromiseError("outcome", f"the error is {error!r}")
@@ -348,14 +350,14 @@ def _is_inside(place: Place | None, text: str) -> bool:
 
 
 def _alone(text: str, made: Made, engine: Engine) -> Outcome:
-    (outcome,) = compile_expression(text, engine=engine).evaluate([made], DESTINATION)
+    (outcome,) = compile_expression(text, engine=engine).evaluate([made], DESTINATION, SOURCE)
     return outcome
 
 
 def _together(texts: Sequence[str], made: Made, engine: Engine) -> list[Outcome]:
     # Compiled for it: an expression remembers whether it can share an event.
     expressions = [compile_expression(text, engine=engine) for text in texts]
-    answers = evaluate([Route(it, DESTINATION, [made]) for it in expressions])
+    answers = evaluate([Route(it, DESTINATION, [made]) for it in expressions], SOURCE)
     return [outcome for (outcome,) in answers]
 
 

@@ -174,13 +174,6 @@ def cells(line: str) -> list[str]:
 # --- The command line itself -----------------------------------------------------------------
 
 
-def test_help_imports_nothing_that_takes_long() -> None:
-    slow = ("aiokafka", "aiobotocore", "faust", "rich", "quickjs", "orjson")
-    code = f"import sys, stream_app.cli; print([name for name in {slow!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    assert done.stdout == b"[]\n"
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(nowhere: Shell, command: str) -> None:
     outcome = nowhere.run(command, "--help")

@@ -12,6 +12,7 @@ from stream_app.engine import Engine, Program
 from stream_app.errors import ExpressionError
 from stream_app.expressions import (
     SKIP,
+    TP,
     Expression,
     Failure,
     Outcome,
@@ -23,13 +24,14 @@ from stream_app.expressions import (
 ENGINE = Engine()
 
 
+SOURCE = TP("events", 1)
+
+
 @dataclass(frozen=True)
 class Made:
     """A record without Kafka."""
 
     value: bytes | None
-    topic: str = "events"
-    partition: int = 1
     offset: int = 2
     timestamp: int = 3
     key: bytes | None = None
@@ -144,8 +146,8 @@ def test_fast_path_and_engine_agree(text: str, values: list[bytes | None]) -> No
     expression = compile_expression(text, engine=ENGINE)
     by_engine = Expression(text, Program(text), None, ENGINE)
     records = [Made(value, offset=offset) for offset, value in enumerate(values)]
-    fast = expression.evaluate(records, "archive")
-    slow = by_engine.evaluate(records, "archive")
+    fast = expression.evaluate(records, "archive", SOURCE)
+    slow = by_engine.evaluate(records, "archive", SOURCE)
     assert [comparable(outcome) for outcome in fast] == [comparable(outcome) for outcome in slow]
     for outcome in fast:
         assert outcome is SKIP or isinstance(outcome, Failure | bytes)
@@ -202,7 +204,7 @@ def test_any_text_is_refused_or_gives_an_outcome(text: str, value: bytes | None)
         expression = compile_expression(text, engine=ENGINE)
     except ExpressionError:
         return
-    (outcome,) = expression.evaluate([Made(value)], "archive")
+    (outcome,) = expression.evaluate([Made(value)], "archive", SOURCE)
     if isinstance(outcome, Failure):
         assert 0 < len(outcome.error) <= 200
         assert outcome.error.isprintable()  # Also where it quotes what no font has.
@@ -216,8 +218,8 @@ def test_outcome_does_not_depend_on_the_batch(values: list[bytes | None]) -> Non
     text = "[Math.random(), $event, $event.a.b]"
     records = [Made(value, offset=offset) for offset, value in enumerate(values)]
     expression = compile_expression(text, engine=ENGINE)
-    together = expression.evaluate(records, "archive")
-    assert together == [expression.evaluate([record], "archive")[0] for record in records]
+    together = expression.evaluate(records, "archive", SOURCE)
+    assert together == [expression.evaluate([record], "archive", SOURCE)[0] for record in records]
 
 
 READS = PATHS | OBJECTS | st.sampled_from(["[$event]", "Math.random()", "$event.a.b", "undefined"])
@@ -259,6 +261,8 @@ def test_destinations_that_share_an_event_answer_as_if_alone(
 ) -> None:
     records = [Made(value, offset=offset) for offset, value in enumerate(values)]
     expressions = [compile_expression(text, engine=ENGINE) for text in texts]
-    together = evaluate([Route(it, "archive", records) for it in expressions])
-    alone = [compile_expression(it, engine=ENGINE).evaluate(records, "archive") for it in texts]
+    together = evaluate([Route(it, "archive", records) for it in expressions], SOURCE)
+    alone = [
+        compile_expression(it, engine=ENGINE).evaluate(records, "archive", SOURCE) for it in texts
+    ]
     assert together == alone

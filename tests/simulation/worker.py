@@ -16,8 +16,8 @@ from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit, decode, encode
 from stream_app.config import Destination
 from stream_app.errors import FencedError
-from stream_app.expressions import SKIP, Failure
-from stream_app.partition import TP, GapError, Rules, Work
+from stream_app.expressions import SKIP, TP, Failure
+from stream_app.partition import GapError, Rules, Work
 from stream_app.receipts import Problem, Receipt, Stored
 from tests.simulation.broker import TOPIC, OutOfRangeError, Record, RefusedError
 from tests.simulation.scheduler import Call, NoAnswerError, Process, Signal, Steps, Task

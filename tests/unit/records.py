@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
 from stream_app.config import Destination
-from stream_app.expressions import SKIP, Failure, Outcome
-from stream_app.partition import TP, Partition, Rules, Work
+from stream_app.expressions import SKIP, TP, Failure, Outcome
+from stream_app.partition import Partition, Rules, Work
 from stream_app.receipts import Receipt, Stored
 
 EVENTS = TP("events", 3)
@@ -31,8 +31,6 @@ class Sample:
     """Milliseconds since 1970; -1 for none."""
     key: bytes | None = b"orders"
     value: bytes | None = b"1"
-    topic: str = EVENTS.topic
-    partition: int = EVENTS.partition
     headers: Sequence[tuple[str, bytes]] = ()
 
 

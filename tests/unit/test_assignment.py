@@ -6,7 +6,8 @@ from stream_app.assignment import Assignment, Relief
 from stream_app.closings import CLOSING_BYTES_MAX, Closing, Commit
 from stream_app.deliveries import State
 from stream_app.errors import FencedError
-from stream_app.partition import TP, GapError, Partition
+from stream_app.expressions import TP
+from stream_app.partition import GapError, Partition
 from tests.unit.records import EVERY, MINUTE, ORDERS, RULES, answer, batch, record, settle, stored
 
 ONE, TWO = TP("events", 1), TP("events", 2)
@@ -439,3 +440,45 @@ def test_partition_full_of_others_windows_sheds_none() -> None:
         commit_all(assignment)
         offset += 1
     assert not assignment.shed({EVERY.id}, destinations=2)
+
+
+# --- Costs that do not grow with the number of partitions ---------------------------------------
+
+READS_ONLY = {"full", "held_open", "is_between_windows", "retrying", "waiting"}
+GIVEN_OUT = {"to_commit", "works"}
+"""What is asked of it, where something was told."""
+OF_THE_ASSIGNMENT = {"suspend"}
+"""Only the assignment calls it, and knows."""
+
+
+def test_every_call_that_changes_a_partition_tells_its_assignment() -> None:
+    public = {name for name in vars(Partition) if not name.startswith("_")}
+    telling = public & vars(type(kept(holding(ONE), ONE))).keys()
+    assert public - telling == READS_ONLY | GIVEN_OUT | OF_THE_ASSIGNMENT
+
+
+def test_partitions_in_which_nothing_happens_are_not_asked() -> None:
+    assignment = holding(ONE, TWO)
+    feed(assignment, ONE, 10, 1)
+    assert (assignment.commits(), assignment.works()) == ({}, [])
+    feed(assignment, TWO, 20, 1)
+    assert list(assignment._with_works) == [TWO]
+    assert list(assignment._with_commits) == [TWO]
+
+
+def test_commit_without_a_confirmation_is_asked_for_again() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    assignment.tick(MINUTE + 62, {ONE: 11})
+    assert assignment.commits() == assignment.commits() != {}
+
+
+def test_late_call_on_a_forgotten_partition_counts_for_nothing() -> None:
+    assignment = holding(ONE)
+    feed(assignment, ONE, 10, 1)
+    old = kept(assignment, ONE)
+    assignment.forget(ONE)
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    old.close_early(MINUTE + 2)
+    assert assignment.held == 0
+    assert assignment.commits() == {}

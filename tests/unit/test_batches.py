@@ -3,8 +3,8 @@ import pytest
 from stream_app.batches import Batch, Program
 from stream_app.config import Destination
 from stream_app.errors import ExpressionError
-from stream_app.expressions import SKIP, Failure
-from tests.unit.records import Sample, batch, record
+from stream_app.expressions import SKIP, Failure, compile_expression
+from tests.unit.records import EVENTS, Sample, batch, record
 
 
 def to(name: str, pipeline: str | None = None, payload: str = "$event.v") -> Destination:
@@ -40,33 +40,35 @@ def test_nothing_is_left_beyond_the_end() -> None:
 
 def test_records_go_to_the_destinations_of_their_pipeline() -> None:
     program = Program([to("a", "orders"), to("b", "signups")])
-    answers = program.answer([keyed(1, b"orders"), keyed(2, b"signups"), keyed(3, b"orders")])
+    answers = program.answer(
+        [keyed(1, b"orders"), keyed(2, b"signups"), keyed(3, b"orders")], EVENTS
+    )
     assert {it.destination.id: list(it.offsets) for it in answers} == {"a": [1, 3], "b": [2]}
 
 
 def test_a_destination_without_pipeline_matches_every_record() -> None:
-    answers = Program([to("all")]).answer([keyed(1, b"x"), keyed(2, None), keyed(3, b"")])
+    answers = Program([to("all")]).answer([keyed(1, b"x"), keyed(2, None), keyed(3, b"")], EVENTS)
     assert [list(it.offsets) for it in answers] == [[1, 2, 3]]
 
 
 def test_several_destinations_may_take_one_pipeline() -> None:
     answers = Program([to("a", "orders"), to("b", "orders"), to("all")]).answer(
-        [keyed(1, b"orders")]
+        [keyed(1, b"orders")], EVENTS
     )
     assert sorted(it.destination.id for it in answers) == ["a", "all", "b"]
 
 
 def test_a_destination_that_matches_nothing_is_left_out() -> None:
     program = Program([to("a", "orders")])
-    assert program.answer([keyed(1, b"signups"), keyed(2, None)]) == []
+    assert program.answer([keyed(1, b"signups"), keyed(2, None)], EVENTS) == []
 
 
 def test_no_records_have_no_answers() -> None:
-    assert Program([to("all"), to("a", "orders")]).answer([]) == []
+    assert Program([to("all"), to("a", "orders")]).answer([], EVENTS) == []
 
 
 def test_a_pipeline_is_compared_as_utf_8() -> None:
-    answers = Program([to("a", "größe")]).answer([keyed(1, "größe".encode())])
+    answers = Program([to("a", "größe")]).answer([keyed(1, "größe".encode())], EVENTS)
     assert [list(it.offsets) for it in answers] == [[1]]
 
 
@@ -77,7 +79,7 @@ def test_exceptions_are_the_places_without_a_payload() -> None:
         keyed(9, b"k", b'{"v":2}'),
         keyed(10, b"k", b"no json"),
     ]
-    (answers,) = Program([to("all")]).answer(records)
+    (answers,) = Program([to("all")]).answer(records, EVENTS)
     assert list(answers.exceptions) == [1, 3]
     assert answers.outcomes[0] == b"1"
     assert answers.outcomes[1] is SKIP
@@ -96,3 +98,23 @@ def test_any_other_expression_needs_the_engine(pipeline: str | None) -> None:
 def test_an_expression_that_does_not_compile_is_refused() -> None:
     with pytest.raises(ExpressionError):
         Program([to("a", payload="$event.")])
+
+
+def test_destinations_with_one_text_share_its_expression() -> None:
+    program = Program([to("a", "orders"), to("b", "orders"), to("c"), to("d", payload="$event.w")])
+    groups = (*program._by_pipeline.values(), program._every)
+    (a, b), (c, d) = ([expression for _, expression in group] for group in groups)
+    assert a is b
+    assert a is c
+    assert (a.text, d.text) == ("$event.v", "$event.w")
+
+
+def test_expressions_that_are_compiled_already_are_taken() -> None:
+    given = [compile_expression("$event.v"), compile_expression("$event.w")]
+    program = Program([to("a", payload="$event."), to("b", payload="$event.")], given)
+    assert [expression for _, expression in program._every] == given
+
+
+def test_every_destination_needs_its_expression() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        Program([to("a"), to("b")], [compile_expression("$event.v")])

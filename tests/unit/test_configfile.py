@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.config import parse
-from stream_app.configfile import CONFIG_BYTES_MAX, compile_payloads, load
+from stream_app.configfile import CONFIG_BYTES_MAX, compile_payloads, compile_program, load
 from stream_app.errors import ConfigurationError
 
 DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
@@ -73,3 +73,26 @@ def test_every_wrong_expression_has_a_line() -> None:
     shown = [mistake.splitlines()[1:] for mistake in caught.value.mistakes]
     assert shown == [["  1 | (", "    |  ^"], ["  1 | )", "    | ^"]]
     assert all(line.isprintable() for it in caught.value.mistakes for line in it.splitlines())
+
+
+def test_destinations_with_one_text_share_its_expression() -> None:
+    text = "".join(
+        DESTINATION.replace("orders", f"d{number}") + f'payload = "$event.v{number % 2}"\n'
+        for number in range(6)
+    )
+    first, second, *rest = compile_payloads(parse(text, {}, "x"), "x")
+    assert (first.text, second.text) == ("$event.v0", "$event.v1")
+    assert all(it is (first, second)[place % 2] for place, it in enumerate(rest))
+
+
+def test_wrong_expression_of_several_destinations_has_a_line_for_each() -> None:
+    text = "".join(DESTINATION.replace("orders", it) + 'payload = "("\n' for it in "abc")
+    with pytest.raises(ConfigurationError) as caught:
+        compile_program(parse(text, {}, "x"), "x")
+    found = [mistake.split(": payload")[0] for mistake in caught.value.mistakes]
+    assert found == [f"x: [[destinations]] {n} (id '{it}')" for n, it in enumerate("abc", 1)]
+
+
+def test_program_has_every_destination() -> None:
+    text = DESTINATION + DESTINATION.replace("orders", "b")
+    assert compile_program(parse(text, {}, "x"), "x").destinations == {"orders", "b"}

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from stream_app.expressions import SKIP, Failure, compile_expression
+from stream_app.expressions import SKIP, TP, Failure, compile_expression
 from tests.unit.records import Sample
 
 CORPUS = json.loads((Path(__file__).parents[1] / "corpus" / "corpus.json").read_text("ascii"))
 RECORD: dict[str, Any] = CORPUS["record"]
+SOURCE = TP(RECORD["topic"], RECORD["partition"])
 PAIRS: list[dict[str, Any]] = CORPUS["pairs"]
 PAIRS_LINE = 5
 """Line of the file on which the first pair stands, each on one: a test's name points at its own."""
@@ -53,12 +54,10 @@ def test_expression_gives_what_node_gave(pair: dict[str, Any]) -> None:
         RECORD["timestamp"],
         RECORD["key"].encode(),
         pair["event"].encode(),
-        RECORD["topic"],
-        RECORD["partition"],
         [(name, value.encode()) for name, value in RECORD["headers"]],
     )
     expression = compile_expression(pair["expression"])
-    (outcome,) = expression.evaluate([record], RECORD["destination"])
+    (outcome,) = expression.evaluate([record], RECORD["destination"], SOURCE)
     if "delivered" in pair:
         assert outcome == pair["delivered"].encode()
     elif "skipped" in pair:

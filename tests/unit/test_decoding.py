@@ -9,8 +9,9 @@ import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import TopicPartition
 
-from stream_app.decoding import accept_any_header_name
+from stream_app.decoding import WholeBatch, accept_any_header_name, give_batches
 
 Headers = list[tuple[str, bytes | None]]
 GOOD: Headers = [("näme", b"\xff"), ("näme", None), ("", b"")]
@@ -96,3 +97,50 @@ def test_unfinished_batch_at_the_end_is_left_to_the_next_fetch() -> None:
     records = fetched(content + batch(8, BAD)[:-1])
     assert len(read(records)) == 1
     assert records.size_in_bytes() == len(content) * 2 - 1
+
+
+def partition_records(content: bytes, position: int) -> Any:
+    """Return what aiokafka makes of a fetch from a position, read committed."""
+    return fetcher.PartitionRecords(
+        TopicPartition("events", 3),
+        fetched(content),
+        aborted_transactions=[],
+        fetch_offset=position,
+        key_deserializer=None,
+        value_deserializer=None,
+        check_crcs=True,
+        isolation_level=fetcher.READ_COMMITTED,
+    )
+
+
+def offsets(batches: list[WholeBatch]) -> list[list[int]]:
+    return [[record.offset for record in batch.records] for batch in batches]
+
+
+def test_whoever_asks_for_batches_gets_their_records_as_they_were_decoded() -> None:
+    content = batch(7, GOOD, []) + batch(9, BAD) + batch(20, [], [])
+    records = partition_records(content, 7)
+    give_batches(records)
+    batches = list(records)
+    assert offsets(batches) == [[7, 8], [9], [20, 21]]
+    assert [it.offset for it in batches] == [8, 9, 21]
+    assert records.next_fetch_offset == 22
+    alone = list(partition_records(content, 7))
+    told = [record for it in batches for record in it.records]
+    for attribute in ("offset", "timestamp", "key", "value"):
+        assert [getattr(it, attribute) for it in told] == [getattr(it, attribute) for it in alone]
+    assert [tuple(it.headers) for it in told] == [it.headers for it in alone]
+
+
+def test_batch_that_lies_below_the_position_is_left_out_and_one_around_it_is_whole() -> None:
+    records = partition_records(batch(7, [], []) + batch(9, [], [], []), 10)
+    give_batches(records)
+    assert offsets(list(records)) == [[9, 10, 11]]
+
+
+def test_batches_may_be_asked_for_again_while_they_are_read() -> None:
+    records = partition_records(batch(7, [], []) + batch(9, [], []), 7)
+    give_batches(records)
+    first = next(records)
+    give_batches(records)
+    assert offsets([first, *records]) == [[7, 8], [9, 10]]

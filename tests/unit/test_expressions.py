@@ -13,6 +13,7 @@ from stream_app.expressions import (
     PAYLOAD_BYTES_MAX,
     SKIP,
     TEXT_LENGTH_MAX,
+    TP,
     Failure,
     Outcome,
     Record,
@@ -36,10 +37,11 @@ def record(
 
 
 def outcome(text: str, value: bytes | None) -> Outcome:
-    (only,) = compile_expression(text).evaluate([record(value)], "archive")
+    (only,) = compile_expression(text).evaluate([record(value)], "archive", SOURCE)
     return only
 
 
+SOURCE = TP("events", 3)
 NAME = "events/3@7"
 EVENT = b'{"body":{"id":5,"user":{"e-mail":"a@b.c"}},"inSample":true,"n":null,"text":"abc"}'
 
@@ -92,14 +94,14 @@ def test_everything_else_is_the_engines(text: str, line: bytes | None) -> None:
     expression = compile_expression(text)
     assert expression.uses_engine
     if line is not None:
-        assert expression.evaluate([record(EVENT)], "archive") == [line]
+        assert expression.evaluate([record(EVENT)], "archive", SOURCE) == [line]
 
 
 @pytest.mark.parametrize("length", [32, 33])
 def test_path_of_any_length_is_followed(length: int) -> None:
     value = b'{"a":' * length + b"1" + b"}" * length
     expression = compile_expression("$event" + ".a" * length)
-    assert expression.evaluate([record(value)], "archive") == [b"1"]
+    assert expression.evaluate([record(value)], "archive", SOURCE) == [b"1"]
     assert expression.uses_engine == (length > 32)
 
 
@@ -107,7 +109,7 @@ def test_path_of_any_length_is_followed(length: int) -> None:
 def test_object_of_any_size_is_built(count: int) -> None:
     fields = ",".join(f"f{number}:$event.n" for number in range(count))
     expression = compile_expression(f"{{{fields}}}")
-    (line,) = expression.evaluate([record(EVENT)], "archive")
+    (line,) = expression.evaluate([record(EVENT)], "archive", SOURCE)
     assert isinstance(line, bytes)
     assert len(json.loads(line)) == count
     assert expression.uses_engine == (count > 256)
@@ -117,7 +119,7 @@ def test_key_that_msgspec_refuses_is_the_engines() -> None:
     value = json.dumps({"a\tb": 1}).encode()
     expression = compile_expression("$event['a\tb']")
     assert expression.uses_engine
-    assert expression.evaluate([record(value)], "archive") == [b"1"]
+    assert expression.evaluate([record(value)], "archive", SOURCE) == [b"1"]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,7 @@ def test_whole_event_is_one_line(value: bytes, line: bytes) -> None:
 
 def test_deeply_nested_event_fails_alone() -> None:
     deep = record(b"[" * 100_000 + b"]" * 100_000)
-    failed, right = compile_expression("$event").evaluate([deep, record(EVENT)], "archive")
+    failed, right = compile_expression("$event").evaluate([deep, record(EVENT)], "archive", SOURCE)
     assert isinstance(failed, Failure)
     assert "too deep" in failed.error
     assert right == EVENT
@@ -206,7 +208,7 @@ def test_outcomes_keep_the_order_of_the_records() -> None:
     records = [record(value, offset) for offset, value in enumerate(values)]
     for text in ("$event.a", "[$event.a][0]"):
         one, two, three, four, five, six, seven, eight = compile_expression(text).evaluate(
-            records, "archive"
+            records, "archive", SOURCE
         )
         assert (one, two, three, five, eight) == (b"1", SKIP, SKIP, b"{}", b"2")
         assert isinstance(four, Failure)
@@ -219,8 +221,8 @@ def test_outcomes_keep_the_order_of_the_records() -> None:
 
 
 def test_no_records_give_no_outcomes() -> None:
-    assert compile_expression("$event").evaluate([], "archive") == []
-    assert compile_expression("1").evaluate([], "archive") == []
+    assert compile_expression("$event").evaluate([], "archive", SOURCE) == []
+    assert compile_expression("1").evaluate([], "archive", SOURCE) == []
 
 
 @pytest.mark.parametrize("text", ["$event", "$event.a", "{ a: $event.a }", "[$event]"])
@@ -278,7 +280,7 @@ def test_each_route_is_answered_for_its_own_records() -> None:
         Route(compile_expression("$event.missing"), "e", [two]),
         Route(compile_expression("$event"), "f", []),
     ]
-    assert evaluate(routes) == [
+    assert evaluate(routes, SOURCE) == [
         [b"2", b"3", b"4"],
         [b"1", b"3"],
         [b'["c",2]', b'["c",3]'],
@@ -286,14 +288,14 @@ def test_each_route_is_answered_for_its_own_records() -> None:
         [SKIP],
         [],
     ]
-    assert evaluate([]) == []
+    assert evaluate([], SOURCE) == []
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, SKIP), (b"\xff", None), (b"{", None)])
 def test_record_without_an_event_is_told_alike_to_all(value: bytes | None, expected: Any) -> None:
     records = [record(value)]
     routes = [Route(compile_expression(it), "a", records) for it in ("[$event]", "event + 1")]
-    (one,), (two,) = evaluate(routes)
+    (one,), (two,) = evaluate(routes, SOURCE)
     assert one == two
     assert one is expected if expected else isinstance(one, Failure)
 
@@ -308,7 +310,7 @@ def test_record_without_an_event_is_told_alike_to_all(value: bytes | None, expec
     ],
 )
 def test_way_that_a_record_takes_is_told(text: str, value: bytes | None, *, fast: bool) -> None:
-    assert compile_expression(text).takes_fast_path(record(value)) is fast
+    assert compile_expression(text).takes_fast_path(record(value), SOURCE) is fast
 
 
 # --- $context ------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def test_way_that_a_record_takes_is_told(text: str, value: bytes | None, *, fast
 
 def test_context_names_the_record() -> None:
     made = record(b"{}", headers=(("a", b"1"), ("b", b"\xff"), ("a", b"2"), ("c", None)))
-    (line,) = compile_expression("$context").evaluate([made], "archive")
+    (line,) = compile_expression("$context").evaluate([made], "archive", SOURCE)
     assert isinstance(line, bytes)
     assert list(json.loads(line).items()) == [
         ("topic", "events"),
@@ -331,7 +333,7 @@ def test_context_names_the_record() -> None:
 
 def test_record_without_key_has_no_pipeline() -> None:
     made = record(b"{}", key=None)
-    assert compile_expression("$context.pipeline").evaluate([made], "d") == [b"null"]
+    assert compile_expression("$context.pipeline").evaluate([made], "d", SOURCE) == [b"null"]
 
 
 @pytest.mark.parametrize(
@@ -352,14 +354,14 @@ def test_context_is_frozen(text: str) -> None:
 def test_same_record_gives_the_same_bytes() -> None:
     text = "[Math.random(), Date.now(), new Date(), $context]"
     records = [record(EVENT, offset) for offset in (1, 2, 1)]
-    one, two, again = compile_expression(text).evaluate(records, "archive")
+    one, two, again = compile_expression(text).evaluate(records, "archive", SOURCE)
     assert one == again != two
-    assert compile_expression(text).evaluate(records[:1], "archive") == [one]
+    assert compile_expression(text).evaluate(records[:1], "archive", SOURCE) == [one]
 
 
 def test_event_may_be_changed_by_its_expression_only() -> None:
     text = "($event.n = ($event.n ?? 0) + 1, $event.n)"
-    assert compile_expression(text).evaluate([record(EVENT)] * 3, "archive") == [b"1"] * 3
+    assert compile_expression(text).evaluate([record(EVENT)] * 3, "archive", SOURCE) == [b"1"] * 3
     assert outcome("$event.n", EVENT) == b"null"
 
 
