@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
-CORE := errors values settings config prelude_natives prelude engine expressions batches closings objects receipts deliveries \
-	window partition assignment retries breakers policy redelivery told excerpt events printable
+CORE := errors values settings config prelude_natives prelude engine slices expressions batches closings objects receipts deliveries \
+	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable
 comma := ,
 space := $(subst ,, )
 
@@ -38,8 +38,8 @@ test: $(READY) lint ## Everything that CI runs, in about 10 minutes on 2 cores.
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/simulation tests/contract tests/integration tests/chaos tests/docs
 
-bench: $(READY) ## What payload expressions cost, beside the same written by hand.
-	$(BIN)/python benchmarks/expressions.py
+bench: $(READY) ## All tables of docs/performance.md, in 45 minutes: make bench [ONLY=throughput].
+	$(BIN)/python benchmarks/report.py $(if $(ONLY),--only $(ONLY))
 
 MINUTES ?= 30
 chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [REPORT=docs/guarantees.md].

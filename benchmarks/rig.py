@@ -30,6 +30,8 @@ ROOT: Final = Path(__file__).parents[1]
 MINUTE: Final = 60
 BATCH_BYTES: Final = 64 * 1024
 """How producers send: record batches of this size, not compressed."""
+REQUEST_BYTES_MAX: Final = 1024 * 1024
+"""As aiokafka has it."""
 LINES_KEPT: Final = 40
 STOP_SECONDS_MAX: Final = 15
 TICK: Final = os.sysconf("SC_CLK_TCK")
@@ -119,18 +121,41 @@ async def create_topic(address: str, name: str, partitions: int) -> None:
         await admin.close()
 
 
-async def fill(address: str, load: Load, *, distinct: int = 20_000) -> None:
-    """Create the topic and write the backlog; its last minute is over."""
+async def fill(
+    address: str,
+    load: Load,
+    values: Sequence[bytes] | None = None,
+    *,
+    distinct: int = 20_000,
+    batch_bytes: int = BATCH_BYTES,
+    compression: str | None = None,
+) -> None:
+    """Create the topic and write the backlog; its last minute is over.
+
+    Args:
+        address: Of the broker.
+        load: What is written.
+        values: From which events are taken; left out, so many `distinct` ones of 1,024 bytes.
+        distinct: See above.
+        batch_bytes: Size of a record batch before it is compressed.
+        compression: The producer's, as aiokafka calls it.
+    """
     await create_topic(address, load.topic, load.partitions)
-    values = events(min(distinct, load.events))
+    if values is None:
+        values = events(min(distinct, load.events))
     begin = (int(time.time()) // MINUTE - load.minutes - 1) * MINUTE
-    each = load.events // load.partitions
-    producer = AIOKafkaProducer(bootstrap_servers=address, max_batch_size=BATCH_BYTES, acks=1)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=address,
+        max_batch_size=batch_bytes,
+        max_request_size=max(REQUEST_BYTES_MAX, batch_bytes),
+        compression_type=compression,
+        acks=1,
+    )
     await producer.start()
     try:
         await asyncio.gather(
             *(
-                _fill_one(producer, load, partition=it, values=values, begin=begin, count=each)
+                _fill_one(producer, load, partition=it, values=values, begin=begin)
                 for it in range(load.partitions)
             )
         )
@@ -146,9 +171,9 @@ async def _fill_one(
     partition: int,
     values: Sequence[bytes],
     begin: int,
-    count: int,
 ) -> None:
     keys = [load.pipeline(it) for it in range(partition, load.pipelines, load.partitions)]
+    count = len(range(partition, load.events, load.partitions))
     batch, sent = producer.create_batch(), None
     for number in range(count):
         at = (begin * 1000) + number * load.minutes * MINUTE * 1000 // count
@@ -174,6 +199,19 @@ class Usage(NamedTuple):
     rss_mib: float
     """Now."""
     rss_max_mib: float
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """Look at a process, with all of its threads."""
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text("utf-8")
+        memory = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB$", status, re.MULTILINE))
+        return cls(
+            time.monotonic(),
+            (int(fields[11]) + int(fields[12])) / TICK,
+            int(memory["VmRSS"]) / 1024,
+            int(memory["VmHWM"]) / 1024,
+        )
 
 
 class Program:
@@ -212,29 +250,26 @@ class Program:
         """Of the process."""
         return self._process.pid
 
-    def wait_for(self, pattern: str, times: int, seconds_max: float) -> None:
-        """Return when so many lines of standard error match."""
-        found = re.compile(pattern)
+    def wait_for(self, pattern: str, times: int, seconds_max: float) -> list[str]:
+        """Return the lines of standard error that match, when there are so many.
+
+        Raises:
+            RuntimeError: There are not, in time, or the program has ended.
+        """
+        wanted = re.compile(pattern)
         deadline = time.monotonic() + seconds_max
         with self._changed:
-            while sum(found.search(line) is not None for line in self._lines) < times:
+            while len(found := [line for line in self._lines if wanted.search(line)]) < times:
                 left = deadline - time.monotonic()
                 if left <= 0 or self._process.poll() is not None:
-                    tail = "\n".join(self._lines[-LINES_KEPT:])
+                    tail = "".join(self._lines[-LINES_KEPT:])
                     raise RuntimeError(f"no {times} lines {pattern!r} in {self._log}:\n{tail}")
                 self._changed.wait(min(left, 1.0))
+        return found
 
     def usage(self) -> Usage:
         """Look at what it has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        status = Path(f"/proc/{self.pid}/status").read_text("utf-8")
-        memory = dict(re.findall(r"^(Vm\w+):\s+(\d+) kB$", status, re.MULTILINE))
-        return Usage(
-            time.monotonic(),
-            (int(fields[11]) + int(fields[12])) / TICK,
-            int(memory["VmRSS"]) / 1024,
-            int(memory["VmHWM"]) / 1024,
-        )
+        return Usage.of(self.pid)
 
     def _read(self) -> None:
         assert self._process.stderr is not None  # noqa: S101 - it is a pipe
@@ -321,6 +356,13 @@ def worker(servers: Servers, config: Path) -> Program:
 
 TAKEN_OVER: Final = r"taken over at offset"
 """The line of a worker for each partition that it begins with."""
+
+
+def as_markdown(rows: Sequence[Sequence[str]], texts: int = 1) -> str:
+    """Return a table, the heading first; all columns but so many are flush right."""
+    head, *body = (f"| {' | '.join(row)} |" for row in rows)
+    rule = "|" + "---|" * texts + "---:|" * (len(rows[0]) - texts)
+    return "\n".join([head, rule, *body])
 
 
 async def receipts(address: str, topic: str, wanted: int, seconds_max: float) -> list[Any]:

@@ -9,7 +9,6 @@ the environment.
 """
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -28,11 +27,12 @@ from stream_app.batches import Program
 from stream_app.breakers import Breakers
 from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, compile_program, load
 from stream_app.consumer import StreamApp
-from stream_app.delivery import Deliver
+from stream_app.deliveries import Rules
+from stream_app.delivery import Deliver, Publish
 from stream_app.errors import StreamAppError
 from stream_app.expressions import TP
 from stream_app.kafka import client_options
-from stream_app.partition import Rules
+from stream_app.memory import settle_collector, settle_malloc
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
@@ -50,9 +50,8 @@ END_SECONDS_MAX: Final = 8.0
 REPEATED_SECONDS: Final = 10.0
 """How often the same message of aiokafka is logged."""
 DAY_SECONDS: Final = 86_400.0
-GARBAGE_OBJECTS_MAX: Final = 50_000
-"""How many more objects than before there are when Python looks for cycles among them: more than
-the records between fetcher and agent, which would be looked at in vain at each fetch."""
+RECEIPTS_MAX: Final = 64
+"""Receipts on their way at a time: aiokafka wakes all that wait for each batch that leaves."""
 SERVED_WINDOWS_MAX: Final = 2
 SERVED_SECONDS_MIN: Final = 30
 """A destination that was served within two windows and so many seconds proves that S3 answers."""
@@ -145,25 +144,11 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         value_serializer="raw",
         acks=False,  # only our own commits count
     )
-    receipts = app.topic(
-        kafka.receipts_topic,
-        key_type=bytes,
-        key_serializer="raw",
-        value_type=bytes,
-        value_serializer="raw",
-    )
-
-    async def publish(message: Message) -> None:
-        sent = await receipts.send(
-            key=message.key, value=message.value, headers=list(message.headers)
-        )
-        await sent
-
     storage = Storage(settings.s3)
     breakers = Breakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
     deliver = Deliver(
         storage,
-        publish,
+        _publisher(app),
         Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds),
         breakers,
     )
@@ -179,6 +164,8 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         program=program,
         breakers=breakers,
         on_shed=deliver.look_again,
+        stream=deliver.stream,
+        abandon=lambda upload: storage.abandon(*upload),
         on_window_close=deliver,
     )
     table.tumbling(window, expires=window)
@@ -192,6 +179,27 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
     _follow_life(app, table, storage)
     app.task(Reloader(config, os.environ, settings, table.use).run)
     return app
+
+
+def _publisher(app: StreamApp) -> Publish:
+    """Return what sends one receipt and returns when the broker has it."""
+    receipts = app.topic(
+        app.settings.kafka.receipts_topic,
+        key_type=bytes,
+        key_serializer="raw",
+        value_type=bytes,
+        value_serializer="raw",
+    )
+    publishing = asyncio.Semaphore(RECEIPTS_MAX)
+
+    async def publish(message: Message) -> None:
+        async with publishing:
+            sent = await receipts.send(
+                key=message.key, value=message.value, headers=list(message.headers)
+            )
+            await sent
+
+    return publish
 
 
 def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
@@ -231,6 +239,7 @@ def run_worker(settings: Settings, program: Program, config: str) -> NoReturn:
     Raises:
         SetupError: S3 does not accept our credentials.
     """
+    settle_malloc()
     for name in ("faust", "mode", "aiokafka", "aiobotocore", "botocore"):
         # Their lesser messages speak of their own insides, not of the life of the worker.
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -244,23 +253,12 @@ def run_worker(settings: Settings, program: Program, config: str) -> NoReturn:
             create_app(settings, program, config), override_logging=False, redirect_stdouts=False
         )
         worker.spinner = None
-        _collect_garbage_rarely()
+        settle_collector()
         worker.execute_from_commandline()
     except SystemExit as exit_:
         status = exit_.code if isinstance(exit_.code, int) else 1
     # Not a return: Python would wait for a thread in which an expression may still run.
     _end(status)
-
-
-def _collect_garbage_rarely() -> None:
-    """Keep the collector from walking over what is here to stay, and over every fetch.
-
-    A fetch makes thousands of objects that hold no cycle and are gone soon. What cycles there are
-    come from requests and their errors.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_OBJECTS_MAX)
 
 
 def _new_app(settings: Settings) -> StreamApp:

@@ -15,14 +15,18 @@ tells of its calls, so that only those are looked at where something can have ha
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum, auto
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
-from stream_app.deliveries import Delivery
+from stream_app.deliveries import Delivery, Rules, Upload
 from stream_app.errors import FencedError
 from stream_app.expressions import TP
-from stream_app.partition import Partition, Rules, Work
+from stream_app.partition import Partition, Stream, Work
+from stream_app.window import Compressing, Window
+
+WAITING_SHARE: Final = 4
+"""What part of the memory lines must hold for it to be worth while to compress them all."""
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -34,7 +38,22 @@ class Relief(Enum):
     GO = auto()
     """There is room, or waiting would not make any."""
     WAIT = auto()
-    """Closed windows are on their way out: wait until one of them has gone."""
+    """Closed windows, or parts, are on their way out: wait until one of them has gone."""
+    COMPRESS = auto()
+    """Lines wait that would take less room compressed (`compressions`)."""
+
+
+class Compressions(NamedTuple):
+    """Lines of one partition's open window that are to be compressed: `perform` it in a thread."""
+
+    partition: "_Member"
+    window: Window
+    items: list[Compressing]
+
+    def perform(self) -> None:
+        """Compress; see `objects.Compression`."""
+        for it in self.items:
+            it.compression.perform()
 
 
 def _telling(
@@ -66,6 +85,7 @@ class _Member(Partition):
     content = _telling(Partition.content)
     uploaded = _telling(Partition.uploaded)
     published = _telling(Partition.published)
+    sent = _telling(Partition.sent)
 
 
 class Assignment:
@@ -92,6 +112,9 @@ class Assignment:
         """Those of `_assigned` that are not in `partitions`, in order."""
         self._with_works: dict[TP, _Member] = {}
         """The partitions in which a delivery may have become due since they were last asked."""
+        self._with_streams: dict[TP, _Member] = {}
+        """The same, for parts that may leave open windows."""
+        self._abandoned: list[Upload] = []
         self._with_commits: dict[TP, _Member] = {}
         """The partitions of which the broker may not have the commit that is due."""
 
@@ -101,7 +124,9 @@ class Assignment:
         self.generation = None
         self._assigned = frozenset()
         self._suspended.update(self.partitions)
-        for told in (self.partitions, self._missing, self._with_works, self._with_commits):
+        self.partitions.clear()
+        self._missing.clear()
+        for told in (self._with_works, self._with_streams, self._with_commits):
             told.clear()
         for partition in self._suspended.values():
             partition.suspend(self.epoch)
@@ -113,7 +138,7 @@ class Assignment:
         self._assigned = frozenset(mine)
         self._missing = {tp: None for tp in mine if tp not in self.partitions}
         for tp in [tp for tp in self._suspended if tp not in self._assigned]:
-            self.held -= self._suspended.pop(tp).accounted
+            self._drop(self._suspended.pop(tp))
 
     def epoch_of(self, generation: int | None) -> int:
         """Return the epoch in which records of a generation of the group may be collected.
@@ -149,8 +174,9 @@ class Assignment:
             return True
         partition = self._suspended.pop(tp, None)
         kept = partition is not None and partition.resume(epoch, commit)
+        if partition is not None and not kept:
+            self._drop(partition)
         if partition is None or not kept:
-            self.held -= partition.accounted if partition is not None else 0
             partition = _Member(tp, self._rules, epoch, commit)
             partition.tell = self._told
         self.partitions[tp] = partition
@@ -163,10 +189,10 @@ class Assignment:
         partition = self.partitions.pop(tp, None)
         if partition is not None:
             partition.suspend(-1)  # no epoch: its work stays void
-            self.held -= partition.accounted
+            self._drop(partition)
             self._missing[tp] = None
-            self._with_works.pop(tp, None)
-            self._with_commits.pop(tp, None)
+            for told in (self._with_works, self._with_streams, self._with_commits):
+                told.pop(tp, None)
 
     def collect(
         self,
@@ -225,12 +251,47 @@ class Assignment:
         told, self._with_works = self._with_works, {}
         return [work for partition in told.values() for work in partition.works()]
 
+    def streams(self) -> list[Stream]:
+        """Return the parts of open windows that may leave since the last call."""
+        told, self._with_streams = self._with_streams, {}
+        return [stream for partition in told.values() for stream in partition.streams()]
+
+    def abandoned(self) -> list[Upload]:
+        """Return the uploads in parts, begun by partitions dropped since the last call."""
+        abandoned, self._abandoned = self._abandoned, []
+        return abandoned
+
+    def compressions(self, tp: TP | None = None) -> list[Compressions]:
+        """Take lines out that are to be compressed; hand it to `compressed` when that is done.
+
+        Args:
+            tp: The full slices of this partition; left out, all that waits, of all partitions.
+        """
+        if tp is None:
+            partitions = list(self.partitions.values())
+        else:
+            partitions = [self.partitions[tp]] if tp in self.partitions else []
+        taken = [
+            Compressions(it, it.window, it.window.compressions(whole=tp is None))
+            for it in partitions
+        ]
+        for partition in partitions:
+            self._told(partition)
+        return [it for it in taken if it.items]
+
+    def compressed(self, done: Sequence[Compressions], now: float) -> None:
+        """Note what came of `compressions`, also of a partition that was dropped since."""
+        for it in done:
+            it.window.compressed(it.items, int(now))
+            self._told(it.partition)
+
     def relieve(self, now: float) -> Relief:
         """Keep the memory bound: close what is large, or say that the caller must wait.
 
         An open window of a busy partition closes only by more records, so waiting for it would
-        never end: when open windows hold the memory, the largest is closed early. What is closed
-        leaves by itself.
+        never end. When open windows hold the memory, what waits is compressed, then parts leave,
+        and only when nothing else helps is the largest closed early. What is closed leaves by
+        itself.
         """
         if self.held < self._memory_bytes_max:
             return Relief.GO
@@ -238,6 +299,14 @@ class Assignment:
             self.partitions.values(), key=lambda partition: partition.held_open, reverse=True
         )
         if sum(partition.held_open for partition in by_size) * 2 >= self._memory_bytes_max:
+            if sum(it.window.waiting for it in by_size) * WAITING_SHARE >= self._memory_bytes_max:
+                return Relief.COMPRESS
+            if any(partition.window.is_leaving for partition in by_size):
+                return Relief.WAIT
+            for partition in by_size:
+                if partition.window.cut_early(int(now)):
+                    self._told(partition)
+                    return Relief.WAIT
             for partition in by_size:
                 if partition.held_open and partition.close_early(now):
                     break
@@ -287,6 +356,10 @@ class Assignment:
                 beyond.append(delivery)
         return beyond
 
+    def _drop(self, partition: _Member) -> None:
+        self.held -= partition.accounted
+        self._abandoned += partition.uploads()
+
     def _told(self, partition: _Member) -> None:
         """Note that something may have happened in a partition."""
         tp = partition.tp
@@ -295,7 +368,7 @@ class Assignment:
         held = partition.held_open + partition.held_closed
         self.held += held - partition.accounted
         partition.accounted = held
-        self._with_works[tp] = self._with_commits[tp] = partition
+        self._with_works[tp] = self._with_streams[tp] = self._with_commits[tp] = partition
 
     def _held(self, tp: TP, epoch: int) -> Partition:
         partition = self.partitions.get(tp)

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stream_app.errors import InvariantError
 from stream_app.expressions import (
     TP,
     Expression,
@@ -43,6 +44,17 @@ class Batch:
         cut = bisect_left(self.records, offset, key=_offset)
         return Batch(offset, max(offset, self.next_position), self.records[cut:])
 
+    def pieces(self, count: int) -> list["Batch"]:
+        """Return it in at most so many pieces of about the same size, one behind the other."""
+        pieces, rest = [], self
+        size = -(-len(self.records) // count)
+        for place in range(size, len(self.records), max(1, size)):
+            offset = self.records[place].offset
+            behind = rest.after(offset)
+            pieces.append(Batch(rest.position, offset, rest.records[: -len(behind.records)]))
+            rest = behind
+        return [*pieces, rest]
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -55,6 +67,17 @@ class Answers:
     """As long as `offsets`."""
     exceptions: Sequence[int]
     """Places in the two where the outcome is not a payload, ascending."""
+
+
+class GapError(InvariantError):
+    """A batch does not continue where its partition stands: records between were not seen."""
+
+    def __init__(self, tp: TP, position: int, found: int) -> None:
+        super().__init__(
+            f"{tp.topic}/{tp.partition}: expected offset {position}, the batch starts at {found}"
+        )
+        self.position = position
+        self.found = found
 
 
 _Compiled = tuple[Destination, Expression]

@@ -1,28 +1,51 @@
-"""A closed window at its destinations: what may happen to it, in which order.
+"""A window at its destinations: what may happen to it, in which order.
 
-DECIDED ─RECORD→ RECORDED ─UPLOAD→ STORED ─PUBLISH→ SETTLED
+OPEN ─CLOSE→ DECIDED ─RECORD→ RECORDED ─UPLOAD→ STORED ─PUBLISH→ SETTLED
 
 A delivery goes this way once; any other move raises and changes nothing. `docs/architecture.md`
 shows the table.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
-from stream_app.closings import Closing
-from stream_app.errors import InvariantError
-from stream_app.objects import Body
-from stream_app.receipts import Receipt, Tally
+from stream_app.closings import METADATA_BYTES_MAX, Closing
+from stream_app.errors import FencedError, InvariantError
+from stream_app.expressions import TP
+from stream_app.objects import SIZES, Body, Sizes
+from stream_app.receipts import (
+    RECEIPT_BYTES_MAX,
+    Problem,
+    Receipt,
+    Source,
+    Status,
+    Stored,
+    Tally,
+)
 from stream_app.settings import Destination
 
 DELIVERY_BYTES: Final = 1024
 """What a window takes for each destination beside its lines and lists: the objects around them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What of the settings decides about windows and receipts."""
+
+    group: str
+    window_seconds: int
+    grace_seconds: float
+    receipt_bytes_max: int = RECEIPT_BYTES_MAX
+    metadata_bytes_max: int = METADATA_BYTES_MAX
+    sizes: Sizes = SIZES
+
+
 class State(Enum):
     """Where one window stands at one destination."""
 
+    OPEN = auto()
+    """It collects; parts of it may leave, of which nothing is visible."""
     DECIDED = auto()
     """Closed; the closing is not yet committed, so nothing may become visible."""
     RECORDED = auto()
@@ -36,12 +59,14 @@ class State(Enum):
 class Move(Enum):
     """What can happen to a delivery."""
 
+    CLOSE = auto()
     RECORD = auto()
     UPLOAD = auto()
     PUBLISH = auto()
 
 
 NEXT: Final = {
+    (State.OPEN, Move.CLOSE): State.DECIDED,
     (State.DECIDED, Move.RECORD): State.RECORDED,
     (State.RECORDED, Move.UPLOAD): State.STORED,
     (State.STORED, Move.PUBLISH): State.SETTLED,
@@ -49,17 +74,27 @@ NEXT: Final = {
 """All legal moves."""
 
 
-@dataclass(slots=True)
-class Delivery:
-    """One closed window at one destination."""
+class Upload(NamedTuple):
+    """An upload in parts that was begun."""
 
     destination: Destination
-    tally: Tally
+    key: str
+    id: str
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One window at one destination."""
+
+    destination: Destination
     body: Body | None
     """None as soon as nobody needs the bytes any more."""
-    size_uncompressed: int
-    key: str
-    state: State = State.DECIDED
+    tally: Tally = field(default_factory=Tally)
+    size_uncompressed: int = 0
+    """Of all lines, once the window has closed."""
+    key: str = ""
+    """The object's; empty until something of it leaves, or the window closes."""
+    state: State = State.OPEN
     receipt: Receipt | None = None
     is_shed: bool = False
     """It stands in the way of others: it is given up, its destination being broken."""
@@ -70,6 +105,33 @@ class Delivery:
         if following is None:
             raise InvariantError(f"object {self.key}: {move.name} in state {self.state.name}")
         self.state = following
+
+    def close(self) -> None:
+        """No line comes any more."""
+        self.move(Move.CLOSE)
+        body = self.content
+        body.is_closed = True
+        self.size_uncompressed = body.size
+        if not body.lines:
+            self.body = None
+
+    @property
+    def content(self) -> Body:
+        """The body, by whoever knows that it is needed still."""
+        if self.body is None:
+            raise InvariantError(f"object {self.key}: its bytes are asked for, and gone")
+        return self.body
+
+    @property
+    def leaving(self) -> Body:
+        """The body, by whoever sends a part: the delivery may have been given up meanwhile.
+
+        Raises:
+            FencedError: It was, and its bytes are gone.
+        """
+        if self.body is None:
+            raise FencedError(f"object {self.key}: its bytes are gone; no part is sent any more")
+        return self.body
 
     @property
     def held(self) -> int:
@@ -99,6 +161,36 @@ class ClosedWindow:
     def waiting(self) -> list[Delivery]:
         """The recorded deliveries whose object is not there."""
         return [it for it in self.deliveries.values() if it.state is State.RECORDED]
+
+    def receipt(
+        self,
+        delivery: Delivery,
+        tp: TP,
+        rules: Rules,
+        status: Status,
+        *,
+        attempts: int,
+        stored: Stored | None = None,
+        problem: Problem | None = None,
+    ) -> Receipt:
+        """Return what there is to say of it at one destination."""
+        return Receipt(
+            status=status,
+            group=rules.group,
+            destination=delivery.destination.id,
+            pipeline=delivery.destination.pipeline,
+            window_start=self.window_start,
+            window_end=self.window_start + rules.window_seconds,
+            source=Source(*tp, self.first, self.end),
+            tally=delivery.tally,
+            bucket=delivery.destination.bucket,
+            key=delivery.key,
+            size_uncompressed=delivery.size_uncompressed,
+            uploaded_at=self.uploaded_at,
+            attempts=attempts,
+            stored=stored,
+            problem=problem,
+        )
 
     @property
     def closing(self) -> Closing:

@@ -5,21 +5,25 @@ its own: one destination and all broken ones together can take a few of the plac
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
+import math
 import random
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
 from stream_app.breakers import Breakers, Course, Step
 from stream_app.errors import DeliveryError, FencedError, TransientError
-from stream_app.partition import Work
+from stream_app.partition import Stream, Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
@@ -38,6 +42,7 @@ LOGGED_ATTEMPTS: Final = 3
 """The first attempts are logged one by one; later ones by `retrying` and the final word."""
 
 Publish = Callable[[Message], Awaitable[None]]
+_Result = TypeVar("_Result")
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +81,8 @@ class Deliver:
         )
         self._changed = asyncio.Event()
         """A destination was served, or windows were given up: who waits looks again."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Of those who send parts of the same object, by its key."""
 
     def look_again(self) -> None:
         """Let every window that waits see whether it was given up."""
@@ -104,6 +111,7 @@ class Deliver:
         content = partition.content(work)
         if content is None:
             return partition.uploaded(work, None, 0)
+        put = partial(self._put, work, content)
         breaker = self._breakers.of(delivery.destination.id)
         course = Course(breaker, self._patience, self._late_seconds, time.monotonic())
         while True:
@@ -111,8 +119,9 @@ class Deliver:
             if step is Step.WAIT:
                 await self._pause(course.pause)
             elif step is Step.TRY:
-                stored = await self._try(work, content, course)
+                stored = await self._try(work, course, put)
                 if stored is not None:
+                    _log_stored(work, stored)
                     return partition.uploaded(work, stored, course.attempts + 1)
             elif step is Step.TELL:
                 logger.warning("%s: late, attempt %d: %s", _name(work), *_where(course))
@@ -120,7 +129,35 @@ class Deliver:
                 await self._publish(work, receipt)
             else:
                 logger.error("%s: given up at attempt %d: %s", _name(work), *_where(course))
-                return partition.uploaded(work, _problem(work, course), course.attempts)
+                upload_id = delivery.content.upload_id
+                receipt = partition.uploaded(work, _problem(work, course), course.attempts)
+                if upload_id is not None:
+                    self._storage.abandon(delivery.destination, delivery.key, upload_id)
+                return receipt
+
+    async def stream(self, stream: Stream) -> None:
+        """Let parts of an object leave while its window is open; nothing of it becomes visible.
+
+        What does not get through is left to the closing, and told to the core: it holds memory.
+
+        Raises:
+            FencedError: The partition was taken away meanwhile.
+            UploadGoneError: Parts that S3 had are gone: the partition must be built anew.
+        """
+        delivery, body = stream.delivery, stream.delivery.leaving
+        breaker = self._breakers.of(delivery.destination.id)
+        course = Course(breaker, self._patience, math.inf, time.monotonic())
+        while not body.is_closed and body.unsent:
+            step = course.step(time.monotonic(), is_shed=False)
+            if step is Step.TRY:
+                sent = await self._try(stream, course, partial(self._send, stream))
+                if sent is not None:
+                    continue
+            body.is_stuck = True
+            if step is Step.WAIT:
+                await self._pause(course.pause)
+            elif step is not Step.TRY:
+                return
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until something has changed for destinations."""
@@ -130,26 +167,28 @@ class Deliver:
         except TimeoutError:
             return
 
-    async def _try(self, work: Work, content: bytes, course: Course) -> Stored | None:
+    async def _try(
+        self, task: Stream, course: Course, attempt: Callable[[], Awaitable[_Result]]
+    ) -> _Result | None:
         """Make one attempt; None if it failed, or was not made since the destination is broken."""
+        destination = task.delivery.destination
         is_probe = course.begin()
         try:
-            async with self._places(work.delivery.destination, is_probe=is_probe):
+            async with self._places(destination, is_probe=is_probe):
                 if course.is_barred:
                     return None
-                stored = await self._put(work, content)
+                result = await attempt()
         except DeliveryError as error:
             course.failed(error, time.monotonic(), random.random())  # noqa: S311
             if course.attempts <= LOGGED_ATTEMPTS:
-                logger.warning("%s: attempt %d: %s", _name(work), *_where(course))
+                logger.warning("%s: attempt %d: %s", _name(task), *_where(course))
             return None
         except BaseException:
             course.ended()
             raise
-        _log_stored(work, stored)
-        if self._breakers.served(work.delivery.destination.id, time.monotonic()):
+        if self._breakers.served(destination.id, time.monotonic()):
             self.look_again()
-        return stored
+        return result
 
     @contextlib.asynccontextmanager
     async def _places(self, destination: Destination, *, is_probe: bool) -> AsyncGenerator[None]:
@@ -163,16 +202,50 @@ class Deliver:
             yield
 
     async def _put(self, work: Work, content: bytes) -> Stored:
-        if not work.valid:
-            raise FencedError(f"{_name(work)}: not begun: the partition was taken away")
-        delivery = work.delivery
-        return await self._storage.put(
+        _require_valid(work)
+        delivery, body = work.delivery, work.delivery.content
+        told: dict[str, Any] = {
+            "lines": delivery.tally.delivered,
+            "size": delivery.size_uncompressed,
+            "sha256": base64.b64encode(body.sha256).decode(),
+        }
+        if not body.parts:
+            return await self._storage.put(delivery.destination, delivery.key, content, **told)
+        upload_id = await self._send(work)
+        return await self._storage.complete(
             delivery.destination,
             delivery.key,
-            content,
-            lines=delivery.tally.delivered,
-            size=delivery.size_uncompressed,
+            upload_id,
+            [part.told for part in body.parts],
+            size_compressed=body.size_compressed,
+            **told,
         )
+
+    async def _send(self, task: Stream) -> str:
+        """Send the parts that S3 does not have; return its name for the upload."""
+        delivery = task.delivery
+        # A part is sent by one of those that come at the same time; the others find it done.
+        turn = self._turns.setdefault(delivery.key, asyncio.Lock())
+        async with turn:
+            _require_valid(task)
+            body = delivery.leaving
+            if body.upload_id is None:
+                upload_id = await self._storage.begin(delivery.destination, delivery.key)
+                try:
+                    task.partition.begun(task, upload_id)
+                except FencedError:
+                    self._storage.abandon(delivery.destination, delivery.key, upload_id)
+                    raise
+            else:
+                upload_id = body.upload_id
+            await self._storage.send(
+                delivery.destination,
+                delivery.key,
+                upload_id,
+                [(part.number, part.content) for part in body.parts if part.content is not None],
+                lambda number, told: task.partition.sent(task, body.parts[number - 1], told),
+            )
+        return upload_id
 
     async def _publish(self, work: Work, receipt: Receipt) -> None:
         for attempts in count(1):
@@ -187,6 +260,11 @@ class Deliver:
                 await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
                 return
+
+
+def _require_valid(task: Stream) -> None:
+    if not task.valid:
+        raise FencedError(f"{_name(task)}: not begun: the partition was taken away")
 
 
 def _where(course: Course) -> tuple[int, DeliveryError | None]:
@@ -213,9 +291,11 @@ def _log_stored(work: Work, stored: Stored) -> None:
     )
 
 
-def _name(work: Work) -> str:
-    window, tp = work.window, work.partition.tp
-    return (
-        f"destination {work.delivery.destination.id}, window {tp.topic}/{tp.partition} offsets "
-        f"{window.first} to {window.end - 1}"
+def _name(task: Stream) -> str:
+    tp = task.partition.tp
+    offsets = (
+        f"offsets {task.window.first} to {task.window.end - 1}"
+        if isinstance(task, Work)
+        else "still open"
     )
+    return f"destination {task.delivery.destination.id}, window {tp.topic}/{tp.partition} {offsets}"

@@ -8,6 +8,7 @@
     │   ├── TransientError    time heals it: retried under back-off
     │   └── PermanentError    somebody must act: retried slowly, then answered by a failed receipt
     ├── FencedError           the partition is no longer ours: its work is dropped, unseen
+    ├── UploadGoneError       S3 has lost parts: the partition is built anew from its commit
     └── InvariantError        a rule of the design is broken: nothing is committed from here on
 
 Anything else that is raised is a defect, and crashes the worker before it commits.
@@ -73,6 +74,10 @@ class PermanentError(DeliveryError):
 
 class FencedError(StreamAppError):
     """The partition belongs to another worker, or to a later assignment of this one."""
+
+
+class UploadGoneError(StreamAppError):
+    """Parts that S3 had are not there any more, nor in memory: the partition is built anew."""
 
 
 class InvariantError(StreamAppError):

@@ -19,18 +19,22 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Final, Literal, NamedTuple, Protocol, cast
 
 import msgspec
 
 from stream_app.engine import Answer, Engine, Event, Place, Program, Question, Thrown
 from stream_app.errors import ExpressionError
+from stream_app.slices import (
+    NOT_EACH_LINE,
+    PAYLOAD_BYTES_MAX,
+    Cut,
+    TooLargeError,
+    compile_slices,
+)
 
 TEXT_LENGTH_MAX: Final = 65_536
 """Characters of one expression."""
-PAYLOAD_BYTES_MAX: Final = 1024 * 1024
-"""Bytes of one line; a larger payload fails its event."""
 ERROR_LENGTH_MAX: Final = 200
 """Characters of a failure's text: it is copied into a receipt for every failed event."""
 
@@ -271,151 +275,45 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="replace")
 
 
-# --- The fast path -------------------------------------------------------------------------------
-
 _FastPath = Callable[[Sequence[Record], TP], "tuple[list[Outcome | None], list[int]]"]
 """Outcomes in order, and the indexes of those that are missing (None): where a path finds no value,
 or the value is not plain JSON."""
-
-_Path = tuple[str, ...]
-
-_PATH_LENGTH_MAX: Final = 32
-_FIELDS_MAX: Final = 256
-"""Longer paths and larger objects are left to the engine."""
-
-# Strings with a backslash are left to the engine, and so are comments and white space beyond ASCII.
-# White space is possessive (`*+`): giving it back never helps, and costs quadratic time.
-_S = r"[ \t\r\n]*+"
-_STRING = r"""(?:"[^"\\\r\n]*"|'[^'\\\r\n]*')"""
-_NAME = r"[A-Za-z_$][A-Za-z0-9_$]*+"
-_STEP = rf"{_S}(?:\?\.|\.){_S}{_NAME}|{_S}(?:\?\.{_S})?\[{_S}{_STRING}{_S}\]"
-_PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*+"
-_FIELD = rf"{_S}({_NAME}|{_STRING}){_S}:{_S}({_PATH}){_S}"
-_PATH_TEXT: Final = re.compile(_PATH)
-_OBJECT_TEXT: Final = re.compile(rf"\{{{_FIELD}(?:,{_FIELD})*+(?:,{_S})?\}}")
-_FIELD_TEXT: Final = re.compile(_FIELD)
-_STEP_KEY: Final = re.compile(rf"({_STRING})|\.{_S}({_NAME})")
-_INTEGER_KEY: Final = re.compile(r"[0-9]+")
+_RUN: Final = 64
+"""Values that are cut in one go: if one of them has no line, so many are cut one by one."""
 
 
 def _compile_fast_path(text: str) -> _FastPath | None:
     """Return the fast path of an expression that the engine accepts, or None if it has none."""
-    text = text.strip(" \t\r\n")
-    if _PATH_TEXT.fullmatch(text):
-        return _slicer([_keys(text)], None)
-    if _OBJECT_TEXT.fullmatch(text) is None:
+    cut = compile_slices(text)
+    if cut is None:
         return None
-    names: list[str] = []
-    paths: list[_Path] = []
-    for match in _FIELD_TEXT.finditer(text, 1):
-        name, path = match.groups()
-        names.append(name[1:-1] if name[0] in "\"'" else name)
-        paths.append(_keys(path))
-    if (
-        len(names) > _FIELDS_MAX
-        or len(set(names)) < len(names)  # The last one wins, in the first one's place.
-        or "__proto__" in names  # Sets the prototype instead.
-        or any(_INTEGER_KEY.fullmatch(name) for name in names)  # JavaScript moves these ahead.
-    ):
-        return None
-    template = ",".join(
-        msgspec.json.encode(name).decode().replace("%", "%%") + ":%b" for name in names
-    )
-    return _slicer(paths, f"{{{template}}}".encode())
-
-
-def _keys(path: str) -> _Path:
-    return tuple(match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5))
-
-
-def _slicer(  # noqa: C901 - one loop: a call for each record would cost as much as its steps
-    paths: list[_Path], template: bytes | None
-) -> _FastPath | None:
-    """Return a function that decodes just the paths and writes their slices."""
-    shape = _Shape()
-    if not all(shape.add(path) for path in paths):
-        return None
-    try:
-        decode: Callable[[bytes], Any] = msgspec.json.Decoder(shape.type()).decode
-    except ValueError:
-        return None  # A key that msgspec does not take, such as one with a control character.
-    takes_all = template is None and () in paths
-    pick = shape.picker(paths)
 
     def evaluate(records: Sequence[Record], source: TP) -> tuple[list[Outcome | None], list[int]]:
         outcomes: list[Outcome | None] = []
         missed: list[int] = []
-        append = outcomes.append
-        for record in records:
-            value = record.value
-            if value is None:
-                append(SKIP)
-                continue
+        for start in range(0, len(records), _RUN):
+            run = records[start : start + _RUN]
+            values = [record.value for record in run]
             try:
-                found = decode(value)
-                if takes_all:
-                    line = value if len(found) == len(value) else bytes(found)
-                else:
-                    picked = pick(found)
-                    line = bytes(picked) if template is None else template % picked
-                if not value.isascii():
-                    value.decode()  # msgspec does not look at the bytes of what it slices.
-                if b"\n" in line or b"\r" in line:
-                    line = msgspec.json.format(line, indent=-1)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                missed.append(len(outcomes))
-                append(None)
-                continue
-            if len(line) > PAYLOAD_BYTES_MAX:
-                append(_too_large(_name(record, source), line))
-            else:
-                append(line)
+                outcomes += cut(values)
+            except NOT_EACH_LINE:
+                for place, value in enumerate(values, start):
+                    outcomes.append(_cut_one(cut, value, records[place], source))
+                    if outcomes[-1] is None:
+                        missed.append(place)
         return outcomes, missed
 
     return evaluate
 
 
-class _Shape:
-    """The tree of keys that a set of paths needs decoded, as nested msgspec structs."""
-
-    def __init__(self) -> None:
-        self.children: dict[str, _Shape] = {}
-        self.is_leaf = False
-
-    def add(self, path: _Path) -> bool:
-        """Enter a path; False if it is too long, or one path goes through another's end."""
-        if len(path) > _PATH_LENGTH_MAX:
-            return False
-        node = self
-        for key in path:
-            if node.is_leaf:
-                return False
-            node = node.children.setdefault(key, _Shape())
-        node.is_leaf = True
-        return not node.children
-
-    def type(self) -> type:
-        """Return the type to decode; ValueError for a key that msgspec does not take."""
-        if self.is_leaf:
-            return msgspec.Raw
-        names = {key: f"f{index}" for index, key in enumerate(self.children)}
-        return msgspec.defstruct(
-            "Shape",
-            [(names[key], child.type()) for key, child in self.children.items()],
-            rename={name: key for key, name in names.items()},
-            gc=False,
-        )
-
-    def picker(self, paths: Sequence[_Path]) -> Callable[[Any], Any]:
-        """Return what takes the paths' ends out of a decoded value; several as a tuple."""
-        if self.is_leaf:
-            return lambda raw: (raw,) * len(paths)
-        return attrgetter(*(self._attribute(path) for path in paths))
-
-    def _attribute(self, path: _Path) -> str:
-        """Return the dotted attribute of the decoded value where a path ends."""
-        names, node = [], self
-        for key in path:
-            names.append(f"f{list(node.children).index(key)}")
-            node = node.children[key]
-        return ".".join(names)
+def _cut_one(cut: Cut, value: bytes | None, record: Record, source: TP) -> Outcome | None:
+    """Return the line of a value, or what else comes of it; None if the engine is to say."""
+    if value is None:
+        return SKIP
+    try:
+        (line,) = cut([value])
+    except TooLargeError as error:
+        return _too_large(_name(record, source), error.line)
+    except NOT_EACH_LINE:
+        return None
+    return line

@@ -4,6 +4,10 @@
        │           │                        │
        └───────────┴── anything else ───────┴─> abort, and whoever retries begins anew
 
+`put` goes all this way with a content that is there. An object whose parts leave while its window
+is open takes the same steps one by one: what has left is not in memory any more, so that a failure
+is retried and only an end of it all aborts.
+
 Nothing can be seen before the last request has been done. What is begun and not ended keeps its
 parts, unseen and paid for: so it is aborted whatever happened, also when the upload is cancelled,
 but never for longer than `ABORT_SECONDS_MAX`; a lifecycle rule (AbortIncompleteMultipartUpload) is
@@ -12,7 +16,7 @@ for what is left by a worker that died. A part is never resumed: rights to list 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from stream_app.clients import Clients
@@ -97,6 +101,12 @@ class Multipart:
         self._aborts: set[asyncio.Task[None]] = set()
         """Of uploads that were cancelled."""
 
+    def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
+        """Abort an upload that nobody goes on with, without waiting for it."""
+        task = asyncio.create_task(self._abort(destination, key, upload_id))
+        self._aborts.add(task)
+        task.add_done_callback(self._aborts.discard)
+
     async def aclose(self) -> None:
         """Wait for what is being aborted; that takes `ABORT_SECONDS_MAX` at most."""
         await asyncio.gather(*self._aborts)
@@ -123,22 +133,11 @@ class Multipart:
             DeliveryError: As of PutObject: there is no object, unless the answer to the last
                 request was lost. The parts are gone, or a warning says where they are.
         """
-        announced = ALGORITHMS[destination.checksum].announced
-        if announced is not None:
-            options = {**options, "ChecksumAlgorithm": announced}
-        upload_id = await create_upload(self._clients, destination, key, **options)
+        upload_id = await self.begin(destination, key, options=options)
+        pieces = list(enumerate(parts(content), start=1))
         try:
-            sent = await self._send(destination, key, upload_id, parts(content))
-            answer = await self._clients.call(
-                destination,
-                "complete_multipart_upload",
-                seconds_max=max(COMPLETE_SECONDS_MAX, self._clients.answer_seconds_max),
-                Key=key,
-                UploadId=upload_id,
-                MultipartUpload={"Parts": sent},
-                **condition,
-            )
-            required(answer, "ETag")
+            sent = await self.send(destination, key, upload_id, pieces)
+            answer = await self.complete(destination, key, upload_id, sent, condition=condition)
         except DeliveryError as error:
             await self._abort(destination, key, upload_id)
             if error.code in UPLOAD_GONE:
@@ -147,20 +146,78 @@ class Multipart:
             raise
         except BaseException:
             # Cancelled: whoever waits for us must not wait for S3.
-            task = asyncio.create_task(self._abort(destination, key, upload_id))
-            self._aborts.add(task)
-            task.add_done_callback(self._aborts.discard)
+            self.abandon(destination, key, upload_id)
             raise
         return answer
 
-    async def _send(
-        self, destination: Destination, key: str, upload_id: str, pieces: list[memoryview]
+    async def begin(self, destination: Destination, key: str, *, options: Mapping[str, Any]) -> str:
+        """Begin an upload, whose parts have the destination's checksum; return its id.
+
+        Raises:
+            DeliveryError: See `create_upload`.
+        """
+        announced = ALGORITHMS[destination.checksum].announced
+        if announced is not None:
+            options = {**options, "ChecksumAlgorithm": announced}
+        return await create_upload(self._clients, destination, key, **options)
+
+    async def complete(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        sent: Sequence[Mapping[str, Any]],
+        *,
+        condition: Mapping[str, Any],
+    ) -> Mapping[str, Any]:
+        """Make the object visible; return S3's answer, which has its ETag.
+
+        Args:
+            destination: Where.
+            key: The whole key.
+            upload_id: As `begin` returned it.
+            sent: What `send` returned for each part, in the order of their numbers.
+            condition: What is told beside.
+
+        Raises:
+            DeliveryError: Nothing is visible, unless the answer was lost.
+        """
+        answer = await self._clients.call(
+            destination,
+            "complete_multipart_upload",
+            seconds_max=max(COMPLETE_SECONDS_MAX, self._clients.answer_seconds_max),
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": list(sent)},
+            **condition,
+        )
+        required(answer, "ETag")
+        return answer
+
+    async def send(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        pieces: Sequence[tuple[int, bytes | memoryview]],
+        on_sent: Callable[[int, dict[str, Any]], None] | None = None,
     ) -> list[dict[str, Any]]:
-        """Upload all parts; return what CompleteMultipartUpload wants to know of them."""
+        """Upload numbered parts; return what CompleteMultipartUpload wants to know of them.
+
+        Args:
+            destination: Where.
+            key: The whole key.
+            upload_id: As `begin` returned it.
+            pieces: Number and content of each.
+            on_sent: Told of each as soon as S3 has it: its number, and what will be returned.
+
+        Raises:
+            DeliveryError: The first failure; the parts that were told of are there.
+        """
         turns = asyncio.Semaphore(PARTS_AT_ONCE_MAX)
         algorithm = ALGORITHMS[destination.checksum]
 
-        async def send(number: int, piece: memoryview) -> dict[str, Any]:
+        async def send_one(number: int, piece: bytes | memoryview) -> dict[str, Any]:
             async with turns, self._under_way:
                 sent = {algorithm.argument: await checksum(algorithm, piece)}
                 answer = await self._clients.call(
@@ -174,14 +231,14 @@ class Multipart:
                     **sent,
                 )
             part = {"PartNumber": number, "ETag": required(answer, "ETag")}
-            return part | (sent if algorithm.announced else {})
+            told = part | (sent if algorithm.announced else {})
+            if on_sent is not None:
+                on_sent(number, told)
+            return told
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(send(number, piece))
-                    for number, piece in enumerate(pieces, start=1)
-                ]
+                tasks = [group.create_task(send_one(number, piece)) for number, piece in pieces]
         except ExceptionGroup as errors:
             # The first failure has cancelled the other parts.
             raise errors.exceptions[0] from errors.exceptions[0].__cause__

@@ -18,54 +18,41 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
-from stream_app.batches import Answers, Batch
-from stream_app.closings import CLOSING_BYTES_MAX, METADATA_BYTES_MAX, Closing, Commit, encode
-from stream_app.deliveries import ClosedWindow, Delivery, Move, State
+from stream_app.batches import Answers, Batch, GapError
+from stream_app.closings import CLOSING_BYTES_MAX, Closing, Commit, encode
+from stream_app.deliveries import ClosedWindow, Delivery, Move, Rules, State, Upload
 from stream_app.errors import FencedError, InvariantError
 from stream_app.expressions import TP, Record
-from stream_app.receipts import RECEIPT_BYTES_MAX, Problem, Receipt, Source, Status, Stored
+from stream_app.objects import Part
+from stream_app.receipts import Problem, Receipt, Status, Stored
+from stream_app.streamtime import StreamTime
 from stream_app.window import Window
 
-MS: Final = 1000
-
-
-class GapError(InvariantError):
-    """A batch does not continue where its partition stands: records between were not seen."""
-
-    def __init__(self, tp: TP, position: int, found: int) -> None:
-        super().__init__(
-            f"{tp.topic}/{tp.partition}: expected offset {position}, the batch starts at {found}"
-        )
-        self.position = position
-        self.found = found
-
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What of the settings decides about windows and receipts."""
+class Stream:
+    """A delivery of which parts may leave while its window is open.
 
-    group: str
-    window_seconds: int
-    grace_seconds: float
-    receipt_bytes_max: int = RECEIPT_BYTES_MAX
-    metadata_bytes_max: int = METADATA_BYTES_MAX
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One delivery to be performed; valid as long as the partition's epoch is the same."""
+    Valid as long as the partition's epoch is the same.
+    """
 
     partition: "Partition"
     epoch: int
-    window: ClosedWindow
     delivery: Delivery
 
     @property
     def valid(self) -> bool:
         """Whether the partition is still held under the assignment that gave this out."""
         return self.epoch == self.partition.epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Stream):
+    """One delivery of a closed window, to be performed."""
+
+    window: ClosedWindow
 
 
 class Partition:
@@ -93,10 +80,13 @@ class Partition:
         self._rules = rules
         self._first = self.position
         self._replay = deque(commit.closings)
-        self._open = self._new_window()
-        self._window_start: int | None = None
-        self._newest_start = self._replay[0].window_start if self._replay else 0
-        """Stream time, to the minute: no window starts before the one before it."""
+        self.window = self._new_window()
+        """The open one."""
+        self._time = StreamTime(
+            rules.window_seconds,
+            rules.grace_seconds,
+            self._replay[0].window_start if self._replay else 0,
+        )
         self._closed: deque[ClosedWindow] = deque()
         self._ready: list[Work] = []
         """Deliveries that may be performed and were not given out yet."""
@@ -120,6 +110,7 @@ class Partition:
         """
         if batch.position > self.position:
             raise GapError(self.tp, self.position, batch.position)
+        self._require_idle()
         end = batch.next_position
         records = batch.after(self.position).records
         place = 0
@@ -133,7 +124,7 @@ class Partition:
                 continue
             upto = self._segment(records, place, end, now)
             if not (self._replay and self._replay[0].settled):
-                upto = self._open.add(answers, self.position, upto)
+                upto = self.window.add(answers, self.position, upto)
             place = bisect_left(records, upto, lo=place, key=_offset)
             self.position = upto
             if self._replay and self.position >= self._replay[0].end:
@@ -146,6 +137,7 @@ class Partition:
         Raises:
             InvariantError: The partition stands beyond it; nothing was changed.
         """
+        self._require_idle()
         position = self.position
         if offset < position:
             raise InvariantError(f"{self.tp}: cannot skip from {position} back to {offset}")
@@ -162,21 +154,16 @@ class Partition:
         """
         if log_end is None or self.position < log_end or self.position == self._first:
             return
-        start, length = self._window_start, self._rules.window_seconds
-        over = (
-            start is None
-            or now >= start + length + self._rules.grace_seconds
-            or now < start - length  # the clock was set back: its minutes will not come soon
-        )
-        if over and not self._replay and not self.full:
-            if start is not None:
-                # The minute has had its object: what comes late joins the next one.
-                self._newest_start = start + length
+        if self.window.busy:
+            return  # Soon it is not.
+        if self._time.is_over(now) and not self._replay and not self.full:
+            self._time.had_object()
             self._close(int(now))
 
     def close_early(self, now: float) -> bool:
         """Close the open window for the sake of memory; False when its end is not ours to set."""
-        if self._window_start is None or self._replay or self.full:
+        self._require_idle()
+        if self._time.start is None or self._replay or self.full:
             return False
         self._close(int(now))
         return True
@@ -184,12 +171,52 @@ class Partition:
     @property
     def is_between_windows(self) -> bool:
         """Whether the next record begins a window whose end is not recorded."""
-        return self._window_start is None and not self._replay
+        return self._time.start is None and not self._replay
 
     @property
     def held_open(self) -> int:
         """Bytes of memory that the open window takes."""
-        return self._open.held
+        return self.window.held
+
+    # --- what leaves the open window ----------------------------------------------------------
+
+    def streams(self) -> list[Stream]:
+        """Return the contents whose parts may leave now, each once a part and epoch."""
+        return [Stream(self, self.epoch, it) for it in self.window.leaving()]
+
+    def begun(self, task: Stream, upload_id: str) -> None:
+        """Note that S3 has begun an upload in parts.
+
+        Raises:
+            FencedError: The partition was taken away, or the object given up, since; nothing was
+                changed.
+        """
+        self._check(task)
+        task.delivery.leaving.upload_id = upload_id
+
+    def sent(self, task: Stream, part: Part, told: Any) -> None:  # noqa: ANN401 - S3's matter
+        """Note that S3 has a part.
+
+        Raises:
+            FencedError: As of `begun`.
+        """
+        self._check(task)
+        body = task.delivery.leaving
+        held = body.held
+        body.sent(part, told)
+        if body.is_closed:
+            self.held_closed += body.held - held
+        else:
+            self.window.held += body.held - held
+
+    def uploads(self) -> list[Upload]:
+        """Return the uploads in parts that were begun and not ended."""
+        closed = (it for window in self._closed for it in window.deliveries.values())
+        return [
+            Upload(it.destination, it.key, it.body.upload_id)
+            for it in (*self.window.deliveries, *closed)
+            if it.body is not None and it.body.upload_id is not None
+        ]
 
     @property
     def full(self) -> bool:
@@ -247,11 +274,12 @@ class Partition:
         self.epoch = epoch
         self.attempted = None
         self._ready = [
-            Work(self, epoch, window, delivery)
+            Work(self, epoch, delivery, window)
             for window in self._closed
             for delivery in window.deliveries.values()
             if delivery.state in (State.RECORDED, State.STORED)
         ]
+        self.window.leave_again()
         return True
 
     # --- deliveries ---------------------------------------------------------------------------
@@ -266,7 +294,10 @@ class Partition:
         return [(it.uploaded_at, waiting) for it in self._closed for waiting in it.waiting]
 
     def content(self, work: Work) -> bytes | None:
-        """Return the object's bytes, the same each time; None when there is no line to deliver."""
+        """Finish the object and return its bytes, the same each time.
+
+        Empty when it leaves in parts; None when there is no line to deliver.
+        """
         self._check(work)
         delivery = work.delivery
         if delivery.body is None:
@@ -290,13 +321,19 @@ class Partition:
         if (result is None) != (lines == 0):
             raise InvariantError(f"object {delivery.key}: {lines} lines, but the upload: {result}")
         delivery.move(Move.UPLOAD)
-        if isinstance(result, Stored):
-            receipt = self._receipt(work, Status.DELIVERED, attempts, stored=result)
-        elif result is None:
-            receipt = self._receipt(work, Status.EMPTY, attempts)
+        if result is None:
+            status = Status.EMPTY
         else:
-            receipt = self._receipt(work, Status.FAILED, attempts, problem=result)
-        delivery.receipt = receipt
+            status = Status.DELIVERED if isinstance(result, Stored) else Status.FAILED
+        receipt = delivery.receipt = work.window.receipt(
+            delivery,
+            self.tp,
+            self._rules,
+            status,
+            attempts=attempts,
+            stored=result if isinstance(result, Stored) else None,
+            problem=result if isinstance(result, Problem) else None,
+        )
         self.held_closed -= delivery.held
         delivery.body = None
         self.held_closed += delivery.held
@@ -309,7 +346,10 @@ class Partition:
             FencedError: The partition was taken away since.
         """
         self._check(work)
-        return self._receipt(work, Status.RETRYING, attempts, problem=problem)
+        status, rules = Status.RETRYING, self._rules
+        return work.window.receipt(
+            work.delivery, self.tp, rules, status, attempts=attempts, problem=problem
+        )
 
     def published(self, work: Work) -> None:
         """Note that the broker has the receipt: the delivery is settled.
@@ -326,62 +366,63 @@ class Partition:
 
     def _due(self, records: Sequence[Record], place: int, now: float) -> bool:
         """Whether the open window must end before the record at `place`."""
-        start, length = self._window_start, self._rules.window_seconds
-        if self._replay or start is None:
+        if self._replay:
             return False
-        if self._open.full or now < start - length:  # or the clock was set back
+        if self.window.full and self._time.start is not None:
             return True
-        return place < len(records) and _time(records[place], now) >= start + length
+        return self._time.ends_before(records, place, now)
 
     def _segment(self, records: Sequence[Record], place: int, end: int, now: float) -> int:
         """Open a window if none is, and return the offset up to which it reaches."""
         if self._replay:
             return min(self._replay[0].end, end)
-        if place >= len(records):
-            return end
-        length = self._rules.window_seconds
-        if self._window_start is None:
-            time = max(_time(records[place], now), min(self._newest_start, now))
-            self._window_start = self._newest_start = int(time // length * length)
-        window_end = self._window_start + length
-        # Before the end no record's time can be beyond it: none is later than now.
-        if now >= window_end and not _all_before(records, place, window_end):
-            later = (it for it in records[place:] if _time(it, now) >= window_end)
-            return next(later).offset
-        return end
+        return self._time.reach(records, place, end, now)
 
     def _new_window(self) -> Window:
-        return Window(None if self._replay else self._rules.receipt_bytes_max)
+        rules, recorded = self._rules, self._replay[0] if self._replay else None
+        return Window(
+            self.tp,
+            self._first,
+            None if recorded else rules.receipt_bytes_max,
+            sizes=rules.sizes,
+            uploaded_at=recorded.uploaded_at if recorded else None,
+        )
 
-    def _close(self, uploaded_at: int) -> None:
-        start = self._window_start if self._window_start is not None else uploaded_at
-        self._append(uploaded_at, start, recorded=False)
+    def _require_idle(self) -> None:
+        if self.window.busy:
+            raise InvariantError(f"{self.tp}: the open window is changed while it is compressed")
+
+    def _close(self, now: int) -> None:
+        start = self._time.start if self._time.start is not None else now
+        self._append(now, start, recorded=False)
+        self._time.closed()
 
     def _close_recorded(self) -> None:
         closing = self._replay.popleft()
-        self._newest_start = max(self._newest_start, closing.window_start)
+        self._time.closed(closing.window_start)
         self._append(closing.uploaded_at, closing.window_start, recorded=True, end=closing.end)
 
     def _append(
         self, uploaded_at: int, window_start: int, *, recorded: bool, end: int | None = None
     ) -> None:
         first, end = self._first, self.position if end is None else end
-        deliveries = self._open.close(*self.tp, first, uploaded_at)
+        deliveries = self.window.close(uploaded_at)
+        if self.window.uploaded_at is not None:
+            uploaded_at = self.window.uploaded_at
         window = ClosedWindow(first, end, uploaded_at, window_start, deliveries)
         self._closed.append(window)
         if recorded:
             self._release(window)
         self.held_closed += sum(delivery.held for delivery in deliveries.values())
-        self._open = self._new_window()
-        self._window_start = None
         self._first = end
+        self.window = self._new_window()
 
     def _release(self, window: ClosedWindow) -> None:
         """The broker has the closing: from here on the window may become visible."""
         window.recorded = True
         for delivery in window.deliveries.values():
             delivery.move(Move.RECORD)
-            self._ready.append(Work(self, self.epoch, window, delivery))
+            self._ready.append(Work(self, self.epoch, delivery, window))
 
     def _commit_offset(self) -> int:
         offset = self._closed[0].first if self._closed else self._first
@@ -399,51 +440,11 @@ class Partition:
                 closings.append(window.closing)
         return (*closings, *self._replay)
 
-    def _receipt(
-        self,
-        work: Work,
-        status: Status,
-        attempts: int,
-        *,
-        stored: Stored | None = None,
-        problem: Problem | None = None,
-    ) -> Receipt:
-        window, delivery = work.window, work.delivery
-        return Receipt(
-            status=status,
-            group=self._rules.group,
-            destination=delivery.destination.id,
-            pipeline=delivery.destination.pipeline,
-            window_start=window.window_start,
-            window_end=window.window_start + self._rules.window_seconds,
-            source=Source(*self.tp, window.first, window.end),
-            tally=delivery.tally,
-            bucket=delivery.destination.bucket,
-            key=delivery.key,
-            size_uncompressed=delivery.size_uncompressed,
-            uploaded_at=window.uploaded_at,
-            attempts=attempts,
-            stored=stored,
-            problem=problem,
-        )
-
-    def _check(self, work: Work) -> None:
-        if not work.valid:
+    def _check(self, task: Stream) -> None:
+        if not task.valid:
             raise FencedError(
-                f"{self.tp.topic}/{self.tp.partition}: work of epoch {work.epoch}, now {self.epoch}"
+                f"{self.tp.topic}/{self.tp.partition}: work of epoch {task.epoch}, now {self.epoch}"
             )
-
-
-def _time(record: Record, now: float) -> float:
-    """Seconds; a record without a time, or from the future, counts as now."""
-    milliseconds = record.timestamp
-    return now if milliseconds < 0 or milliseconds > now * MS else milliseconds / MS
-
-
-def _all_before(records: Sequence[Record], place: int, seconds: float) -> bool:
-    """Whether every record from `place` on has a timestamp, and one before this second."""
-    times: list[int] = list(map(attrgetter("timestamp"), records[place:] if place else records))
-    return min(times) >= 0 and max(times) < seconds * MS
 
 
 _offset: Final = attrgetter("offset")

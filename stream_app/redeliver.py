@@ -11,7 +11,6 @@ is left to them.
 
 import asyncio
 import base64
-import hashlib
 import random
 import time
 from contextlib import AsyncExitStack, aclosing
@@ -27,6 +26,7 @@ from stream_app.deliveries import Delivery
 from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.expressions import TP
 from stream_app.kafka import client_options, explained, require_topics
+from stream_app.objects import NEVER_IN_PARTS
 from stream_app.receipts import Problem, Receipt, Status, Stored
 from stream_app.redelivery import ANNOUNCED, Owed, Search, Wanted, obstacle
 from stream_app.reread import Events, Receipts, read_commits
@@ -246,8 +246,10 @@ class Redelivery:
         program = self._programs[destination.id]
         chosen = None if owed.events is None else frozenset(owed.events)
         mib_max = self._settings.delivery.memory_max_mib
-        window = Window(RECEIPT_BYTES_MAX)
         tp = TP(source.topic, source.partition)
+        window = Window(
+            tp, owed.first, RECEIPT_BYTES_MAX, sizes=NEVER_IN_PARTS, uploaded_at=owed.uploaded_at
+        )
         async with aclosing(self._events.read(source.partition, owed.first, owed.end)) as runs:
             async for first, upto, run in runs:
                 records = run if chosen is None else [it for it in run if it.offset in chosen]
@@ -257,10 +259,13 @@ class Redelivery:
                         "its receipt would be too large: too many of its events are skipped or "
                         "fail now; correct the payload"
                     )
+                compressing = window.compressions()
+                for it in compressing:
+                    await asyncio.to_thread(it.compression.perform)
+                window.compressed(compressing, owed.uploaded_at)
                 if window.held > mib_max * MIB:
                     raise NotDoneError(f"its lines exceed [delivery] memory_max_mib = {mib_max}")
-        closed = window.close(source.topic, source.partition, owed.first, owed.uploaded_at)
-        delivery = closed.get(destination.id)
+        delivery = window.close(owed.uploaded_at).get(destination.id)
         found = delivery.tally.matched if delivery else 0
         if delivery is None or found != owed.matched:
             raise NotDoneError(_gone(owed.matched, found))
@@ -268,8 +273,7 @@ class Redelivery:
         if delivery.body is None:
             return _Job(owed, group, destination, delivery)
         content = await asyncio.to_thread(delivery.body.finish)
-        digest = await asyncio.to_thread(lambda: hashlib.sha256(content).digest())
-        checksum = base64.b64encode(digest).decode()
+        checksum = base64.b64encode(delivery.body.sha256).decode()
         expected = Stored(len(content), None, None, checksum, already_existed=False)
         return _Job(owed, group, destination, delivery, content, expected)
 

@@ -8,13 +8,21 @@ leave an empty object, which the 412 would then hide.
 Large contents go in parts (`multipart`); how a destination's S3 is reached is `clients`' matter.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 from stream_app.clients import CREDENTIALS_ADVICE, READ_SECONDS_MAX, Clients
 from stream_app.contents import ALGORITHMS, MULTIPART_BYTES, SHA256, body, checksum
-from stream_app.errors import DeliveryError, PermanentError, SetupError, TransientError
+from stream_app.errors import (
+    DeliveryError,
+    PermanentError,
+    SetupError,
+    StreamAppError,
+    TransientError,
+    UploadGoneError,
+)
 from stream_app.multipart import (
+    UPLOAD_GONE,
     Multipart,
     abort_upload,
     content_seconds_max,
@@ -25,6 +33,9 @@ from stream_app.receipts import Stored
 from stream_app.settings import S3, Destination
 from stream_app.trouble import CREDENTIALS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
 from stream_app.values import encoded_tags
+
+IN_PARTS: Final = {"written": "in-parts"}
+"""Metadata of an object whose first parts leave before its last line is known."""
 
 
 class Storage:
@@ -54,7 +65,14 @@ class Storage:
             await self.clients.__aexit__(*exception)
 
     async def put(
-        self, destination: Destination, key: str, content: bytes, *, lines: int, size: int
+        self,
+        destination: Destination,
+        key: str,
+        content: bytes,
+        *,
+        lines: int,
+        size: int,
+        sha256: str | None = None,
     ) -> Stored:
         """Write an object unless its key exists; return what stands there then.
 
@@ -65,13 +83,15 @@ class Storage:
             lines: How many lines it holds; with `size`, its uncompressed bytes, this goes into
                 the object's metadata and tells whether an object found there is the same one.
             size: See above.
+            sha256: The content's, in base64; left out, it is computed.
 
         Raises:
             TransientError: Nothing is known to stand there; try again.
             PermanentError: S3 refuses, or another object stands under the key.
         """
-        metadata = {"lines": str(lines), "uncompressed-size": str(size)}
-        sha256 = await checksum(SHA256, content)
+        metadata = _told(lines, size)
+        if sha256 is None:
+            sha256 = await checksum(SHA256, content)
         algorithm = ALGORITHMS[destination.checksum]
         sent = sha256 if algorithm is SHA256 else await checksum(algorithm, content)
         wanted = _Wanted(destination.bucket, key, len(content), algorithm.argument, sent, metadata)
@@ -80,7 +100,7 @@ class Storage:
             found = await self._look_before(destination, key)
             if found is not None:
                 wanted.require_in(found)
-                return _stored(found, content, sha256, already_existed=True)
+                return _stored(found, len(content), sha256, already_existed=True)
         try:
             answer = await self._write(destination, content, wanted)
         except DeliveryError as error:
@@ -89,8 +109,93 @@ class Storage:
             found = await self._look_after(destination, key)
             if found:
                 wanted.require_in(found)
-            return _stored(found, content, sha256, already_existed=True)
-        return _stored(answer, content, sha256, already_existed=False)
+            return _stored(found, len(content), sha256, already_existed=True)
+        return _stored(answer, len(content), sha256, already_existed=False)
+
+    async def begin(self, destination: Destination, key: str) -> str:
+        """Begin an object that comes in parts, of which nothing can be seen; return S3's name.
+
+        Raises:
+            DeliveryError: S3 refuses, or does not answer; if transient, it may have begun one.
+        """
+        options = {**_options(destination), "Metadata": IN_PARTS}
+        return await self._multipart.begin(destination, key, options=options)
+
+    async def send(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        parts: Sequence[tuple[int, bytes]],
+        on_sent: Callable[[int, Any], None],
+    ) -> None:
+        """Send numbered parts; `on_sent` is told of each that S3 has, and what to keep of it.
+
+        Raises:
+            UploadGoneError: There is no such upload (any more).
+            DeliveryError: S3 refuses, or does not answer; try again with the parts that are left.
+        """
+        try:
+            await self._multipart.send(destination, key, upload_id, parts, on_sent)
+        except DeliveryError as error:
+            raise _gone(error, destination, key) from error
+
+    async def complete(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        sent: Sequence[Any],
+        *,
+        lines: int,
+        size: int,
+        size_compressed: int,
+        sha256: str,
+    ) -> Stored:
+        """Make an object visible that came in parts, unless its key exists; see `put`.
+
+        Args:
+            destination: Where.
+            key: The whole key.
+            upload_id: As `begin` returned it.
+            sent: What was told of each part, in the order of their numbers.
+            lines: As of `put`.
+            size: As of `put`.
+            size_compressed: Bytes of the object.
+            sha256: Its digest, in base64.
+
+        Raises:
+            UploadGoneError: There is no such upload (any more): if an answer was lost, the object
+                is there, else it has to be sent again.
+            TransientError: Try again.
+            PermanentError: S3 refuses, or another object stands under the key.
+        """
+        condition = {"IfNoneMatch": "*"} if destination.conditional_writes else {}
+        found = None
+        if not destination.conditional_writes:
+            found = await self._look_before(destination, key)
+        if found is None:
+            try:
+                answer = await self._multipart.complete(
+                    destination, key, upload_id, sent, condition=condition
+                )
+            except DeliveryError as error:
+                if error.code != PRECONDITION_FAILED:
+                    raise _gone(error, destination, key) from error
+                found = await self._look_after(destination, key)
+            else:
+                return _stored(answer, size_compressed, sha256, already_existed=False)
+        if found:
+            # What S3 tells of an object in parts is a checksum of checksums, by which it cannot
+            # be known; its metadata can.
+            wanted = _Wanted(destination.bucket, key, size_compressed, "", "", _told(lines, size))
+            wanted.require_in(found)
+        self.abandon(destination, key, upload_id)
+        return _stored(found, size_compressed, sha256, already_existed=True)
+
+    def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
+        """Have an object in parts aborted that nobody goes on with; a failure is logged."""
+        self._multipart.abandon(destination, key, upload_id)
 
     async def location(self, destination: Destination) -> str | None:
         """Return the bucket's region as GetBucketLocation has it (see `policy.bucket_region`).
@@ -204,7 +309,10 @@ class _Wanted(NamedTuple):
             and found.get(self.checksum_name) == self.checksum
         )
         # Another build of the compressor gives other bytes for the same lines.
-        same_lines = bool(found.get("ContentLength")) and found.get("Metadata") == self.metadata
+        # What came in parts could not be told of its lines; S3 has made it of what was sent whole.
+        same_lines = bool(found.get("ContentLength")) and (
+            found.get("Metadata") in (self.metadata, IN_PARTS)
+        )
         if not same_bytes and not same_lines:
             raise PermanentError(
                 "ObjectDiffers",
@@ -228,12 +336,21 @@ def _options(destination: Destination) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _stored(
-    answer: Mapping[str, Any], content: bytes, sha256: str, *, already_existed: bool
-) -> Stored:
+def _told(lines: int, size: int) -> dict[str, str]:
+    return {"lines": str(lines), "uncompressed-size": str(size)}
+
+
+def _gone(error: DeliveryError, destination: Destination, key: str) -> StreamAppError:
+    """Return the error itself, or what it says of the whole upload."""
+    if error.code in UPLOAD_GONE:
+        return UploadGoneError(f"the parts of {destination.bucket}/{key} are gone: {error.message}")
+    return error
+
+
+def _stored(answer: Mapping[str, Any], size: int, sha256: str, *, already_existed: bool) -> Stored:
     etag = answer.get("ETag")
     return Stored(
-        size=len(content),
+        size=size,
         etag=None if etag is None else str(etag).strip('"'),
         version_id=answer.get("VersionId"),
         checksum=sha256,

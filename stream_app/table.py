@@ -10,26 +10,32 @@ topic and is not registered with `app.tables`. `assignment` (core) decides; here
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import faust
 from mode import Service
 
-from stream_app.assignment import Assignment, Relief
-from stream_app.batches import Answers, Batch, Program
+from stream_app.assignment import Assignment, Compressions, Relief
+from stream_app.batches import Answers, Batch, GapError, Program
 from stream_app.breakers import Breakers
-from stream_app.consumer import SERVICE_LOGGER, StreamApp
-from stream_app.errors import FencedError, TransientError
+from stream_app.consumer import StreamApp
+from stream_app.deliveries import Upload
+from stream_app.errors import FencedError, StreamAppError, TransientError, UploadGoneError
 from stream_app.expressions import TP
-from stream_app.partition import GapError, Work
+from stream_app.fetching import SERVICE_LOGGER
+from stream_app.partition import Stream, Work
 
 if TYPE_CHECKING:
     from faust.types.tuples import Message
 
 RETRY_SECONDS: Final = 0.5
 """Between attempts to reach a broker that is away."""
+
+ENGINE_THREADS: Final = 2
+"""Into how many pieces a batch is cut whose expressions need the engine, which runs in threads."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +49,8 @@ class WindowTable(faust.Table[Any, Any]):
         program: The destinations, compiled.
         breakers: Which destinations are broken.
         on_shed: Called when windows are to be given up at once.
+        stream: Lets parts leave an open window.
+        abandon: Ends an upload in parts that nobody goes on with.
         **options: As for `faust.Table`; `on_window_close` delivers one closed window to one
             destination: `await on_window_close(((partition, destination), (start, end)), work)`.
     """
@@ -58,6 +66,8 @@ class WindowTable(faust.Table[Any, Any]):
         program: Program,
         breakers: Breakers,
         on_shed: Callable[[], None],
+        stream: Callable[[Stream], Coroutine[Any, Any, None]],
+        abandon: Callable[[Upload], None],
         **options: Any,  # noqa: ANN401 - passed through
     ) -> None:
         super().__init__(app, **options)
@@ -67,6 +77,8 @@ class WindowTable(faust.Table[Any, Any]):
         """That of each partition's open window, which a newer one may have followed."""
         self._breakers = breakers
         self._on_shed = on_shed
+        self._stream = stream
+        self._abandon = abandon
         self._loading = asyncio.Lock()
         self._committing = asyncio.Lock()
         """Held from when commits are made up until the broker has answered."""
@@ -74,6 +86,8 @@ class WindowTable(faust.Table[Any, Any]):
         self._moved = asyncio.Event()
         """Something was settled, recorded or revoked: who waits looks again."""
         self._deliveries: set[asyncio.Task[None]] = set()
+        self._compressor = ThreadPoolExecutor(1, "compress")
+        self._compressing: asyncio.Task[None] | None = None
 
     # --- what makes a Faust table log and restore: none of it ---------------------------------
 
@@ -102,16 +116,29 @@ class WindowTable(faust.Table[Any, Any]):
             logger.debug("batch dropped: %s", error)
 
     async def _collect(self, tp: TP, epoch: int, batch: Batch) -> None:
-        while self._assignment.relieve(time.time()) is Relief.WAIT:
-            self._perform()
-            await self._wait()
-        rest: Batch | None = batch
-        answered_by: Program | None = None
+        program = self._program_for(tp)
+        pieces = batch.pieces(ENGINE_THREADS if program.uses_engine else 1)
+        answering = [asyncio.ensure_future(_answer(program, piece, tp)) for piece in pieces]
+        try:
+            for piece, answers in zip(pieces, answering, strict=True):
+                if not await self._collect_piece(tp, epoch, piece, program, await answers):
+                    return
+        finally:
+            for answers in answering:
+                answers.cancel()
+
+    async def _collect_piece(
+        self, tp: TP, epoch: int, piece: Batch, answered_by: Program, answers: list[Answers]
+    ) -> bool:
+        """Take a piece of a batch; False if the partition was rebuilt instead."""
+        await self._relieve()
+        rest: Batch | None = piece
         while rest is not None:
             program = self._program_for(tp)
             if program is not answered_by:
                 answered_by, answers = program, await _answer(program, rest, tp)
             position, is_newest = rest.position, program is self._program
+            await self._compressed()
             try:
                 rest = self._assignment.collect(
                     tp, epoch, rest, answers, time.time(), one_window=not is_newest
@@ -119,11 +146,44 @@ class WindowTable(faust.Table[Any, Any]):
             except GapError as gap:
                 if not await self._bridge(tp, epoch, gap):
                     await self._rebuild(tp, epoch, gap)
-                    return
+                    return False
                 continue
             self._perform()
             if rest is not None and rest.position == position:
                 await self._wait()
+        self._compress(self._assignment.compressions(tp))
+        return True
+
+    async def _relieve(self) -> None:
+        """Return when there is room for a further batch."""
+        await self._compressed()
+        while (relief := self._assignment.relieve(time.time())) is not Relief.GO:
+            self._perform()
+            if relief is Relief.COMPRESS:
+                self._compress(self._assignment.compressions())
+                await self._compressed()
+            else:
+                await self._wait()
+
+    def _compress(self, taken: list[Compressions]) -> None:
+        """Compress in a thread, while the next batch is evaluated and until it is added."""
+        if taken:
+            self._compressing = asyncio.create_task(self._compress_all(taken))
+
+    async def _compress_all(self, taken: list[Compressions]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._compressor, _perform_all, taken)
+            # At once, and not only before the next batch, which may not come for long.
+            self._assignment.compressed(taken, time.time())
+            self._perform()
+        except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be committed
+            await self.app.crash(error)
+
+    async def _compressed(self) -> None:
+        """Return when nothing is being compressed."""
+        if self._compressing is not None:
+            await asyncio.wait([self._compressing])
 
     def use(self, program: Program) -> None:
         """Take other destinations: each partition does so when its open window has closed."""
@@ -153,12 +213,24 @@ class WindowTable(faust.Table[Any, Any]):
             )
         return gone
 
-    async def _rebuild(self, tp: TP, epoch: int, gap: GapError) -> None:
+    async def _build_anew(self, task: Stream, error: UploadGoneError) -> None:
+        if not task.valid or task.delivery.body is None:
+            return  # It is built anew already for another object, or nobody needs this one.
+        try:
+            await self._rebuild(task.partition.tp, task.epoch, error)
+        except FencedError as fenced:
+            logger.debug("not built anew by us: %s", fenced)
+
+    async def _rebuild(self, tp: TP, epoch: int, error: StreamAppError) -> None:
         """Forget a partition whose state cannot be trusted and begin again at its commit."""
-        logger.error("partition forgotten and rebuilt from its commit: %s", gap)
+        logger.error("partition forgotten and rebuilt from its commit: %s", error)
         # Not while a commit is on its way: it could land behind the read-back, and take away what
         # was read.
         async with self._committing:
+            if not self._assignment.is_epoch(epoch):
+                raise FencedError(
+                    f"{tp}: built anew in epoch {epoch}, now {self._assignment.epoch}"
+                )
             self._assignment.forget(tp)
             await self._load(epoch)
             await self.app.consumer.seek_to(tp, self._assignment.partitions[tp].position)
@@ -230,23 +302,38 @@ class WindowTable(faust.Table[Any, Any]):
         ):
             self._on_shed()
         self._perform()
+        # Whoever waits for room looks again: that a part is stuck, or a partition gone, is no move.
+        self._moved.set()
 
     def _perform(self) -> None:
         """Begin what the core has made due."""
         self._commit_wanted.set()
+        for stream in self._assignment.streams():
+            self._begin(stream, self._stream(stream))
         for work in self._assignment.works():
-            task = asyncio.create_task(self._deliver(work))
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
+            self._begin(work, self._deliver(work))
+        for upload in self._assignment.abandoned():
+            self._abandon(upload)
+
+    def _begin(self, task: Stream, steps: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.create_task(self._run(task, steps))
+        self._deliveries.add(running)
+        running.add_done_callback(self._deliveries.discard)
 
     async def _deliver(self, work: Work) -> None:
         window, destination = work.window, work.delivery.destination
         end = window.window_start + self.app.settings.delivery.window_seconds
         key = ((work.partition.tp.partition, destination.id), (window.window_start, end))
+        await self.on_window_close(key, work)
+
+    async def _run(self, task: Stream, steps: Coroutine[Any, Any, None]) -> None:
         try:
-            await self.on_window_close(key, work)
+            await steps
         except FencedError as error:
             logger.debug("not delivered by us: %s", error)
+        except UploadGoneError as error:
+            await self._build_anew(task, error)
+            self._moved.set()
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing more may be committed
             await self.app.crash(error)
         else:
@@ -290,6 +377,11 @@ class WindowTable(faust.Table[Any, Any]):
         for task in self._deliveries:
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
+
+
+def _perform_all(taken: list[Compressions]) -> None:
+    for it in taken:
+        it.perform()
 
 
 async def _answer(program: Program, batch: Batch, tp: TP) -> list[Answers]:

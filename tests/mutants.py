@@ -31,6 +31,11 @@ INTEGRATION: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tes
 """The judge of what the shell owes to a real broker."""
 CHAOS: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/chaos", "-k")
 """The judge of what real workers owe when they are killed; a part of a name follows."""
+STREAMING: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+    *("tests/integration/test_streaming.py", "-k"),
+)
+"""The judge of what real workers owe whose objects leave in parts; a part of a name follows."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class Mutant:
 
 
 PARTITION: Final = "stream_app/partition.py"
+STREAMTIME: Final = "stream_app/streamtime.py"
+WINDOW: Final = "stream_app/window.py"
+DELIVERY: Final = "stream_app/delivery.py"
 ASSIGNMENT: Final = "stream_app/assignment.py"
 STORAGE: Final = "stream_app/s3.py"
 
@@ -71,8 +79,8 @@ MUTANTS: Final = (
     Mutant(
         "work of an older epoch counts",
         PARTITION,
-        "        if not work.valid:\n            raise FencedError(",
-        "        if work is None:\n            raise FencedError(",
+        "        if not task.valid:\n            raise FencedError(",
+        "        if task is None:\n            raise FencedError(",
     ),
     Mutant(
         "a read-back of an older epoch counts",
@@ -127,16 +135,16 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a window takes the first moment of the next minute",
-        PARTITION,
-        "_time(records[place], now) >= start + length",
-        "_time(records[place], now) > start + length",
+        STREAMTIME,
+        "_time(records[place], now) >= self.start + self._length",
+        "_time(records[place], now) > self.start + self._length",
         UNIT,
     ),
     Mutant(
         "a window reaches over its minute within a batch",
-        PARTITION,
-        "                if _time(records[later], now) >= window_end:\n",
-        "                if _time(records[later], now) > window_end:\n",
+        STREAMTIME,
+        "for it in records[place:] if _time(it, now) >= window_end)",
+        "for it in records[place:] if _time(it, now) > window_end)",
         UNIT,
     ),
     Mutant(
@@ -147,9 +155,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an idle window closes before the grace is over",
-        PARTITION,
-        "now >= start + length + self._rules.grace_seconds",
-        "now >= start + length - self._rules.grace_seconds",
+        STREAMTIME,
+        "now >= start + length + self._grace",
+        "now >= start + length - self._grace",
         UNIT,
     ),
     Mutant(
@@ -167,7 +175,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a receipt's lists have no bound",
-        "stream_app/window.py",
+        WINDOW,
         "            if trial.bytes_estimate >= room:\n",
         "            if trial.bytes_estimate < 0:\n",
         UNIT,
@@ -201,8 +209,8 @@ MUTANTS: Final = (
     Mutant(
         "an object is written over another",
         STORAGE,
-        'condition = {"IfNoneMatch": "*"} if destination.conditional_writes else {}',
-        "condition: dict[str, Any] = {}",
+        'condition = {"IfNoneMatch": "*"} if destination.conditional_writes else {}\n        if',
+        "condition: dict[str, Any] = {}\n        if",
         (*CHAOS, "kill_after_the_put"),
     ),
     Mutant(
@@ -218,6 +226,75 @@ MUTANTS: Final = (
         "decode(committed.offset, committed.metadata)",
         'decode(committed.offset, "")',
         (*CHAOS, "kill_after_the_put"),
+    ),
+    Mutant(
+        "the closing is recorded with another time than that of the first part",
+        PARTITION,
+        "            uploaded_at = self.window.uploaded_at\n",
+        "            uploaded_at = int(uploaded_at)\n",
+    ),
+    Mutant(
+        "the key has the time of the closing, though parts have left",
+        WINDOW,
+        "now if self.uploaded_at is None else self.uploaded_at",
+        "now",
+        UNIT,
+    ),
+    Mutant(
+        "a part counts that was sent under an older assignment",
+        PARTITION,
+        "        self._check(task)\n        body = task.delivery.leaving\n",
+        "        body = task.delivery.leaving\n",
+        UNIT,
+    ),
+    Mutant(
+        "a window closes while its lines are compressed",
+        PARTITION,
+        "        if self.window.busy:\n            return",
+        "        if self.window.busy and now < 0:\n            return",
+        UNIT,
+    ),
+    Mutant(
+        "uploads of lost partitions are not aborted",
+        ASSIGNMENT,
+        "        self._abandoned += partition.uploads()\n",
+        "",
+        UNIT,
+    ),
+    Mutant(
+        "a stuck part is waited for",
+        WINDOW,
+        "any(body.unsent and not body.is_stuck for body in bodies)",
+        "any(body.unsent for body in bodies)",
+        UNIT,
+    ),
+    Mutant(
+        "the core does not learn that a part is stuck",
+        DELIVERY,
+        "            body.is_stuck = True\n",
+        "",
+        (*STREAMING, "keep_no_other"),
+    ),
+    Mutant(
+        "an object in parts is written over another",
+        STORAGE,
+        'condition = {"IfNoneMatch": "*"} if destination.conditional_writes else {}\n        found',
+        "condition: dict[str, Any] = {}\n        found",
+        (*STREAMING, "zombie_at_the_last"),
+    ),
+    Mutant(
+        "a part has no checksum",
+        "stream_app/multipart.py",
+        "                    **sent,\n",
+        "",
+        (*STREAMING, "part_that_fails"),
+    ),
+    Mutant(
+        "a lost upload does not build the partition anew",
+        STORAGE,
+        "    if error.code in UPLOAD_GONE:\n",
+        "    if error.code in UPLOAD_GONE and key is None:\n",
+        (*STREAMING, "behind"),
     ),
 )
 

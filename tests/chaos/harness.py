@@ -395,6 +395,18 @@ class Lab:
                 objects.append(Stored(key, body.read(), answer["ETag"].strip('"')))
         return objects
 
+    def uploads(self) -> dict[str, str]:
+        """The keys of all uploads in parts that are begun and not ended, by id; blocks."""
+        listed = self._client.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        return {it["UploadId"]: it["Key"] for it in listed}
+
+    def abort_uploads(self) -> list[str]:
+        """End all uploads in parts behind the workers' backs; return their ids; blocks."""
+        uploads = self.uploads()
+        for id_, key in uploads.items():
+            self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=id_)
+        return list(uploads)
+
     async def settled(self, seconds_max: float = SETTLED_SECONDS_MAX) -> None:
         """Wait until the group has committed the ends of all logs and nothing else."""
         seen: dict[int, Committed] = {}

@@ -39,8 +39,9 @@ AGAIN_SECONDS: Final = 3.0
 """After a worker has ended by itself, such as for want of a broker, until others are started."""
 MISSED_SECONDS: Final = 20.0
 """How long a fault waits for something to hit."""
-RSS_MIB_MAX: Final = 160
-"""Of a worker: some 90 at rest, `memory_max_mib` of 32, and fetches on their way."""
+RSS_MIB_MAX: Final = 320
+"""Of a worker: some 90 at rest, `memory_max_mib` of 128, fetches on their way, and the windows that
+a predecessor has recorded, while they are rebuilt."""
 READY: Final = "ready: "
 
 REQUEST_FAULTS: Final = {
@@ -66,6 +67,8 @@ class Replays:
     """Objects that a worker found under the key that it wanted to write."""
     retries: int = 0
     """Attempts that failed and were logged."""
+    gone: int = 0
+    """Partitions built anew since parts of theirs were gone."""
 
 
 def launch_clocked(lab: Lab) -> tuple[Worker, Path]:
@@ -152,6 +155,7 @@ class Injector:
             for partition, _ in re.findall(r"forgotten and rebuilt .*?/(\d+): (expected)", log):
                 found.takeovers[int(partition)] += 1
             found.there_already += log.count(", there already")
+            found.gone += len(re.findall(r"forgotten and rebuilt .*? are gone: ", log))
             found.retries += len(re.findall(r": attempt \d+: ", log))
         return found
 
@@ -168,6 +172,8 @@ class Injector:
         if kind is Kind.NOTHING:
             self._note(injection, "")
             return True
+        if kind is Kind.S3_ABORT:
+            return await self._abort(injection)
         if kind.of_s3:
             await self._hit_s3(injection)
             return True
@@ -263,6 +269,19 @@ class Injector:
         self._s3.remove(injection)
         if injection.kind is Kind.S3_HANG and not self._hanging:
             self._lab.proxy.release()
+
+    async def _abort(self, injection: Injection) -> bool:
+        """Abort what is being uploaded in parts, as soon as there is something."""
+        aborted: list[str] = []
+
+        async def some() -> bool:
+            aborted.extend(await asyncio.to_thread(self._lab.abort_uploads))
+            return bool(aborted)
+
+        with suppress(AssertionError):
+            await wait_until(some, injection.seconds, "an upload to abort")
+        self._note(injection, f"{len(aborted)} uploads")
+        return bool(aborted)
 
     @property
     def _hanging(self) -> bool:

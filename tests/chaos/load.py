@@ -6,17 +6,21 @@ the oracle believes.
 """
 
 import asyncio
+import base64
 import json
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 from aiokafka import AIOKafkaProducer
 
 BATCHES_PER_SECOND: Final = 20
+BURST_BATCHES: Final = 8
+BURST_SECONDS: Final = 1.2
+"""How long the events of a burst take to come, one batch after the other."""
 ACKNOWLEDGED_SECONDS_MAX: Final = 120
 """A broker may be away for so long before an event counts as refused."""
 NO_TIME: Final = -1
@@ -27,11 +31,15 @@ NO_TIME: Final = -1
 class Event:
     id: str
     n: int
+    bulk_bytes: int = 0
+    """How much of it hardly compresses."""
 
     def value(self) -> bytes:
-        return json.dumps(
-            {"id": self.id, "n": self.n, "body": {"text": "é" * (self.n % 90)}}
-        ).encode()
+        text = "é" * (self.n % 90)
+        if self.bulk_bytes:
+            drawn = random.Random(self.n).randbytes(self.bulk_bytes)
+            text = base64.b64encode(drawn)[: self.bulk_bytes].decode()
+        return json.dumps({"id": self.id, "n": self.n, "body": {"text": text}}).encode()
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class Load:
     topic: str
     pipelines: Sequence[str]
     seed: int
+    at_ms: int | None = None
+    """All events claim to be of this time, if it is given."""
     sent: list[Sent] = field(default_factory=list)
     _producer: AIOKafkaProducer | None = None
     _count: int = 0
@@ -72,9 +82,18 @@ class Load:
         if self._producer is not None:
             await self._producer.stop()
 
-    async def send(self, count: int, *, pipeline: str | None = None) -> list[Sent]:
-        """Send events and return them once the broker has all of them."""
-        return list(await asyncio.gather(*[await self._one(pipeline) for _ in range(count)]))
+    async def send(
+        self, count: int, *, pipeline: str | None = None, bulk_bytes: int = 0
+    ) -> list[Sent]:
+        """Send events and return them once the broker has all of them.
+
+        Args:
+            count: How many.
+            pipeline: Theirs; each its own if left out.
+            bulk_bytes: How much of each is to be hard to compress.
+        """
+        sending = [await self._one(pipeline, bulk_bytes) for _ in range(count)]
+        return list(await asyncio.gather(*sending))
 
     async def send_raw(
         self, value: bytes | None, *, pipeline: str, timestamp_ms: int | None = None
@@ -117,14 +136,47 @@ class Load:
             if failures:
                 raise failures[0]
 
+    @asynccontextmanager
+    async def bursts(
+        self, count: int, *, pipeline: str, bulk_bytes: int, every_seconds: int
+    ) -> AsyncIterator[None]:
+        """Meanwhile send many bytes at a time, beginning at multiples of `every_seconds`.
+
+        Args:
+            count: Events of a burst.
+            pipeline: Theirs.
+            bulk_bytes: How much of each is to be hard to compress.
+            every_seconds: Between the beginnings of two bursts, if the broker takes them so fast.
+        """
+        ended = asyncio.Event()
+
+        async def run() -> None:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(every_seconds - time.time() % every_seconds):
+                        await ended.wait()
+                        return
+                for _ in range(BURST_BATCHES):
+                    await self.send(
+                        count // BURST_BATCHES, pipeline=pipeline, bulk_bytes=bulk_bytes
+                    )
+                    await asyncio.sleep(BURST_SECONDS / BURST_BATCHES)
+
+        runner = asyncio.create_task(run())
+        try:
+            yield
+        finally:
+            ended.set()
+            await runner
+
     @property
     def _running(self) -> AIOKafkaProducer:
         if self._producer is None:
             raise RuntimeError("start the load first")
         return self._producer
 
-    async def _one(self, pipeline: str | None) -> "asyncio.Task[Sent]":
-        event = Event(f"{self.seed}-{self._count}", self._count)
+    async def _one(self, pipeline: str | None, bulk_bytes: int = 0) -> "asyncio.Task[Sent]":
+        event = Event(f"{self.seed}-{self._count}", self._count, bulk_bytes)
         self._count += 1
         pipeline = self._chance.choice(self.pipelines) if pipeline is None else pipeline
         acknowledged = await self._running.send(
@@ -143,6 +195,8 @@ class Load:
         return asyncio.create_task(sent())
 
     def _timestamp_ms(self) -> int:
+        if self.at_ms is not None:
+            return self.at_ms
         now = int(time.time() * 1000)
         drawn = self._chance.random()
         if drawn < 0.05:

@@ -45,6 +45,11 @@ class Outcome:
             if target.matches(sent)
         )
 
+    @property
+    def in_parts(self) -> int:
+        """How many objects left in parts: none of the load's is so large that it is cut at once."""
+        return sum("-" in stored.etag for stored in self.evidence.objects)
+
     def text(self) -> str:
         """The table, as Markdown."""
         performed, drawn = self.injector.performed, self.injector.drawn
@@ -85,6 +90,7 @@ class Outcome:
             ("**repeated**", f"**{balance.repeated}**"),
             ("windows", f"{windows(receipts):,}"),
             ("objects", f"{len(evidence.objects):,}"),
+            ("objects that left in parts", f"{self.in_parts:,}"),
             ("receipts", f"{len(receipts):,}"),
             ("receipts after more than one attempt", f"{retried:,}"),
             ("failed attempts that workers logged", f"{self.replays.retries:,}"),
@@ -92,6 +98,7 @@ class Outcome:
             ("times that a worker took a partition over", f"{self.replays.takeovers.total():,}"),
             ("windows rebuilt from a recorded closing", f"{self.replays.replayed:,}"),
             ("uploads that found their object there", f"{self.replays.there_already:,}"),
+            ("partitions built anew since parts were gone", f"{self.replays.gone:,}"),
             ("most memory of a worker", f"{self.injector.rss_mib_max} MiB"),
             ("all settled after the last fault within", f"{self.recovery_seconds:.1f} s"),
             ("an event sent then had its receipts within", f"{self.fresh_seconds:.1f} s"),

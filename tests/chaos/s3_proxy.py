@@ -13,11 +13,13 @@ that no key was ever written twice.
 import asyncio
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import parse_qs, urlsplit
 
 from stream_app.serverprocess import HOST, free_ports
 
@@ -34,6 +36,8 @@ class Fault(Enum):
     """Answer 500 InternalError; S3 sees nothing."""
     SLOW_DOWN = auto()
     """Answer 503 SlowDown; S3 sees nothing."""
+    DENY = auto()
+    """Answer 403 AccessDenied; S3 sees nothing."""
     TEAR_AT_BODY = auto()
     """S3 gets the head and no byte of the body, then both connections die."""
     TEAR_IN_BODY = auto()
@@ -53,6 +57,7 @@ class Fault(Enum):
 ERRORS: Final = {
     Fault.BROKEN: (500, "InternalError", "We encountered an internal error. Please try again."),
     Fault.SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
+    Fault.DENY: (403, "AccessDenied", "Access Denied"),
 }
 
 
@@ -67,10 +72,45 @@ class Request:
     def is_put(self) -> bool:
         return self.method == "PUT"
 
+    @property
+    def path(self) -> str:
+        """Bucket and key, as they were sent."""
+        return urlsplit(self.target).path
+
+    @property
+    def part(self) -> int | None:
+        """The number of the part that it brings."""
+        numbers = self._query.get("partNumber")
+        return int(numbers[0]) if numbers and self.is_put else None
+
+    @property
+    def upload_id(self) -> str | None:
+        """The upload in parts that it is about."""
+        return self._query.get("uploadId", [None])[0]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it makes an object visible that came in parts."""
+        return self.method == "POST" and self.upload_id is not None
+
+    @property
+    def is_abort(self) -> bool:
+        """Whether it ends an upload in parts without an object."""
+        return self.method == "DELETE" and self.upload_id is not None
+
+    @property
+    def makes_visible(self) -> bool:
+        """Whether an object stands there when it has been done."""
+        return self.is_complete or (self.is_put and self.part is None)
+
+    @property
+    def _query(self) -> dict[str, list[str]]:
+        return parse_qs(urlsplit(self.target).query)
+
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request that S3 has answered, whether or not the worker learnt of it."""
+    """A request that S3 has answered, whether or not the worker learnt of it; without its body."""
 
     request: Request
     status: int
@@ -144,15 +184,15 @@ class S3Proxy:
         await asyncio.gather(*cut, return_exceptions=True)
 
     def stored_more_than_once(self) -> list[str]:
-        """The targets for which S3 accepted more than one PUT."""
-        seen: set[str] = set()
-        twice = []
-        for exchange in self.log:
-            if exchange.request.is_put and exchange.status == 200:
-                if exchange.request.target in seen:
-                    twice.append(exchange.request.target)
-                seen.add(exchange.request.target)
-        return twice
+        """The paths under which S3 has made an object visible more than once."""
+        visible = Counter(
+            it.request.path for it in self.log if it.request.makes_visible and it.status == 200
+        )
+        return [path for path, times in visible.items() if times > 1]
+
+    def accepted_parts(self) -> list[Request]:
+        """The parts that S3 has taken, in this order."""
+        return [it.request for it in self.log if it.request.part and it.status == 200]
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -200,7 +240,7 @@ class S3Proxy:
                 await asyncio.sleep(self._delays.uniform(*SLOW_SECONDS))
             case Fault.HOLD:
                 await self._released.wait()
-            case Fault.BROKEN | Fault.SLOW_DOWN:
+            case Fault.BROKEN | Fault.SLOW_DOWN | Fault.DENY:
                 writer.write(_error(*ERRORS[fault]))
                 await writer.drain()
                 return True
@@ -213,7 +253,7 @@ class S3Proxy:
         status, answer = await self._forward(request)
         await self.after(request)
         learnt = fault is not Fault.LOSE_ANSWER
-        self.log.append(Exchange(request, status, learnt))
+        self.log.append(Exchange(replace(request, body=b""), status, learnt))
         if fault is Fault.SLOW:
             await asyncio.sleep(self._delays.uniform(*SLOW_SECONDS))
         if learnt:

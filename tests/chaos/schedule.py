@@ -51,6 +51,7 @@ class Kind(Enum):
     S3_RESET = "S3: connections reset before, in and after the body"
     S3_DAMAGE = "S3: a bit turned on the way"
     S3_LOSE = "S3: done, but the answer lost"
+    S3_ABORT = "S3: upload in parts aborted behind the worker's back"
 
     @property
     def of_s3(self) -> bool:
@@ -87,6 +88,7 @@ NATURES: Final = {
     Kind.S3_RESET: Nature(2, (2, 10), (0.2, 0.8)),
     Kind.S3_DAMAGE: Nature(1, (2, 8), (0.2, 0.8)),
     Kind.S3_LOSE: Nature(2, (2, 8), (0.3, 0.9)),
+    Kind.S3_ABORT: Nature(2, (15, 20)),
 }
 
 

@@ -20,19 +20,42 @@ import pytest
 from stream_app.embedded import KafkaServer, S3Server
 from tests.chaos.harness import (
     GRACE_SECONDS,
+    TARGETS,
     WINDOW_SECONDS,
     Lab,
     in_a_loop,
     wait_until,
 )
 from tests.chaos.injector import WORKERS_MIN, Injector
-from tests.chaos.oracle import Evidence, balance, findings, windows, windows_back_in_time
+from tests.chaos.oracle import (
+    Evidence,
+    Target,
+    balance,
+    findings,
+    windows,
+    windows_back_in_time,
+)
 from tests.chaos.report import Outcome, command, write
 from tests.chaos.schedule import CLOCK_STEP_SECONDS, NATURES, Injection, Kind, bag_seconds_max, draw
 
 RATE: Final = 200
 """Events a second."""
-MEMORY_MAX_MIB: Final = 32
+MEMORY_MAX_MIB: Final = 128
+"""Half of it holds what comes while S3 is away for long: else the bulky windows, of which a fault
+may hit each request while the others are served, would be given up for the sake of the others."""
+BULK: Final = "bulk"
+BULK_BYTES: Final = 40_000
+"""Of one event, more than the compressor looks back."""
+BULKY: Final = Target(
+    "bulky",
+    "bulky/",
+    payload="{ id: $event.id, text: $event.body.text.repeat(20) }",
+    pipeline=BULK,
+)
+"""Its lines are many times as long as its events: parts of 8 MiB take little of the broker."""
+BURST_EVENTS: Final = 16
+"""9.6 MiB of compressed lines, of which one part leaves while the window is open."""
+BURST_EVERY_SECONDS: Final = 5 * WINDOW_SECONDS
 RECOVERY_SECONDS_MAX: Final = 120.0
 """From the end of the last fault until the group has committed the ends of all logs."""
 FRESH_SECONDS_MAX: Final = WINDOW_SECONDS + GRACE_SECONDS + 5.0
@@ -47,6 +70,7 @@ PER_MINUTE_MIN: Final = {
     "objects found there already": 1,
     "uploads tried again": 3,
     "windows": 15,
+    "objects that left in parts": 1,
 }
 """How much has to happen for a run to prove anything; a fifth of what is usual, or less: a loaded
 machine needs long to start a broker, and meanwhile nothing happens."""
@@ -134,12 +158,19 @@ async def test_schedule_of_faults_loses_and_repeats_nothing(
         tmp_path,
         seed,
         settings=f"memory_max_mib = {MEMORY_MAX_MIB}",
+        targets=(*TARGETS, BULKY),
         clock_step_seconds_max=CLOCK_STEP_SECONDS[1],
     ) as lab:
         injector = Injector(lab, own_kafka, seed)
         try:
             async with injector.watching():
-                async with lab.load.steady(RATE):
+                bursts = lab.load.bursts(
+                    BURST_EVENTS,
+                    pipeline=BULK,
+                    bulk_bytes=BULK_BYTES,
+                    every_seconds=BURST_EVERY_SECONDS,
+                )
+                async with bursts, lab.load.steady(RATE):
                     await injector.perform(schedule(seed, minutes * 60))
                 recovery_seconds = await _recovery_seconds(lab)
                 fresh_seconds = await _fresh_seconds(lab)
@@ -223,6 +254,7 @@ def _too_little(outcome: Outcome) -> Iterator[str]:
         "objects found there already": replays.there_already,
         "uploads tried again": replays.retries,
         "windows": windows(evidence.receipts),
+        "objects that left in parts": outcome.in_parts,
     }
     for what, count in happened.items():
         least = int(PER_MINUTE_MIN[what] * outcome.minutes)

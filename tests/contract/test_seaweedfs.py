@@ -4,7 +4,7 @@ import base64
 import contextlib
 import hashlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
@@ -18,6 +18,7 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
 from stream_app.embedded import S3_REGION, S3Server
+from stream_app.objects import PART_BYTES_MIN
 from stream_app.serverprocess import HOST
 
 BODY = b"the content of an object\n" * 100
@@ -169,6 +170,100 @@ def test_object_becomes_visible_with_its_metadata(client: Client, bucket: str) -
     client.put_object(Bucket=bucket, Key="a/b/c.gz", Body=BODY, Metadata=METADATA)
     (listed,) = client.list_objects_v2(Bucket=bucket)["Contents"]
     assert (listed["Key"], listed["Size"]) == ("a/b/c.gz", len(BODY))
+
+
+def begin(client: Client, bucket: str, key: str = "k") -> str:
+    return str(client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"])
+
+
+def send(client: Client, bucket: str, upload: str, number: int, body: bytes) -> dict[str, Any]:
+    checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    answer = client.upload_part(
+        Bucket=bucket,
+        Key="k",
+        UploadId=upload,
+        PartNumber=number,
+        Body=body,
+        ChecksumSHA256=checksum,
+    )
+    return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+
+def complete(client: Client, bucket: str, upload: str, parts: list[dict[str, Any]]) -> None:
+    client.complete_multipart_upload(
+        Bucket=bucket,
+        Key="k",
+        UploadId=upload,
+        MultipartUpload={"Parts": parts},
+        IfNoneMatch="*",
+    )
+
+
+def refusal_of(work: Callable[[], object]) -> tuple[int, str]:
+    """Return status and code of a request that must fail."""
+    with pytest.raises(ClientError) as refusal:
+        work()
+    answer = refusal.value.response
+    return answer["ResponseMetadata"]["HTTPStatusCode"], answer["Error"]["Code"]
+
+
+def test_part_that_is_sent_again_takes_the_place_of_the_first(client: Client, bucket: str) -> None:
+    upload = begin(client, bucket)
+    send(client, bucket, upload, 1, b"torn")
+    complete(client, bucket, upload, [send(client, bucket, upload, 1, BODY)])
+    assert contents(client, bucket) == {"k": BODY}
+
+
+def test_nothing_more_can_be_done_with_an_upload_that_was_aborted(
+    client: Client, bucket: str
+) -> None:
+    upload = begin(client, bucket)
+    part = send(client, bucket, upload, 1, BODY)
+    client.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+    gone = (404, "NoSuchUpload")
+    assert refusal_of(lambda: send(client, bucket, upload, 2, BODY)) == gone
+    assert refusal_of(lambda: complete(client, bucket, upload, [part])) == gone
+    assert contents(client, bucket) == {}
+
+
+def test_upload_completed_twice_is_one_object(client: Client, bucket: str) -> None:
+    upload = begin(client, bucket)
+    parts = [send(client, bucket, upload, 1, BODY)]
+    complete(client, bucket, upload, parts)
+    assert refusal_of(lambda: complete(client, bucket, upload, parts)) == (
+        412,
+        "PreconditionFailed",
+    )
+    assert contents(client, bucket) == {"k": BODY}
+
+
+def test_second_upload_in_parts_under_a_condition_is_412_and_stays(
+    client: Client, bucket: str
+) -> None:
+    client.put_object(Bucket=bucket, Key="k", Body=BODY)
+    upload = begin(client, bucket)
+    parts = [send(client, bucket, upload, 1, b"other")]
+    assert refusal_of(lambda: complete(client, bucket, upload, parts)) == (
+        412,
+        "PreconditionFailed",
+    )
+    (listed,) = client.list_multipart_uploads(Bucket=bucket)["Uploads"]
+    assert listed["UploadId"] == upload
+    assert contents(client, bucket) == {"k": BODY}
+
+
+def test_parts_but_the_last_have_five_mib(client: Client, bucket: str) -> None:
+    # Why tests of uploads in parts need parts of their real size.
+    upload = begin(client, bucket)
+    small, large = b"x" * (PART_BYTES_MIN - 1), b"y" * PART_BYTES_MIN
+    last = send(client, bucket, upload, 2, BODY)
+    first = send(client, bucket, upload, 1, small)
+    assert refusal_of(lambda: complete(client, bucket, upload, [first, last])) == (
+        400,
+        "EntityTooSmall",
+    )
+    complete(client, bucket, upload, [send(client, bucket, upload, 1, large), last])
+    assert contents(client, bucket) == {"k": large + BODY}
 
 
 @pytest.mark.parametrize(

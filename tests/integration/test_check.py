@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.expressions import PAYLOAD_BYTES_MAX
+from stream_app.slices import PAYLOAD_BYTES_MAX
 from stream_app.trial import EVENTS_BYTES_MAX
 from tests.integration.test_cli import Outcome, Shell
 

@@ -14,12 +14,12 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.errors import RequestTimedOutError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from stream_app.batches import GapError
 from stream_app.closings import Closing, Commit, encode
 from stream_app.consumer import StreamApp
 from stream_app.embedded import KafkaServer
 from stream_app.errors import FencedError, InvariantError, TransientError
 from stream_app.expressions import TP
-from stream_app.partition import GapError
 from tests.contract.apps import (
     SECONDS_MAX,
     Keeper,

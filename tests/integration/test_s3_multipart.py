@@ -7,6 +7,7 @@ import asyncio
 import base64
 import hashlib
 import random
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,7 +22,7 @@ from stream_app.contents import (
     parts,
 )
 from stream_app.embedded import S3Server
-from stream_app.errors import DeliveryError, PermanentError, TransientError
+from stream_app.errors import DeliveryError, PermanentError, TransientError, UploadGoneError
 from stream_app.multipart import PARTS_AT_ONCE_MAX, Multipart
 from stream_app.receipts import Stored
 from stream_app.s3 import Storage
@@ -29,6 +30,7 @@ from stream_app.settings import S3, Destination
 from tests.contract.recorder import Answer, Request, answer, close, hang, recorder, refusal, reset
 
 KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
+ANSWER_SECONDS_MAX = 0.5
 SMALL = random.Random(2).randbytes(MULTIPART_BYTES)
 LARGE = random.Random(3).randbytes(5 * PART_BYTES_MIN + 1)
 CHECKSUM = base64.b64encode(hashlib.sha256(LARGE).digest()).decode()
@@ -136,6 +138,116 @@ def test_missing_bucket_is_permanent(s3: S3Server, bucket: str) -> None:
     with pytest.raises(PermanentError) as refused:
         put(s3, Destination("d", f"{bucket}-not"))
     assert refused.value.code == "NoSuchBucket"
+
+
+# --- parts that leave one by one, a real server ---------------------------------------------------
+
+PIECES = [LARGE[:PART_BYTES_MIN], LARGE[PART_BYTES_MIN : 2 * PART_BYTES_MIN], b"the end"]
+WHOLE = b"".join(PIECES)
+
+
+@dataclass
+class Streamed:
+    """An object on its way, in pieces."""
+
+    storage: Storage
+    destination: Destination
+    upload_id: str = ""
+    told: dict[int, Any] = field(default_factory=dict)
+
+    async def begin(self) -> "Streamed":
+        self.upload_id = await self.storage.begin(self.destination, KEY)
+        return self
+
+    async def send(self, *numbers: int) -> None:
+        parts = [(number, PIECES[number - 1]) for number in numbers]
+        await self.storage.send(self.destination, KEY, self.upload_id, parts, self.told.__setitem__)
+
+    async def complete(self) -> Stored:
+        return await self.storage.complete(
+            self.destination,
+            KEY,
+            self.upload_id,
+            [self.told[number] for number in sorted(self.told)],
+            lines=LINES,
+            size=SIZE,
+            size_compressed=len(WHOLE),
+            sha256="the digest",
+        )
+
+    async def all(self) -> Stored:
+        await self.begin()
+        await self.send(1)
+        await self.send(2, 3)
+        return await self.complete()
+
+
+@pytest.mark.parametrize("conditional", [True, False])
+@pytest.mark.parametrize("algorithm", ["sha256", "crc32", "md5"])
+def test_object_of_parts_that_left_one_by_one_is_there_once(
+    s3: S3Server, bucket: str, algorithm: Any, *, conditional: bool
+) -> None:
+    destination = Destination("d", bucket, checksum=algorithm, conditional_writes=conditional)
+
+    async def twice(storage: Storage) -> list[Stored]:
+        return [await Streamed(storage, destination).all() for _ in range(2)]
+
+    first, second = using(s3.endpoint_url, twice)
+    assert look(s3, bucket) == WHOLE
+    assert (first.already_existed, second.already_existed) == (False, True)
+    assert (second.etag, second.size, second.checksum) == (first.etag, len(WHOLE), "the digest")
+    assert unfinished(s3, bucket) == []
+
+
+def test_options_of_the_destination_hold_for_parts_that_left_one_by_one(
+    s3: S3Server, bucket: str
+) -> None:
+    tags = (("team", "orders & co"),)
+    destination = Destination("d", bucket, content_type="application/x-ndjson", tags=tags)
+    using(s3.endpoint_url, lambda storage: Streamed(storage, destination).all())
+    head = asked(s3, bucket, "head_object", Key=KEY)
+    assert head["ContentType"] == "application/x-ndjson"
+    tagging = asked(s3, bucket, "get_object_tagging", Key=KEY)
+    assert tagging["TagSet"] == [{"Key": "team", "Value": "orders & co"}]
+
+
+def test_nothing_is_visible_before_the_end(s3: S3Server, bucket: str) -> None:
+    async def send(storage: Storage) -> None:
+        await (await Streamed(storage, Destination("d", bucket)).begin()).send(1, 2, 3)
+
+    using(s3.endpoint_url, send)
+    assert asked(s3, bucket, "list_objects_v2").get("Contents", []) == []
+    assert len(unfinished(s3, bucket)) == 1
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_upload_that_somebody_aborted_is_told(s3: S3Server, bucket: str, *, last: bool) -> None:
+    async def lose(storage: Storage) -> None:
+        streamed = await Streamed(storage, Destination("d", bucket)).begin()
+        await streamed.send(1)
+        await storage.abort_upload(streamed.destination, KEY, streamed.upload_id)
+        await (streamed.complete() if last else streamed.send(2))
+
+    with pytest.raises(UploadGoneError, match=re.escape(f"{bucket}/{KEY} are gone")):
+        using(s3.endpoint_url, lose)
+
+
+def test_last_request_made_again_finds_the_object(s3: S3Server, bucket: str) -> None:
+    # Its first answer was lost.
+    async def again(storage: Storage) -> Stored:
+        streamed = Streamed(storage, Destination("d", bucket))
+        await streamed.all()
+        return await streamed.complete()
+
+    assert using(s3.endpoint_url, again).already_existed
+
+
+def test_other_object_under_the_key_of_parts_stays(s3: S3Server, bucket: str) -> None:
+    asked(s3, bucket, "put_object", Key=KEY, Body=b"another one")
+    with pytest.raises(PermanentError) as refused:
+        using(s3.endpoint_url, lambda it: Streamed(it, Destination("d", bucket)).all())
+    assert refused.value.code == "ObjectDiffers"
+    assert look(s3, bucket) == b"another one"
 
 
 # --- a server of our own --------------------------------------------------------------------------
@@ -412,6 +524,27 @@ def test_without_condition_the_key_is_looked_at_first() -> None:
     _, server = against(unconditional)
     assert server.operations == [HEAD, CREATE, *[PART] * 6, COMPLETE]
     assert not any("if-none-match" in it.headers for it in server.requests)
+
+
+@pytest.mark.parametrize("failure", [hang, reset, refusal("503 Slow", "SlowDown")])
+def test_part_that_fails_is_told_and_sent_again_alone(failure: Answer) -> None:
+    async def send(storage: Storage, server: Server) -> None:
+        storage.clients.answer_seconds_max = ANSWER_SECONDS_MAX
+        streamed = await Streamed(storage, TO).begin()
+        streamed.upload_id = "the-id"
+        for number, content in enumerate([b"one", b"two", b"three"], start=1):
+            part = [(number, content)]
+            try:
+                await storage.send(TO, KEY, "the-id", part, streamed.told.__setitem__)
+            except TransientError:
+                await storage.send(TO, KEY, "the-id", part, streamed.told.__setitem__)
+        assert sorted(streamed.told) == [1, 2, 3]
+        await streamed.complete()
+        assert ABORT not in server.operations
+
+    _, server = against(send, part=[ANSWERS[PART], failure, ANSWERS[PART]])
+    assert server.operations == [CREATE, *[PART] * 4, COMPLETE]
+    assert [it.body for it in server.requests][1:5] == [b"one", b"two", b"two", b"three"]
 
 
 # --- cutting --------------------------------------------------------------------------------------

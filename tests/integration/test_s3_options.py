@@ -91,6 +91,34 @@ def put_in_parts(destination: Destination) -> list[Request]:
     return asyncio.run(scenario())
 
 
+def stream_in_parts(destination: Destination) -> list[Request]:
+    """The same for an object whose parts leave one by one."""
+
+    async def scenario() -> list[Request]:
+        async with (
+            recorder(rule=rule) as server,
+            Storage(S3(endpoint_url=server.endpoint_url)) as storage,
+        ):
+            upload_id = await storage.begin(destination, KEY)
+            sent: dict[int, Any] = {}
+            for part in enumerate((LARGE[:1000], LARGE[1000:1500], CONTENT), start=1):
+                await storage.send(destination, KEY, upload_id, [part], sent.__setitem__)
+            await storage.complete(
+                destination,
+                KEY,
+                upload_id,
+                [sent[number] for number in sorted(sent)],
+                lines=2,
+                size=18,
+                size_compressed=1500 + len(CONTENT),
+                sha256="",
+            )
+        return server.requests
+
+    return asyncio.run(scenario())
+
+
+WAYS = [put_in_parts, stream_in_parts]
 HEADERS = [
     ({"acl": "bucket-owner-full-control"}, {"x-amz-acl": "bucket-owner-full-control"}),
     ({"storage_class": "GLACIER_IR"}, {"x-amz-storage-class": "GLACIER_IR"}),
@@ -141,19 +169,26 @@ def test_without_options_no_optional_header_travels() -> None:
     assert request.headers["content-type"] == "application/gzip"
 
 
+@pytest.mark.parametrize("upload", WAYS)
 @pytest.mark.parametrize(("options", "headers"), HEADERS)
-def test_option_begins_an_upload_in_parts(options: dict[str, Any], headers: dict[str, str]) -> None:
-    created, *_ = put_in_parts(replace(TO, **options))
+def test_option_begins_an_upload_in_parts(
+    options: dict[str, Any],
+    headers: dict[str, str],
+    upload: Callable[[Destination], list[Request]],
+) -> None:
+    created, *_ = upload(replace(TO, **options))
     assert created.target == f"/my-bucket/{KEY}?uploads"
     assert {name: created.headers.get(name) for name in headers} == headers
 
 
 def test_expected_owner_travels_with_every_request() -> None:
     owned = replace(TO, expected_bucket_owner="123456789012")
-    requests = put_in_parts(owned) + put(
-        replace(owned, conditional_writes=False), answer("404 Not Found"), DONE
+    requests = (
+        put_in_parts(owned)
+        + stream_in_parts(owned)
+        + put(replace(owned, conditional_writes=False), answer("404 Not Found"), DONE)
     )
-    assert len(requests) == 7
+    assert len(requests) == 12
     assert {it.headers["x-amz-expected-bucket-owner"] for it in requests} == {"123456789012"}
 
 
@@ -182,9 +217,12 @@ def test_checksum_travels_as_its_header_and_alone(algorithm: Any, content: bytes
     assert request.body == content
 
 
+@pytest.mark.parametrize("upload", WAYS)
 @pytest.mark.parametrize("algorithm", CHECKSUMS)
-def test_each_part_carries_its_checksum(algorithm: Any) -> None:
-    created, *parts, completed = put_in_parts(replace(TO, checksum=algorithm))
+def test_each_part_carries_its_checksum(
+    algorithm: Any, upload: Callable[[Destination], list[Request]]
+) -> None:
+    created, *parts, completed = upload(replace(TO, checksum=algorithm))
     name, digest = CHECKSUMS[algorithm]
     assert [sums(it) for it in parts] == [{name: encoded(digest(it.body))} for it in parts]
     announced = {"sha256": "SHA256", "crc32": "CRC32", "md5": None}[algorithm]

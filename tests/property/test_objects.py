@@ -1,17 +1,37 @@
 import gzip
+import hashlib
 import re
+import zlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
+from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.closings import Commit
-from stream_app.objects import SLICE_BYTES, Body, identifier, object_key
+from stream_app.objects import (
+    CHUNK_OVERHEAD_BYTES,
+    SLICE_BYTES,
+    Body,
+    Compression,
+    identifier,
+    object_key,
+)
 from stream_app.partition import Partition
 from stream_app.settings import Destination, about
-from tests.unit.records import EVENTS, EVERY, MINUTE, RULES, Sample, batch, collect, record_closings
+from tests.unit.records import (
+    EVENTS,
+    EVERY,
+    MINUTE,
+    RULES,
+    TINY,
+    Sample,
+    batch,
+    collect,
+    record_closings,
+)
 
 KEY_BYTES_MAX = 1_024
 """S3's own bound."""
@@ -60,9 +80,98 @@ def test_lines_and_size_are_those_of_the_text(
     body = body_of(one)
     assert body.lines == len(payloads)
     assert body.size == sum(len(it) + 1 for it in payloads)
-    held = body.held
-    body._measure()
-    assert body.held == held
+
+
+@dataclass
+class Growing:
+    """A body with tiny sizes under random operations, and all that it was ever given."""
+
+    body: Body = field(default_factory=lambda: Body(TINY))
+    payloads: list[bytes] = field(default_factory=list)
+    under_way: Compression | None = None
+
+    def do(self, name: str, payloads: list[bytes]) -> None:
+        body = self.body
+        if name == "add":
+            body.add(payloads)
+            self.payloads += payloads
+        elif name in {"compress", "compress all"}:
+            if self.under_way is None:
+                self.under_way = body.compression(whole=name == "compress all")
+        elif name == "compressed":
+            self.note_compressed()
+        elif name in {"cut", "cut early"}:
+            if body.cut() if name == "cut" else body.cut_early():
+                assert len(body.parts[-1].content or b"") >= TINY.part_min
+        elif body.unsent:
+            body.sent(body.unsent[0], None)
+        assert body.held == held_by(body)
+        assert body.lines == len(self.payloads)
+        assert body.size == sum(len(it) + 1 for it in self.payloads)
+
+    def note_compressed(self) -> None:
+        if self.under_way is not None:
+            self.under_way.perform()
+            self.body.compressed(self.under_way)
+            self.under_way = None
+
+
+def held_by(body: Body) -> int:
+    """Return from scratch what a body takes."""
+    waiting = sum(len(it) + 1 for it in body._waiting)
+    segments = sum(len(it) for it in body._segments)
+    unsent = sum(len(part.content or b"") for part in body.parts)
+    packed = sum(len(it.content) for it in body._packed)
+    chunks = len(body._waiting) + len(body._packed) + len(body._segments)
+    lines = body._compression._lines if body._compression is not None else ()
+    under_way = sum(len(it) + 1 for it in lines)
+    if body._compression is not None:
+        under_way += sum(len(it.content) for it in body._compression._packed)
+    return waiting + packed + under_way + segments + unsent + CHUNK_OVERHEAD_BYTES * chunks
+
+
+OPERATIONS = ("add", "add", "add", "compress", "compressed", "compress all", "cut", "cut early")
+short_line = st.integers(0, 250).flatmap(
+    lambda size: st.integers(0, 9).map(lambda seed: Random(seed).randbytes(size).hex().encode())
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((*OPERATIONS, "send")), st.lists(short_line, min_size=1, max_size=4)
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_happens_when_an_object_holds_its_lines_once_and_in_order(
+    operations: list[tuple[str, list[bytes]]],
+) -> None:
+    growing = Growing()
+    contents: dict[int, bytes] = {}
+    body = growing.body
+    for name, payloads in operations:
+        growing.do(name, payloads)
+        contents |= {part.number: part.content for part in body.unsent if part.content is not None}
+    growing.note_compressed()
+    whole = body.finish()
+    assert body.held == held_by(body)
+    if body.parts:
+        assert whole == b""
+        contents |= {part.number: part.content for part in body.unsent if part.content is not None}
+        assert list(contents) == [part.number for part in body.parts]
+        assert len(body.parts) <= TINY.parts_max
+        assert all(len(it) >= TINY.part_min for it in list(contents.values())[:-1])
+        whole = b"".join(contents.values())
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(whole) == b"".join(it + b"\n" for it in growing.payloads)
+    assert (reader.eof, reader.unused_data) == (True, b"")
+    assert body.sha256 == hashlib.sha256(whole).digest()
+    assert body.size_compressed == len(whole)
+    plain = Body(replace(TINY, part=2**63))
+    plain.add(growing.payloads)
+    assert plain.finish() == whole, "bytes depend on when lines are compressed or cut"
 
 
 @given(st.from_regex(r"([a-z0-9]+/){0,3}([a-z0-9]+)?", fullmatch=True), st.integers(0, 2**32))

@@ -131,7 +131,9 @@ class Broker:
             # A request of the dead: its session ends like any other.
             self._scheduler.after(SESSION_SECONDS, self.leave, worker)
         ticket = Ticket(member, Signal(self._scheduler))
-        self._members[member].ticket = ticket
+        before, self._members[member].ticket = self._members[member].ticket, ticket
+        if before is not None:
+            before.signal.set()  # whoever waits for it joins again: one of the two came late
         self.rebalance()
         self._complete_if_all_joined()
         return ticket
@@ -223,6 +225,12 @@ class Broker:
                 raise AssertionError(f"{name} has not joined")
             ticket.generation, ticket.partitions = self.generation, dealt[name]
             ticket.signal.set()
+            self._scheduler.after(SESSION_SECONDS, self._rejoin, member.worker, self.generation)
+
+    def _rejoin(self, worker: "Worker", generation: int) -> None:
+        """Let a heartbeat tell a worker that it has missed its generation."""
+        if generation == self.generation and worker.assignment.generation != generation:
+            self._heartbeat(worker)
 
 
 def _offset(record: Record) -> int:

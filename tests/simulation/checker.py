@@ -103,6 +103,7 @@ class Checker:
         """Windows of which an object or a receipt is to be seen."""
         self._allowed: dict[tuple[str, str], tuple[Window, str]] = {}
         self._objects: dict[tuple[str, str], bytes] = {}
+        self._parts: dict[tuple[str, int], bytes] = {}
         self._answers: dict[tuple[int, str], dict[int, Answer]] = defaultdict(dict)
 
     # --- what happens -------------------------------------------------------------------------
@@ -150,6 +151,13 @@ class Checker:
             if lines != expected:
                 raise Violation(f"object {key} of {window} holds {lines}, not {expected}")
 
+    def on_part(self, upload: str, number: int, body: bytes) -> None:
+        """Check a part in the moment in which S3 has it."""
+        if (upload, number) in self._parts:
+            self.counts["parts sent again"] += 1
+        if self._parts.setdefault((upload, number), body) != body:
+            raise Violation(f"{upload}: part {number} was sent with two contents")
+
     def on_receipt(self, message: Any) -> None:
         """Check a receipt in the moment in which the broker has it."""
         headers = {name: value.decode() for name, value in message.headers}
@@ -175,6 +183,17 @@ class Checker:
         """Check the memory before a batch is taken."""
         if held >= bound and not excused:
             raise Violation(f"{held} bytes are held with a bound of {bound}, and more are taken")
+
+    def unanswered(self, destination: str, before_ms: int) -> list[tuple[int, int]]:
+        """Return what a destination was not told of: partition and offset of older records."""
+        return [
+            (partition, record.offset)
+            for (_, partition), log in self._logs.items()
+            for record in log.records
+            if record.timestamp < before_ms
+            and destination in self._truth[partition, record.offset]
+            and self._answer(partition, destination, record.offset) is None
+        ]
 
     # --- the end ------------------------------------------------------------------------------
 

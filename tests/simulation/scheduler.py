@@ -81,6 +81,24 @@ class Signal:
         self.is_set = False
 
 
+class Lock:
+    """As `asyncio.Lock`, but for the order of those who wait: `yield from lock.acquire()`."""
+
+    def __init__(self, scheduler: "Scheduler") -> None:
+        self._freed = Signal(scheduler)
+        self.is_held = False
+
+    def acquire(self) -> Steps:
+        while self.is_held:
+            self._freed.clear()
+            yield self._freed
+        self.is_held = True
+
+    def release(self) -> None:
+        self.is_held = False
+        self._freed.set()
+
+
 class Task:
     """A generator on its way."""
 

@@ -1,11 +1,18 @@
-"""A fake S3: conditional puts, errors, outages, broken buckets, bodies torn on the way."""
+"""A fake S3: conditional puts and uploads in parts, errors, outages, broken buckets, torn bodies.
+
+Of an upload in parts nothing is visible before `complete`. A part may be sent again under its
+number: the last one wins. An upload can be lost at any time, as by a lifecycle rule or by somebody
+who tidies up: it answers `NoSuchUpload` from then on, and so does one that is completed.
+"""
 
 import base64
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from tests.simulation.scheduler import NoAnswerError, Scheduler, ServerError
+from stream_app.objects import Sizes
+from tests.simulation.scheduler import NoAnswerError, Process, Scheduler, ServerError
 
 
 class StorageError(ServerError):
@@ -21,60 +28,184 @@ class TornError(ServerError, NoAnswerError):
     """The connection died in the middle of the body."""
 
 
+@dataclass(eq=False)
+class Upload:
+    """An upload in parts that is neither completed nor aborted nor lost."""
+
+    bucket: str
+    key: str
+    owner: Process
+    """Who has begun it."""
+    parts: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    """By number: ETag and content."""
+
+
 class Storage:
     """All buckets.
 
     Args:
         scheduler: The world's.
         chance: The world's.
+        sizes: What S3 demands of parts: the least size of all but the last, and how many.
         written: Told of each object that has become visible: bucket, key, body.
+        part_sent: Told of each part that is there: upload, number, content.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
         chance: random.Random,
+        sizes: Sizes,
+        *,
         written: Callable[[str, str, bytes], None],
+        part_sent: Callable[[str, int, bytes], None],
     ) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}
+        self.uploads: dict[str, Upload] = {}
+        """By the name that S3 gave them."""
         self.errors_share = 0.0
-        """How many puts are answered by an error that time heals."""
+        """How many requests are answered by an error that time heals."""
         self.torn_share = 0.0
-        """How many puts lose their connection in the middle of the body."""
+        """How many bodies lose their connection in the middle."""
+        self.lost_uploads_share = 0.0
+        """How many requests find that their upload is gone."""
+        self.conflicts_share = 0.0
+        """How many completions are answered by a conflict; half of them lose their upload."""
         self.down_until = 0.0
         self.broken_until: dict[str, float] = {}
         """For each bucket until when it refuses for good."""
         self.already_there = 0
         self.torn = 0
         self.refused = 0
+        self.conflicts = 0
+        self.lost_uploads = 0
+        self.begun = 0
+        self.parts = 0
+        self.completed = 0
+        self.completions_refused = 0
+        self.aborted = 0
         self._scheduler = scheduler
         self._chance = chance
+        self._sizes = sizes
         self._written = written
+        self._part_sent = part_sent
 
     def put(
         self, bucket: str, key: str, body: bytes, *, if_none_match: bool, checksum: str | None
     ) -> str:
         """Store an object and return its ETag."""
-        now, chance = self._scheduler.now, self._chance.random()
-        if now < self.down_until or chance < self.errors_share:
+        self._refuse(bucket)
+        if self._is_torn():
+            if checksum is None:
+                # As a real server does, see design 4.2: without a checksum it keeps what came.
+                self._store(bucket, key, b"")
+            raise TornError(key)
+        self._refuse_existing(bucket, key, if_none_match=if_none_match)
+        _require_checksum(key, body, checksum)
+        self._store(bucket, key, body)
+        return _etag(body)
+
+    def begin(self, bucket: str, key: str, owner: Process) -> str:
+        """Begin an upload in parts and return its name."""
+        self._refuse(bucket)
+        self.begun += 1
+        name = f"upload-{self.begun}"
+        self.uploads[name] = Upload(bucket, key, owner)
+        return name
+
+    def send_part(
+        self, bucket: str, key: str, name: str, number: int, body: bytes, *, checksum: str | None
+    ) -> str:
+        """Store a part and return its ETag."""
+        self._refuse(bucket)
+        upload = self._upload(bucket, key, name)
+        if self._is_torn():
+            if checksum is None:
+                upload.parts[number] = (_etag(b""), b"")
+            raise TornError(key)
+        _require_checksum(key, body, checksum)
+        if not 1 <= number <= self._sizes.parts_max:
+            raise AssertionError(f"{key}: part {number} of {self._sizes.parts_max} at most")
+        self.parts += 1
+        self._part_sent(name, number, body)
+        upload.parts[number] = (_etag(body), body)
+        return _etag(body)
+
+    def complete(
+        self,
+        bucket: str,
+        key: str,
+        name: str,
+        sent: Sequence[tuple[int, str]],
+        *,
+        if_none_match: bool,
+    ) -> str:
+        """Make an object of the parts whose numbers and ETags are listed; return its ETag."""
+        self._refuse(bucket)
+        upload = self._upload(bucket, key, name)
+        if self._chance.random() < self.conflicts_share:
+            self.conflicts += 1
+            if self._chance.random() < 0.5:
+                del self.uploads[name]
+            raise StorageError("ConditionalRequestConflict")
+        numbers = [number for number, _ in sent]
+        if not numbers or numbers != sorted(set(numbers)):
+            raise AssertionError(f"{key}: completed with the parts {numbers}")
+        if any(upload.parts.get(number, ("", b""))[0] != etag for number, etag in sent):
+            raise StorageError("InvalidPart")
+        bodies = [upload.parts[number][1] for number in numbers]
+        if any(len(body) < self._sizes.part_min for body in bodies[:-1]):
+            raise AssertionError(f"{key}: parts of {[len(body) for body in bodies]} bytes")
+        try:
+            self._refuse_existing(bucket, key, if_none_match=if_none_match)
+        except StorageError:
+            self.completions_refused += 1
+            raise
+        del self.uploads[name]
+        self.completed += 1
+        self._store(bucket, key, b"".join(bodies))
+        return f"{_etag(b''.join(bodies))}-{len(bodies)}"
+
+    def abort(self, bucket: str, key: str, name: str) -> None:
+        """End an upload without an object."""
+        self._refuse(bucket)
+        self._upload(bucket, key, name)
+        del self.uploads[name]
+        self.aborted += 1
+
+    def lose_uploads(self) -> None:
+        """End all uploads, as a lifecycle rule would that has a mistake in it."""
+        self.lost_uploads += len(self.uploads)
+        self.uploads.clear()
+
+    def _refuse(self, bucket: str) -> None:
+        now = self._scheduler.now
+        if now < self.down_until or self._chance.random() < self.errors_share:
             self.refused += 1
             raise StorageError(self._chance.choice(("SlowDown", "InternalError", "Conflict")))
         if now < self.broken_until.get(bucket, 0.0):
             self.refused += 1
             raise StorageError("NoSuchBucket", permanent=True)
-        if chance < self.errors_share + self.torn_share:
-            self.torn += 1
-            if checksum is None:
-                # As a real server does, see design 4.2: without a checksum it keeps what came.
-                self._store(bucket, key, b"")
-            raise TornError(key)
+
+    def _refuse_existing(self, bucket: str, key: str, *, if_none_match: bool) -> None:
         if if_none_match and (bucket, key) in self.objects:
             self.already_there += 1
             raise StorageError("PreconditionFailed")
-        if checksum is not None and checksum != sha256(body):
-            raise AssertionError(f"{key}: the checksum is not that of the body")
-        self._store(bucket, key, body)
-        return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+    def _is_torn(self) -> bool:
+        if self._chance.random() >= self.torn_share:
+            return False
+        self.torn += 1
+        return True
+
+    def _upload(self, bucket: str, key: str, name: str) -> Upload:
+        if name in self.uploads and self._chance.random() < self.lost_uploads_share:
+            self.lost_uploads += 1
+            del self.uploads[name]
+        upload = self.uploads.get(name)
+        if upload is None or (upload.bucket, upload.key) != (bucket, key):
+            raise StorageError("NoSuchUpload")
+        return upload
 
     def _store(self, bucket: str, key: str, body: bytes) -> None:
         self.objects[bucket, key] = body
@@ -84,3 +215,12 @@ class Storage:
 def sha256(body: bytes) -> str:
     """Return the SHA-256 as S3 writes it."""
     return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def _require_checksum(key: str, body: bytes, checksum: str | None) -> None:
+    if checksum is not None and checksum != sha256(body):
+        raise AssertionError(f"{key}: the checksum is not that of the body")
+
+
+def _etag(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()

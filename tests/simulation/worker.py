@@ -5,42 +5,37 @@ runs in one thread under virtual time. Where the real shell has an `await`, ther
 here: everything else of the world may happen in between.
 """
 
-import enum
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stream_app.assignment import Assignment, Relief
-from stream_app.batches import Answers, Batch
+from stream_app.assignment import Assignment, Compressions, Relief
+from stream_app.batches import Answers, Batch, GapError
 from stream_app.closings import Commit, decode, encode
-from stream_app.config import Destination
-from stream_app.errors import FencedError
+from stream_app.deliveries import Rules
+from stream_app.errors import FencedError, UploadGoneError
 from stream_app.expressions import SKIP, TP, Failure
-from stream_app.partition import GapError, Rules, Work
-from stream_app.receipts import Problem, Receipt, Stored
+from stream_app.partition import Stream
+from stream_app.window import Window
 from tests.simulation.broker import TOPIC, OutOfRangeError, Record, RefusedError
-from tests.simulation.scheduler import Call, NoAnswerError, Process, Signal, Steps, Task
-from tests.simulation.storage import StorageError, sha256
+from tests.simulation.delivery import RETRY_SECONDS, Deliver
+from tests.simulation.sabotage import Sabotage
+from tests.simulation.scheduler import (
+    Call,
+    Lock,
+    NoAnswerError,
+    Process,
+    Signal,
+    Steps,
+    Task,
+)
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 BATCHES_WAITING_MAX = 3
-RETRY_SECONDS = 0.3
 TICK_SECONDS = 1.0
-
-
-class Sabotage(enum.Enum):
-    """Mistakes that a shell could make; the oracle must see each of them."""
-
-    NO_CHECKSUM = enum.auto()
-    NO_IF_NONE_MATCH = enum.auto()
-    NO_READ_BACK = enum.auto()
-    PUBLISH_FIRST = enum.auto()
-    NO_OWNERSHIP_CHECK = enum.auto()
-    NO_DOUBT = enum.auto()
-    """Go on in the same generation after a commit without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +75,18 @@ class Worker(Process):
         self._log_ends: dict[TP, int] = {}
         self._queue: deque[tuple[TP, int, Batch]] = deque()
         self._arrived = self._signal()
-        self._moved = self._signal()
+        self.moved = self._signal()
+        """Something was settled, recorded or revoked: who waits looks again."""
         self._commit_wanted = self._signal()
-        self._loading = False
-        self._unanswered = False
+        self._loading = Lock(world.scheduler)
+        self._committing = Lock(world.scheduler)
+        """Held from when commits are made up until the broker has answered."""
         self._doubted: int | None = None
         """A generation in which the outcome of a commit is unknown."""
-        """A commit was sent of which it is not known whether the broker has it."""
-        self._loading_done = self._signal()
+        self.deliver = Deliver(self)
         self._deliveries: list[Task] = []
+        self._compressing: list[Compressions] | None = None
+        self._compressed = self._signal()
         for steps in (
             self._take_part(),
             self._fetch(),
@@ -128,8 +126,8 @@ class Worker(Process):
             yield chance.uniform(0.0, 0.2)
             tps = [TP(*name) for name in ticket.partitions]
             self.assignment.assigned(tps, ticket.generation)
-            self._spawn(self._load_assigned(self.assignment.epoch))
-            self._spawn(self._seek_all(tps, ticket.generation))
+            self.spawn(self._load_assigned(self.assignment.epoch))
+            self.spawn(self._seek_all(tps, ticket.generation))
             yield self.rejoin
             self._revoke()
             # The signals to Faust's parts take their time before it joins again.
@@ -149,7 +147,7 @@ class Worker(Process):
             else:
                 task.cancel()
         self._deliveries = kept
-        self._moved.set()
+        self.moved.set()
 
     def _load_assigned(self, epoch: int) -> Steps:
         try:
@@ -160,29 +158,31 @@ class Worker(Process):
     def _load(self, epoch: int) -> Steps:
         """Read back the commit of each partition that is ours and not in service yet."""
         assignment = self.assignment
-        while assignment.missing or epoch != assignment.epoch:
-            if epoch != assignment.epoch:
+        while True:
+            if not assignment.is_epoch(epoch):
                 raise FencedError(f"read-back of epoch {epoch}, now {assignment.epoch}")
-            while self._loading:
-                yield self._loading_done
-            self._loading = True
-            self._loading_done.clear()
-            # Sorted: the order of a set differs from run to run, and would spoil the seed.
-            missing = sorted(assignment.missing)
+            if not assignment.missing:
+                return
+            yield from self._loading.acquire()
             try:
-                commits = yield Call("read-back", lambda tps=missing: self._committed(tps))
-            except NoAnswerError:
-                commits = None
-            self._loading = False
-            self._loading_done.set()
-            if commits is None:
-                yield RETRY_SECONDS
-                continue
-            for tp, commit in commits.items():
-                kept = assignment.loaded(tp, epoch, commit)
-                self.counts["kept" if kept else "taken over"] += 1
-                if not kept and commit.closings:
-                    self.counts["replays"] += 1
+                if assignment.missing:
+                    yield from self._load_missing(epoch, assignment.missing)
+            finally:
+                self._loading.release()
+
+    def _load_missing(self, epoch: int, missing: Sequence[TP]) -> Steps:
+        try:
+            commits = yield Call("read-back", lambda: self._committed(missing))
+        except NoAnswerError:
+            yield RETRY_SECONDS
+            return
+        for tp, commit in commits.items():
+            kept = self.assignment.loaded(tp, epoch, commit)
+            self.counts["kept" if kept else "taken over"] += 1
+            if not kept and commit.closings:
+                self.counts["replays"] += 1
+                if self.world.sabotage is Sabotage.STREAM_NEW_KEY:
+                    self.assignment.partitions[tp].window.uploaded_at = None
         self._perform()
 
     def _committed(self, tps: Sequence[TP]) -> dict[TP, Commit]:
@@ -277,37 +277,56 @@ class Worker(Process):
                 self.counts["batches fenced"] += 1
 
     def _collect(self, tp: TP, epoch: int, batch: Batch) -> Steps:
-        chance, assignment = self.world.chance, self.assignment
-        while self._relieve() is Relief.WAIT:
-            self.counts["memory waits"] += 1
-            self._perform()
-            yield from self._wait()
-        if chance.random() < 0.3:
-            yield chance.uniform(0.0, 0.3)  # evaluation in a thread
-        answers = self._answers(batch.records)
-        rest: Batch | None = batch
+        chance = self.world.chance
+        for piece in batch.pieces(chance.choice((1, 1, 2))):
+            if chance.random() < 0.3:
+                yield chance.uniform(0.0, 0.3)  # evaluation in a thread
+            if not (yield from self._collect_piece(tp, epoch, piece)):
+                return
+
+    def _collect_piece(self, tp: TP, epoch: int, piece: Batch) -> Steps:
+        """Take a piece of a batch; False if the partition was rebuilt instead."""
+        yield from self._make_room()
+        answers = self._answers(piece.records)
+        rest: Batch | None = piece
         while rest is not None:
+            position = rest.position
+            yield from self._note_compressed()
             try:
-                rest = assignment.collect(tp, epoch, rest, answers, self.now())
+                rest = self.assignment.collect(tp, epoch, rest, answers, self.now())
             except GapError as gap:
                 self.counts["gaps"] += 1
                 if not (yield from self._bridge(tp, epoch, gap)):
                     yield from self._rebuild(tp, epoch)
-                    return
+                    return False
                 continue
             self._perform()
-            if rest is not None:
+            if rest is not None and rest.position == position:
                 self.counts["metadata waits"] += 1
+                yield from self._wait()
+        self._compress(self.assignment.compressions(tp))
+        return True
+
+    def _make_room(self) -> Steps:
+        yield from self._note_compressed()
+        while (relief := self._relieve()) is not Relief.GO:
+            self._perform()
+            if relief is Relief.COMPRESS:
+                self.counts["compressed for memory"] += 1
+                self._compress(self.assignment.compressions())
+                yield from self._note_compressed()
+            else:
+                self.counts["memory waits"] += 1
                 yield from self._wait()
 
     def _relieve(self) -> Relief:
         assignment = self.assignment
         partitions = list(assignment.partitions.values())
-        open_before = sum(partition.held_open for partition in partitions)
+        windows = [partition.window for partition in partitions]
+        parts = _parts(windows)
         relief = assignment.relieve(self.now())
-        open_after = sum(partition.held_open for partition in partitions)
-        if open_after < open_before:
-            self.counts["closed for memory"] += 1
+        self.counts["closed for memory"] += windows != [it.window for it in partitions]
+        self.counts["cut early"] += _parts(windows) > parts
         if relief is Relief.GO:
             # What a recorded closing demands is not ours to end, and what is suspended waits for
             # the group: neither would leave by waiting.
@@ -315,6 +334,38 @@ class Worker(Process):
             self.counts["beyond memory"] += assignment.held >= self._memory_bytes_max
             self.world.checker.on_memory(assignment.held, self._memory_bytes_max, excused=excused)
         return relief
+
+    def _compress(self, taken: list[Compressions]) -> None:
+        """Compress in a thread, while the next batch is evaluated and until it is added."""
+        if taken:
+            if self._compressing is not None:
+                raise AssertionError("two compressions at a time")
+            self._compressing = taken
+            self._compressed.clear()
+            self.spawn(self._compress_in_a_thread(taken))
+
+    def _compress_in_a_thread(self, taken: list[Compressions]) -> Steps:
+        chance = self.world.chance
+        yield chance.uniform(0.0, 0.05 if chance.random() < 0.8 else 3.0)
+        for it in taken:
+            it.perform()
+        yield 0.0
+        if self.world.sabotage is not Sabotage.NOTE_LATE:
+            self._note(taken)
+        self._compressed.set()
+
+    def _note_compressed(self) -> Steps:
+        taken = self._compressing
+        if taken is not None:
+            yield self._compressed
+            if self.world.sabotage is Sabotage.NOTE_LATE:
+                self._note(taken)
+
+    def _note(self, taken: list[Compressions]) -> None:
+        self.counts["compressions"] += len(taken)
+        self._compressing = None
+        self.assignment.compressed(taken, self.now())
+        self._perform()
 
     def _bridge(self, tp: TP, epoch: int, gap: GapError) -> Steps:
         log = self.world.broker.logs[tuple(tp)]
@@ -328,15 +379,29 @@ class Worker(Process):
         self.counts["offsets lost to retention"] += self.assignment.skip_to(tp, epoch, gap.found)
         return True
 
+    def _build_anew(self, task: Stream) -> Steps:
+        """Build a partition anew of which S3 has lost parts."""
+        if not task.valid or task.delivery.body is None:
+            return  # It is built anew already, or this object is not waited for.
+        self.counts["rebuilt for an upload that is gone"] += 1
+        try:
+            yield from self._rebuild(task.partition.tp, task.epoch)
+        except FencedError:
+            self.counts["works fenced"] += 1
+
     def _rebuild(self, tp: TP, epoch: int) -> Steps:
         self.counts["rebuilt"] += 1
-        self.assignment.forget(tp)
         # A commit under way could take effect after the read-back, and put older closings over
         # those that are read: what was sent must be answered first.
-        while self._unanswered:
-            yield from self._wait()
-        yield from self._load(epoch)
-        self._positions[tp] = self.assignment.partitions[tp].position
+        yield from self._committing.acquire()
+        try:
+            if not self.assignment.is_epoch(epoch):
+                raise FencedError(f"{tp}: built anew in epoch {epoch}")
+            self.assignment.forget(tp)
+            yield from self._load(epoch)
+            self._positions[tp] = self.assignment.partitions[tp].position
+        finally:
+            self._committing.release()
 
     def _answers(self, records: Sequence[Record]) -> list[Answers]:
         """Look the outcomes up that the world has drawn for these records."""
@@ -363,30 +428,54 @@ class Worker(Process):
         while True:
             yield TICK_SECONDS
             self.assignment.tick(self.now(), self._log_ends)
-            if self.assignment.shed(self._broken(), len(self.world.destinations)):
+            if self.assignment.shed(self.broken(), len(self.world.destinations)):
                 self.counts["sheddings"] += 1
             self._perform()
+            # Who waits for room looks again: that a part is stuck is no move.
+            if self.world.sabotage is not Sabotage.NO_WAKE:
+                self.moved.set()
 
-    def _broken(self) -> set[str]:
+    def broken(self) -> set[str]:
         """The destinations whose breaker would be open."""
         now, until = self.world.scheduler.now, self.world.storage.broken_until
         return {it.id for it in self.world.destinations if until.get(it.bucket, 0.0) > now}
 
     def _perform(self) -> None:
         self._commit_wanted.set()
+        for stream in self.assignment.streams():
+            self._begin(stream, self.deliver.stream(stream))
         for work in self.assignment.works():
-            self._deliveries.append(self._spawn(self._deliver(work)))
+            self._begin(work, self.deliver.deliver(work))
+        for upload in self.assignment.abandoned():
+            self.counts["abandoned"] += 1
+            self.spawn(self.deliver.abort(upload))
         if len(self._deliveries) > 64:
             self._deliveries = [task for task in self._deliveries if not task.done]
+
+    def _begin(self, task: Stream, steps: Steps) -> None:
+        self._deliveries.append(self.spawn(self._run(task, steps)))
+
+    def _run(self, task: Stream, steps: Steps) -> Steps:
+        try:
+            yield from steps
+        except FencedError:
+            self.counts["works fenced"] += 1
+        except UploadGoneError:
+            yield from self._build_anew(task)
+            self.moved.set()  # what it held is free
+        else:
+            self._commit_wanted.set()
+            self.moved.set()
 
     def _commit(self) -> Steps:
         while True:
             yield self._commit_wanted
             self._commit_wanted.clear()
-            again = yield from self._commit_once()
-            if self._unanswered:
-                self._unanswered = False
-                self._moved.set()
+            yield from self._committing.acquire()
+            try:
+                again = yield from self._commit_once()
+            finally:
+                self._committing.release()
             if again:
                 yield RETRY_SECONDS
                 self._commit_wanted.set()
@@ -398,7 +487,6 @@ class Worker(Process):
         commits = assignment.commits()
         if not commits or generation is None:
             return False
-        self._unanswered = True
         offsets = {tuple(tp): (it.offset, encode(it)) for tp, it in commits.items()}
         # Into the consumer's thread, and there until the group's coordinator is known.
         hesitates = world.chance.random() < 0.2
@@ -431,95 +519,20 @@ class Worker(Process):
             return True
         assignment.recorded(commits)
         self._perform()
+        self.moved.set()
         return False
 
     def _wait(self) -> Steps:
-        self._moved.clear()
-        yield self._moved
-
-    # --- a delivery ---------------------------------------------------------------------------
-
-    def _deliver(self, work: Work) -> Steps:
-        try:
-            receipt = work.delivery.receipt or (yield from self._upload(work))
-            yield from self._publish(work, receipt)
-            work.partition.published(work)
-        except FencedError:
-            self.counts["works fenced"] += 1
-        else:
-            self._commit_wanted.set()
-            self._moved.set()
-
-    def _upload(self, work: Work) -> Steps:
-        world, partition = self.world, work.partition
-        content = partition.content(work)
-        if content is None:
-            return partition.uploaded(work, None, 0)
-        if world.sabotage is Sabotage.PUBLISH_FIRST:
-            stored = Stored(len(content), None, None, sha256(content), already_existed=False)
-            receipt = partition.uploaded(work, stored, 1)
-            yield from self._publish(work, receipt)
-            yield from self._put(work, content)
-            return receipt
-        started, attempts, told = world.scheduler.now, 0, False
-        while True:
-            attempts += 1
-            if not work.valid:
-                raise FencedError("not begun")
-            found = yield from self._put(work, content)
-            if isinstance(found, Stored):
-                return partition.uploaded(work, found, attempts)
-            elapsed = world.scheduler.now - started
-            is_over = elapsed >= world.habits.give_up_seconds or work.delivery.is_shed
-            if not found.retryable and is_over:
-                self.counts["given up"] += 1
-                return partition.uploaded(work, found, attempts)
-            if elapsed >= world.habits.late_seconds and not told:
-                told = True
-                self.counts["late"] += 1
-                yield from self._publish(work, partition.retrying(work, found, attempts))
-            yield world.chance.uniform(0.1, 2.0)
-
-    def _put(self, work: Work, content: bytes) -> Steps:
-        world, delivery = self.world, work.delivery
-        bucket, key = delivery.destination.bucket, delivery.key
-        checksum = sha256(content)
-        try:
-            etag = yield Call(
-                "put",
-                lambda: world.storage.put(
-                    bucket,
-                    key,
-                    content,
-                    if_none_match=world.sabotage is not Sabotage.NO_IF_NONE_MATCH,
-                    checksum=None if world.sabotage is Sabotage.NO_CHECKSUM else checksum,
-                ),
-            )
-        except StorageError as error:
-            if error.code != "PreconditionFailed":
-                return Problem(error.code, str(error), not error.permanent)
-            return Stored(len(content), None, None, checksum, already_existed=True)
-        except NoAnswerError as error:
-            return Problem("ConnectionClosed", str(error), retryable=True)
-        return Stored(len(content), etag, None, checksum, already_existed=False)
-
-    def _publish(self, work: Work, receipt: Receipt) -> Steps:
-        message = receipt.message(int(self.now()))
-        while True:
-            if not work.valid:
-                raise FencedError("receipt not sent")
-            try:
-                yield Call("publish", lambda: self.world.checker.on_receipt(message))
-            except NoAnswerError:
-                yield RETRY_SECONDS
-            else:
-                return
+        self.moved.clear()
+        yield self.moved
 
     def _signal(self) -> Signal:
         return Signal(self.world.scheduler)
 
-    def _spawn(self, steps: Steps) -> Task:
+    def spawn(self, steps: Steps) -> Task:
         return self.world.scheduler.spawn(self, steps)
 
 
-__all__ = ["Destination", "Habits", "Sabotage", "Worker"]
+def _parts(windows: Sequence[Window]) -> int:
+    bodies = (it.body for window in windows for it in window.deliveries)
+    return sum(len(body.parts) for body in bodies if body is not None)

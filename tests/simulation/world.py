@@ -7,8 +7,9 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from stream_app.config import Destination
-from stream_app.partition import Rules
+from stream_app.deliveries import Rules
+from stream_app.objects import Sizes
+from stream_app.settings import Destination
 from tests.simulation.broker import (
     SESSION_SECONDS,
     TOPIC,
@@ -18,9 +19,10 @@ from tests.simulation.broker import (
     Record,
 )
 from tests.simulation.checker import Checker, Violation
+from tests.simulation.sabotage import Sabotage
 from tests.simulation.scheduler import Fault, Process, Scheduler
 from tests.simulation.storage import Storage
-from tests.simulation.worker import Habits, Sabotage, Worker
+from tests.simulation.worker import Habits, Worker
 
 EPOCH = 1_800_000_000
 """The world's time 0, in seconds since 1970."""
@@ -51,6 +53,8 @@ class Scenario:
     call_lost_share: float
     storage_errors_share: float
     torn_share: float
+    lost_uploads_share: float
+    conflicts_share: float
     hole_share: float
     late_share: float
     padding_max: int
@@ -94,7 +98,7 @@ def calm(seed: int) -> Scenario:
         destinations=destinations(chance.randint(1, 4)),
         seconds=chance.uniform(30.0, 70.0),
         produce_every=chance.choice((0.3, 1.0, 3.0)),
-        rules=Rules("group", chance.choice((5, 10, 20)), 2.0),
+        rules=Rules("group", chance.choice((5, 10, 20)), 2.0, sizes=tiny(seed)),
         memory_bytes_max=1 << 30,
         habits=replace(CALM_HABITS, records_max=chance.choice((2, 5, 20))),
         sticky=True,
@@ -105,6 +109,8 @@ def calm(seed: int) -> Scenario:
         call_lost_share=0.0,
         storage_errors_share=0.0,
         torn_share=0.0,
+        lost_uploads_share=0.0,
+        conflicts_share=0.0,
         hole_share=chance.choice((0.0, 0.2)),
         late_share=chance.choice((0.0, 0.3)),
         padding_max=chance.choice((0, 100)),
@@ -116,11 +122,31 @@ def calm(seed: int) -> Scenario:
     )
 
 
-KINDS = ("commit", "read-back", "put", "publish", "fetch", "offset", "join")
+KINDS = (
+    *("commit", "read-back", "publish", "fetch", "offset", "join"),
+    *("put", "begin", "part", "complete", "abort"),
+)
+STORAGE_KINDS = ("put", "begin", "part", "complete", "abort")
+"""Those that S3 answers, and not the broker."""
+MAY_BE_LATE = ("commit", *STORAGE_KINDS)
+"""What can wait in a buffer and take effect when nobody waits for it any more."""
 EVENTS = (
     *("crash", "crash", "pause", "pause", "deafen", "rebalance", "join", "leave"),
-    *("rebalance storm", "clock", "outage", "broken bucket", "broker outage"),
+    *("rebalance storm", "clock", "outage", "broken bucket", "broker outage", "uploads lost"),
 )
+
+
+def tiny(seed: int) -> Sizes:
+    """Draw sizes by which most objects leave in parts; the usual ones, for some seeds."""
+    chance = random.Random(f"sizes {seed}")
+    if chance.random() < 0.3:
+        return Sizes()
+    part_min = chance.choice((50, 150))
+    return Sizes(
+        slice=chance.choice((60, 150, 400)),
+        part=part_min * chance.choice((1, 2, 8)),
+        part_min=part_min,
+    )
 
 
 def stormy(seed: int) -> Scenario:
@@ -141,6 +167,7 @@ def stormy(seed: int) -> Scenario:
             quiet.rules,
             receipt_bytes_max=chance.choice((256 * 1024, 256 * 1024, 200)),
             metadata_bytes_max=chance.choice((4096, 100, 64)),
+            sizes=replace(quiet.rules.sizes, parts_max=chance.choice((10_000, 10_000, 3))),
         ),
         memory_bytes_max=chance.choice((1 << 30, 1 << 30, 12_000, 5_000)),
         habits=replace(
@@ -150,6 +177,7 @@ def stormy(seed: int) -> Scenario:
             seeks_back=sometimes(0.5, 0.02, 0.1),
             loses=sometimes(0.4, 0.02, 0.2),
             runs_on=sometimes(0.7, 0.3, 1.0),
+            give_up_seconds=chance.choice((2.0, 8.0)),
         ),
         sticky=chance.random() < 0.5,
         slow_share=sometimes(0.6, 0.02, 0.1),
@@ -159,11 +187,19 @@ def stormy(seed: int) -> Scenario:
         call_lost_share=sometimes(0.6, 0.02, 0.1),
         storage_errors_share=sometimes(0.5, 0.05, 0.3),
         torn_share=sometimes(0.4, 0.05, 0.2),
+        lost_uploads_share=sometimes(0.3, 0.02, 0.1),
+        conflicts_share=sometimes(0.4, 0.05, 0.3),
         hole_share=sometimes(0.5, 0.1, 0.4),
         retention=retention,
         clock_skew=sometimes(0.5, 1.0, 30.0, 400.0),
         events=(*events, *(["retention"] * 2 if retention else [])),
     )
+
+
+SLOW_KINDS = (
+    *("commit", "commit", "commit", "read-back", "read-back", "put", "publish", "publish"),
+    *("begin", "part", "complete"),
+)
 
 
 def contended(seed: int) -> Scenario:
@@ -176,7 +212,7 @@ def contended(seed: int) -> Scenario:
         workers=chance.randint(2, 3),
         seconds=60.0,
         produce_every=0.3,
-        rules=Rules("group", 5, 2.0),
+        rules=Rules("group", 5, 2.0, sizes=scenario.rules.sizes),
         memory_bytes_max=1 << 30,
         habits=replace(
             scenario.habits,
@@ -185,7 +221,7 @@ def contended(seed: int) -> Scenario:
             seeks_back=0.0,
         ),
         sticky=False,
-        slow_kinds=(chance.choice(("commit", "read-back", "put", "publish")),),
+        slow_kinds=(chance.choice(SLOW_KINDS),),
         storage_errors_share=0.0,
         call_error_share=0.0,
         skip_share=0.1,
@@ -194,9 +230,44 @@ def contended(seed: int) -> Scenario:
     )
 
 
+def crowded(seed: int) -> Scenario:
+    """Draw a scenario in which long lines meet a small memory: they are compressed, cut, closed."""
+    chance = random.Random(f"crowded {seed}")
+    scenario = stormy(seed)
+    part_min = chance.choice((400, 2_000))
+    return replace(
+        scenario,
+        partitions=1,
+        workers=2,
+        destinations=destinations(chance.randint(1, 2)),
+        produce_every=0.3,
+        rules=Rules(
+            "group",
+            20,
+            2.0,
+            sizes=Sizes(
+                slice=chance.choice((700, 3_000, 256 * 1024)),
+                part=part_min * chance.choice((1, 3, 100)),
+                part_min=part_min,
+                parts_max=chance.choice((10_000, 3)),
+            ),
+        ),
+        memory_bytes_max=chance.choice((8_000, 16_000)),
+        habits=replace(
+            scenario.habits, records_max=chance.choice((2, 5)), loses=0.0, give_up_seconds=2.0
+        ),
+        padding_max=600,
+        skip_share=0.1,
+        retention=False,
+        events=("crash", "broken bucket", "broken bucket", *chance.choices(EVENTS, k=3)),
+    )
+
+
 def scenario(seed: int) -> Scenario:
-    """Draw a scenario of either kind."""
-    return contended(seed) if seed % 3 == 0 else stormy(seed)
+    """Draw a scenario of any kind."""
+    if seed % 3 == 0:
+        return contended(seed)
+    return crowded(seed) if seed % 6 == 1 else stormy(seed)
 
 
 class World:
@@ -240,9 +311,17 @@ class World:
             receipt_bytes_max=scenario.rules.receipt_bytes_max,
             retention=scenario.retention,
         )
-        self.storage = Storage(self.scheduler, self.chance, self.checker.on_object)
+        self.storage = Storage(
+            self.scheduler,
+            self.chance,
+            scenario.rules.sizes,
+            written=self.checker.on_object,
+            part_sent=self.checker.on_part,
+        )
         self.storage.errors_share = scenario.storage_errors_share
         self.storage.torn_share = scenario.torn_share
+        self.storage.lost_uploads_share = scenario.lost_uploads_share
+        self.storage.conflicts_share = scenario.conflicts_share
         self.broker = Broker(
             self.scheduler,
             self.chance,
@@ -254,13 +333,8 @@ class World:
 
     def run(self) -> Counter[str]:
         """Run to the end and return what happened."""
-        scenario, scheduler, chance = self.scenario, self.scheduler, self.chance
-        for _ in range(scenario.workers):
-            scheduler.after(chance.uniform(0.0, 3.0), self._start_worker)
-        self._produce()
-        for event in scenario.events:
-            scheduler.after(chance.uniform(3.0, scenario.seconds), self._do, event)
-        scheduler.run_until(scenario.seconds)
+        scenario, scheduler = self.scenario, self.scheduler
+        self.run_with_faults()
         self._calm_down()
         step = float(max(scenario.rules.window_seconds, SLOW_SECONDS_MAX * 2 + 10.0))
         for _ in range(QUIET_WINDOWS):
@@ -275,7 +349,18 @@ class World:
             held = worker.assignment.held
             if worker.assignment.generation == self.broker.generation and held:
                 raise Violation(f"{held} bytes are held by nothing")
+        self._check_uploads()
         return self._counted()
+
+    def run_with_faults(self) -> None:
+        """Run as long as events are produced and faults injected."""
+        scenario, scheduler, chance = self.scenario, self.scheduler, self.chance
+        for _ in range(scenario.workers):
+            scheduler.after(chance.uniform(0.0, 3.0), self._start_worker)
+        self._produce()
+        for event in scenario.events:
+            scheduler.after(chance.uniform(3.0, scenario.seconds), self._do, event)
+        scheduler.run_until(scenario.seconds)
 
     def time(self) -> float:
         """Return the true time in seconds since 1970."""
@@ -292,6 +377,20 @@ class World:
         self.workers.remove(worker)
         self.scheduler.after(SESSION_SECONDS, self._end_session, worker)
         self.scheduler.after(self.chance.uniform(0.1, 12.0), self._start_worker)
+
+    def _check_uploads(self) -> None:
+        """Only what its worker could not end may be left: see `docs/operations.md`."""
+        self.scheduler.run_until(self.scheduler.now + 1.0)
+        for name, upload in self.storage.uploads.items():
+            worker = upload.owner
+            if worker.crashed:
+                self.counts["uploads left: crash"] += 1
+            elif name not in worker.deliver.uploads:
+                self.counts["uploads left: begun without an answer"] += 1
+            elif name in worker.deliver.not_aborted:
+                self.counts["uploads left: not aborted"] += 1
+            else:
+                raise Violation(f"{name} of {upload.key} is left, and its worker is alive")
 
     # --- what is produced ---------------------------------------------------------------------
 
@@ -361,7 +460,7 @@ class World:
 
     def _random_fault(self, kind: str) -> Fault | None:
         scenario, chance = self.scenario, self.chance.random()
-        if self.scheduler.now < self._broker_down_until and kind != "put":
+        if self.scheduler.now < self._broker_down_until and kind not in STORAGE_KINDS:
             return Fault.ERROR
         if chance < scenario.call_crash_share:
             return self.chance.choice((Fault.CRASH_BEFORE, Fault.CRASH_AFTER))
@@ -369,7 +468,7 @@ class World:
         if chance < scenario.call_error_share:
             return Fault.ERROR
         if chance < scenario.call_error_share + scenario.call_lost_share:
-            late = kind == "commit" and self.chance.random() < 0.5
+            late = kind in MAY_BE_LATE and self.chance.random() < 0.5
             return Fault.LATE if late else Fault.LOST_ANSWER
         return None
 
@@ -393,6 +492,8 @@ class World:
             case "broken bucket":
                 bucket = chance.choice(self.destinations).bucket
                 self.storage.broken_until[bucket] = now + chance.uniform(1.0, 30.0)
+            case "uploads lost":
+                self.storage.lose_uploads()
             case "retention":
                 log = self.broker.logs[chance.choice(sorted(self.broker.logs))]
                 log.start = max(log.start, log.end - chance.randint(0, 30))
@@ -430,8 +531,10 @@ class World:
         """End all faults; who is stopped goes on, and at least one worker is there."""
         self._quiet = True
         self.habits = replace(self.habits, duplicates=0.0, seeks_back=0.0, loses=0.0)
-        self.storage.errors_share = self.storage.torn_share = self.storage.down_until = 0.0
-        self.storage.broken_until.clear()
+        storage = self.storage
+        storage.errors_share = storage.torn_share = storage.down_until = 0.0
+        storage.lost_uploads_share = storage.conflicts_share = 0.0
+        storage.broken_until.clear()
         for worker in self.workers:
             worker.paused_until = worker.deaf_until = 0.0
         if not self.workers:
@@ -450,5 +553,12 @@ class World:
         counts["objects"] = len(self.storage.objects)
         counts["already there"] = self.storage.already_there
         counts["torn"] = self.storage.torn
-        counts["put errors"] = self.storage.refused
+        counts["storage errors"] = self.storage.refused
+        counts["conflicts"] = self.storage.conflicts
+        counts["uploads begun"] = self.storage.begun
+        counts["parts"] = self.storage.parts
+        counts["objects in parts"] = self.storage.completed
+        counts["completions refused"] = self.storage.completions_refused
+        counts["uploads aborted"] = self.storage.aborted
+        counts["uploads gone"] = self.storage.lost_uploads
         return counts

@@ -4,20 +4,27 @@ A record's value says what every destination answers to it: `skip`, `fail TEXT`,
 these tests need no expression, and matching by pipeline is written a second time, naively.
 """
 
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from random import Random
 
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
 from stream_app.config import Destination
 from stream_app.expressions import SKIP, TP, Failure, Outcome
+from stream_app.objects import Sizes
 from stream_app.partition import Partition, Rules, Work
 from stream_app.receipts import Receipt, Stored
+from stream_app.window import Window
 
 EVENTS = TP("events", 3)
 RULES = Rules(group="stream-app", window_seconds=60, grace_seconds=2)
 ORDERS = Destination(id="orders-archive", bucket="my-bucket", pipeline="orders", prefix="test/")
 EVERY = Destination(id="every", bucket="other-bucket")
+TINY = Sizes(slice=100, part=300, part_min=150, parts_max=5)
+STREAMING = replace(RULES, sizes=TINY)
+"""Rules under which parts leave after a few hundred bytes."""
 MINUTE = 1_795_537_860
 """2026-11-24T16:31:00Z."""
 
@@ -37,6 +44,12 @@ class Sample:
 def record(offset: int, second: float, value: str = "1", key: bytes | None = b"orders") -> Sample:
     """Return a record whose time is `second` seconds after MINUTE."""
     return Sample(offset, int((MINUTE + second) * 1000), key, value.encode())
+
+
+def noise(size: int, seed: int = 7) -> str:
+    """Return a payload that gzip cannot shrink below three quarters."""
+    chance = Random(seed)
+    return b64encode(chance.randbytes(size * 3 // 4 + 3)).decode()[:size]
 
 
 def batch(*records: Sample, position: int | None = None, after: int | None = None) -> Batch:
@@ -90,6 +103,15 @@ def record_closings(partition: Partition) -> Commit | None:
     return commit
 
 
+def compress(window: Window, *, whole: bool = False, second: float = 5) -> int:
+    """Compress what is due in an open window, as the shell does; return of how many bodies."""
+    taken = window.compressions(whole=whole)
+    for it in taken:
+        it.compression.perform()
+    window.compressed(taken, int(MINUTE + second))
+    return len(taken)
+
+
 def settle(work: Work) -> tuple[bytes | None, Receipt]:
     """Take one delivery through upload and receipt."""
     partition = work.partition
@@ -121,5 +143,5 @@ def held_closed(partition: Partition) -> int:
 
 def held_open(partition: Partition) -> int:
     """Return from scratch what the open window takes."""
-    contents = partition._open._contents.values()
+    contents = partition.window._deliveries.values()
     return sum(1024 + it.tally.held + it.body.held for it in contents)

@@ -3,12 +3,27 @@ from dataclasses import replace
 import pytest
 
 from stream_app.assignment import Assignment, Relief
+from stream_app.batches import GapError
 from stream_app.closings import CLOSING_BYTES_MAX, Closing, Commit
 from stream_app.deliveries import State
 from stream_app.errors import FencedError
 from stream_app.expressions import TP
-from stream_app.partition import GapError, Partition
-from tests.unit.records import EVERY, MINUTE, ORDERS, RULES, answer, batch, record, settle, stored
+from stream_app.partition import Partition, Stream
+from tests.unit.records import (
+    EVERY,
+    MINUTE,
+    ORDERS,
+    RULES,
+    STREAMING,
+    TINY,
+    answer,
+    batch,
+    held_open,
+    noise,
+    record,
+    settle,
+    stored,
+)
 
 ONE, TWO = TP("events", 1), TP("events", 2)
 MIB = 1024 * 1024
@@ -44,6 +59,24 @@ def commit_all(assignment: Assignment) -> dict[TP, Commit]:
     commits = assignment.commits()
     assignment.recorded(commits)
     return commits
+
+
+def relieve(assignment: Assignment, second: float) -> Relief:
+    """Return what the memory bound demands when what it wants compressed is compressed."""
+    while True:
+        relief = assignment.relieve(MINUTE + second)
+        if relief is not Relief.COMPRESS:
+            return relief
+        compress(assignment)
+
+
+def compress(assignment: Assignment, tp: TP | None = None) -> int:
+    """Compress as the shell does; return how many lots of lines that were."""
+    taken = assignment.compressions(tp)
+    for it in taken:
+        it.perform()
+    assignment.compressed(taken, MINUTE + 5)
+    return sum(len(it.items) for it in taken)
 
 
 def settle_all(assignment: Assignment) -> None:
@@ -293,52 +326,52 @@ def test_memory_is_given_back_when_all_is_settled() -> None:
 def test_below_the_bound_the_next_batch_is_taken() -> None:
     assignment = holding(ONE)
     feed(assignment, ONE, 10, 1)
-    assert assignment.relieve(MINUTE + 2) is Relief.GO
+    assert relieve(assignment, 2) is Relief.GO
     assert assignment.commits() == {}
 
 
 def test_at_the_bound_the_largest_open_window_is_closed_early() -> None:
-    assignment = holding(ONE, TWO, memory_bytes_max=8000)
-    feed(assignment, ONE, 10, 1, "x" * 2000)
-    feed(assignment, TWO, 20, 1, "y" * 5000)
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assignment = holding(ONE, TWO, memory_bytes_max=7000)
+    feed(assignment, ONE, 10, 1, noise(2000))
+    feed(assignment, TWO, 20, 1, noise(5000))
+    assert relieve(assignment, 2) is Relief.WAIT
     assert list(assignment.commits()) == [TWO]
     assert kept(assignment, ONE).held_open > 0
 
 
 def test_closed_windows_that_hold_the_memory_are_waited_for() -> None:
     assignment = holding(ONE, TWO, memory_bytes_max=8000)
-    feed(assignment, ONE, 10, 1, "x" * 7000)
+    feed(assignment, ONE, 10, 1, noise(7000))
     kept(assignment, ONE).close_early(MINUTE + 2)
     feed(assignment, TWO, 20, 1)
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert relieve(assignment, 2) is Relief.WAIT
     assert list(assignment.commits()) == [ONE], "the small open window stays open"
 
 
 def test_open_windows_that_hold_half_the_memory_are_not_left_to_grow() -> None:
-    assignment = holding(ONE, TWO, memory_bytes_max=8000)
-    feed(assignment, ONE, 10, 1, "x" * 3500)
+    assignment = holding(ONE, TWO, memory_bytes_max=7500)
+    feed(assignment, ONE, 10, 1, noise(3500))
     kept(assignment, ONE).close_early(MINUTE + 2)
-    feed(assignment, TWO, 20, 1, "x" * 3500)
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    feed(assignment, TWO, 20, 1, noise(3500))
+    assert relieve(assignment, 2) is Relief.WAIT
     assert list(assignment.commits()) == [ONE, TWO]
 
 
 def test_the_next_batch_is_taken_once_the_closed_windows_have_gone() -> None:
     assignment = holding(ONE, memory_bytes_max=4000)
-    feed(assignment, ONE, 10, 1, "x" * 4000)
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    feed(assignment, ONE, 10, 1, noise(4000))
+    assert relieve(assignment, 2) is Relief.WAIT
     settle_all(assignment)
-    assert assignment.relieve(MINUTE + 2) is Relief.GO
+    assert relieve(assignment, 2) is Relief.GO
 
 
 def test_a_window_whose_end_is_recorded_is_not_closed_early() -> None:
     assignment = ours(ONE, memory_bytes_max=4000)
     closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
     assignment.loaded(ONE, 0, Commit(10, (closing,)))
-    feed(assignment, ONE, 10, 1, "x" * 5000)
+    feed(assignment, ONE, 10, 1, noise(5000))
     # Its end comes with more records only, so waiting would never end.
-    assert assignment.relieve(MINUTE + 100) is Relief.GO
+    assert relieve(assignment, 100) is Relief.GO
     feed(assignment, ONE, 11, 1)
     assert [work.window.end for work in assignment.works()] == [12]
 
@@ -348,16 +381,267 @@ def test_the_next_largest_is_closed_when_the_largest_may_not() -> None:
     closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
     assignment.loaded(ONE, 0, Commit(10, (closing,)))
     assignment.loaded(TWO, 0, Commit(20, ()))
-    feed(assignment, ONE, 10, 1, "x" * 5000)
+    feed(assignment, ONE, 10, 1, noise(5000))
     feed(assignment, TWO, 20, 1)
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert relieve(assignment, 2) is Relief.WAIT
     assert list(assignment.commits()) == [TWO]
 
 
-def test_an_empty_partition_is_not_closed_early() -> None:
-    assignment = holding(ONE, TWO, memory_bytes_max=0)
+def test_a_window_that_holds_nothing_is_not_closed_early() -> None:
+    assignment = ours(ONE, TWO, memory_bytes_max=4000)
+    closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
+    assignment.loaded(ONE, 0, Commit(10, (closing,)))
+    assignment.loaded(TWO, 0, Commit(20, ()))
+    feed(assignment, ONE, 10, 1, noise(5000))
+    unmatched = batch(record(20, 1, key=b"signups"))
+    assert assignment.collect(TWO, 0, unmatched, [], MINUTE + 1) is None
+    assert relieve(assignment, 2) is Relief.GO
+    assert assignment.commits() == {}
+
+
+# --- Parts that leave open windows, and memory --------------------------------------------------
+
+
+def streaming(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+    """Return an assignment whose parts are tiny; partitions begin at offset 10 and 20."""
+    assignment = Assignment(STREAMING, memory_bytes_max)
+    assignment.assigned(tps)
+    for tp in tps:
+        assignment.loaded(tp, 0, Commit(10 * tp.partition, ()))
+    return assignment
+
+
+def grow(assignment: Assignment, tp: TP, size: int = 900) -> None:
+    """Collect one record with a payload of so many bytes, and compress what is due."""
+    offset = kept(assignment, tp).position
+    feed(assignment, tp, offset, 1, noise(size, offset))
+    compress(assignment, tp)
+
+
+def send(stream: Stream) -> None:
+    if stream.delivery.content.upload_id is None:
+        stream.partition.begun(stream, f"upload of {stream.partition.tp.partition}")
+    for part in stream.delivery.content.unsent:
+        stream.partition.sent(stream, part, None)
+
+
+def test_parts_leave_each_partition_once() -> None:
+    assignment = streaming(ONE, TWO)
+    assert assignment.streams() == []
+    grow(assignment, ONE)
+    grow(assignment, TWO)
+    assert [it.partition.tp for it in assignment.streams()] == [ONE, TWO]
+    assert assignment.streams() == []
+
+
+def test_full_slices_of_one_partition_are_compressed_alone() -> None:
+    assignment = streaming(ONE, TWO)
+    feed(assignment, ONE, 10, 1, noise(900))
+    feed(assignment, TWO, 20, 1, noise(900))
+    (taken,) = assignment.compressions(ONE)
+    assert taken.partition is kept(assignment, ONE)
+    assert assignment.compressions(ONE) == []
+
+
+def test_nothing_is_compressed_for_a_partition_that_is_not_held() -> None:
+    assignment = streaming(ONE)
+    assert assignment.compressions(TWO) == []
+
+
+def test_what_is_compressed_changes_the_memory() -> None:
+    assignment = streaming(ONE)
+    feed(assignment, ONE, 10, 1, "x" * 50_000)
+    before = assignment.held
+    compress(assignment, ONE)
+    assert assignment.held == held_open(kept(assignment, ONE)) < before // 2
+
+
+def test_what_is_compressed_for_a_forgotten_partition_counts_for_nothing() -> None:
+    assignment = streaming(ONE)
+    feed(assignment, ONE, 10, 1, noise(900))
+    taken = assignment.compressions()
+    assignment.forget(ONE)
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    for it in taken:
+        it.perform()
+    assignment.compressed(taken, MINUTE + 5)
+    assert assignment.held == 0
+    assert assignment.streams() == []
+    assert kept(assignment, ONE).window.busy == 0
+    assert taken[0].window.busy == 0
+
+
+def test_what_is_compressed_during_a_rebalance_leaves_when_the_partition_is_kept() -> None:
+    assignment = streaming(ONE)
+    feed(assignment, ONE, 10, 1, noise(900))
+    taken = assignment.compressions()
+    rebalance(assignment, ONE)
+    for it in taken:
+        it.perform()
+    assignment.compressed(taken, MINUTE + 5)
+    assert assignment.streams() == []
+    assert assignment.loaded(ONE, 1, Commit(10, ()))
+    assert assignment.held == held_open(kept(assignment, ONE))
+    (stream,) = assignment.streams()
+    assert stream.valid
+    send(stream)
+
+
+def test_a_suspended_partition_gives_no_part_out() -> None:
+    assignment = streaming(ONE)
+    grow(assignment, ONE)
+    assignment.revoked()
+    assert assignment.streams() == []
+    assignment.assigned([ONE])
+    assert assignment.streams() == []
+    assignment.loaded(ONE, 1, Commit(10, ()))
+    assert [it.epoch for it in assignment.streams()] == [1]
+
+
+def test_a_part_that_is_sent_frees_memory() -> None:
+    assignment = streaming(ONE)
+    grow(assignment, ONE)
+    before = assignment.held
+    (stream,) = assignment.streams()
+    send(stream)
+    assert assignment.held == held_open(kept(assignment, ONE)) < before
+
+
+def test_a_forgotten_partition_abandons_its_uploads_once() -> None:
+    assignment = streaming(ONE, TWO)
+    grow(assignment, ONE)
+    grow(assignment, TWO)
+    for stream in assignment.streams():
+        send(stream)
+    assert assignment.abandoned() == []
+    (upload,) = kept(assignment, ONE).uploads()
+    assignment.forget(ONE)
+    assert assignment.abandoned() == [upload]
+    assert upload.id == "upload of 1"
+    assert assignment.abandoned() == []
+
+
+def test_a_partition_that_went_to_another_worker_abandons_its_uploads() -> None:
+    assignment = streaming(ONE, TWO)
+    grow(assignment, ONE)
+    grow(assignment, TWO)
+    for stream in assignment.streams():
+        send(stream)
+    rebalance(assignment, TWO)
+    assert [it.id for it in assignment.abandoned()] == ["upload of 1"], "it did not come back"
+    assert not assignment.loaded(TWO, 1, Commit(21, ()))
+    assert [it.id for it in assignment.abandoned()] == ["upload of 2"], "another worker had it"
+
+
+def test_a_partition_that_is_kept_abandons_nothing() -> None:
+    assignment = streaming(ONE)
+    grow(assignment, ONE)
+    for stream in assignment.streams():
+        send(stream)
+    rebalance(assignment, ONE)
+    assert assignment.loaded(ONE, 1, Commit(10, ()))
+    assert assignment.abandoned() == []
+
+
+def test_lines_that_hold_a_quarter_of_the_memory_are_compressed_first() -> None:
+    assignment = streaming(ONE, memory_bytes_max=4000)
+    feed(assignment, ONE, 10, 1, noise(4000))
+    assert assignment.relieve(MINUTE + 2) is Relief.COMPRESS
+    assert assignment.commits() == {}
+    compress(assignment)
+    assert assignment.relieve(MINUTE + 2) is not Relief.COMPRESS
+
+
+def test_less_lines_than_a_quarter_are_not_worth_compressing() -> None:
+    assignment = streaming(ONE, memory_bytes_max=4000)
+    grow(assignment, ONE, 3500)
+    for stream in assignment.streams():
+        stream.delivery.content.is_stuck = True
+    feed(assignment, ONE, 11, 1, noise(900))
+    assert kept(assignment, ONE).window.waiting * 4 < 4000
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [ONE]
+
+
+def test_parts_under_way_are_waited_for_before_anything_is_closed() -> None:
+    assignment = streaming(ONE, memory_bytes_max=4000)
+    grow(assignment, ONE, 4000)
+    (stream,) = assignment.streams()
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert assignment.commits() == {}
+    send(stream)
     assert assignment.relieve(MINUTE + 2) is Relief.GO
     assert assignment.commits() == {}
+
+
+def test_parts_that_are_stuck_are_not_waited_for() -> None:
+    assignment = streaming(ONE, memory_bytes_max=4000)
+    grow(assignment, ONE, 4000)
+    (stream,) = assignment.streams()
+    stream.delivery.content.is_stuck = True
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert list(assignment.commits()) == [ONE], "closed early: the closing can give it up"
+
+
+def test_parts_are_cut_early_before_anything_is_closed() -> None:
+    sizes = replace(TINY, part=10_000)
+    assignment = Assignment(replace(STREAMING, sizes=sizes), 4000)
+    assignment.assigned([ONE, TWO])
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    assignment.loaded(TWO, 0, Commit(20, ()))
+    grow(assignment, ONE, 1000)
+    grow(assignment, TWO, 3000)
+    assert assignment.streams() == []
+    assert relieve(assignment, 2) is Relief.WAIT
+    (stream,) = assignment.streams()
+    assert stream.partition.tp == TWO, "the largest"
+    assert assignment.commits() == {}
+    send(stream)
+    assert relieve(assignment, 2) is Relief.GO
+
+
+def test_a_window_with_too_little_for_a_part_is_closed_early() -> None:
+    sizes = replace(TINY, part=10_000, part_min=9_000)
+    assignment = Assignment(replace(STREAMING, sizes=sizes), 4000)
+    assignment.assigned([ONE])
+    assignment.loaded(ONE, 0, Commit(10, ()))
+    grow(assignment, ONE, 5000)
+    assert relieve(assignment, 2) is Relief.WAIT
+    assert list(assignment.commits()) == [ONE]
+
+
+def test_nothing_is_asked_of_open_windows_while_closed_ones_hold_the_memory() -> None:
+    assignment = streaming(ONE, TWO, memory_bytes_max=8000)
+    feed(assignment, ONE, 10, 1, noise(7000))
+    kept(assignment, ONE).close_early(MINUTE + 2)
+    feed(assignment, TWO, 20, 1, noise(2500))
+    window = kept(assignment, TWO).window
+    assert window.waiting * 4 >= 8000
+    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert (window.waiting, window.busy, window.deliveries[0].content.parts) == (2501, 0, [])
+    assert list(assignment.commits()) == [ONE]
+
+
+def test_memory_is_relieved_step_by_step_and_never_in_circles() -> None:
+    assignment = streaming(ONE, TWO, memory_bytes_max=6000)
+    seen = []
+    for _ in range(30):
+        for tp in (ONE, TWO):
+            feed(assignment, tp, kept(assignment, tp).position, 1, noise(400, len(seen)))
+        for _ in range(20):
+            relief = assignment.relieve(MINUTE + 2)
+            seen.append(relief)
+            if relief is Relief.GO:
+                break
+            if relief is Relief.COMPRESS:
+                compress(assignment)
+                continue
+            for stream in assignment.streams():
+                send(stream)
+            settle_all(assignment)
+        assert relief is Relief.GO
+        assert assignment.held < 6000 + 2 * 2000
+    assert {Relief.COMPRESS, Relief.WAIT} <= set(seen)
 
 
 # --- Windows of broken destinations -----------------------------------------------------------
@@ -444,17 +728,19 @@ def test_partition_full_of_others_windows_sheds_none() -> None:
 
 # --- Costs that do not grow with the number of partitions ---------------------------------------
 
-READS_ONLY = {"full", "held_open", "is_between_windows", "retrying", "waiting"}
-GIVEN_OUT = {"to_commit", "works"}
+READS_ONLY = {"full", "held_open", "is_between_windows", "retrying", "uploads", "waiting"}
+GIVEN_OUT = {"streams", "to_commit", "works"}
 """What is asked of it, where something was told."""
 OF_THE_ASSIGNMENT = {"suspend"}
 """Only the assignment calls it, and knows."""
+MAKES_NOTHING_DUE = {"begun"}
+"""It changes a partition, but neither its bytes nor what is asked of it."""
 
 
 def test_every_call_that_changes_a_partition_tells_its_assignment() -> None:
     public = {name for name in vars(Partition) if not name.startswith("_")}
     telling = public & vars(type(kept(holding(ONE), ONE))).keys()
-    assert public - telling == READS_ONLY | GIVEN_OUT | OF_THE_ASSIGNMENT
+    assert public - telling == READS_ONLY | GIVEN_OUT | OF_THE_ASSIGNMENT | MAKES_NOTHING_DUE
 
 
 def test_partitions_in_which_nothing_happens_are_not_asked() -> None:

@@ -38,6 +38,31 @@ def test_nothing_is_left_beyond_the_end() -> None:
     assert batch(record(10, 0)).after(99) == Batch(99, 99, ())
 
 
+def test_pieces_are_of_about_the_same_size_and_contiguous() -> None:
+    fetched = batch(*(record(offset, 0) for offset in (10, 12, 15, 16, 19)), position=8, after=25)
+    one, two = fetched.pieces(2)
+    assert (one.position, one.next_position) == (8, 16)
+    assert (two.position, two.next_position) == (16, 25)
+    assert [it.offset for it in one.records] == [10, 12, 15]
+    assert [it.offset for it in two.records] == [16, 19]
+
+
+def test_one_piece_is_the_batch() -> None:
+    fetched = batch(record(10, 0), record(12, 0), position=9, after=20)
+    assert fetched.pieces(1) == [fetched]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_batch_without_records_is_one_piece(count: int) -> None:
+    empty = Batch(10, 20, ())
+    assert empty.pieces(count) == [empty]
+
+
+def test_there_are_no_more_pieces_than_records() -> None:
+    fetched = batch(record(10, 0), record(12, 0), position=9, after=20)
+    assert [len(it.records) for it in fetched.pieces(7)] == [1, 1]
+
+
 def test_records_go_to_the_destinations_of_their_pipeline() -> None:
     program = Program([to("a", "orders"), to("b", "signups")])
     answers = program.answer(

@@ -4,23 +4,52 @@ import pytest
 
 from stream_app.closings import Closing
 from stream_app.deliveries import DELIVERY_BYTES, NEXT, ClosedWindow, Delivery, Move, State
-from stream_app.errors import InvariantError
+from stream_app.errors import FencedError, InvariantError
 from stream_app.objects import Body
 from stream_app.receipts import Tally
 from tests.unit.records import ORDERS
 
 
 def delivery(state: State = State.DECIDED, body: Body | None = None) -> Delivery:
-    return Delivery(ORDERS, Tally(), body, 0, "test/x.gz", state)
+    return Delivery(ORDERS, body, Tally(), 0, "test/x.gz", state)
 
 
-def test_a_delivery_goes_its_way_in_three_moves() -> None:
-    it = delivery()
+def test_a_delivery_goes_its_way_in_four_moves() -> None:
+    it = Delivery(ORDERS, Body())
+    assert it.state is State.OPEN
     seen = []
-    for move in (Move.RECORD, Move.UPLOAD, Move.PUBLISH):
+    for move in (Move.CLOSE, Move.RECORD, Move.UPLOAD, Move.PUBLISH):
         it.move(move)
         seen.append(it.state)
-    assert seen == [State.RECORDED, State.STORED, State.SETTLED]
+    assert seen == [State.DECIDED, State.RECORDED, State.STORED, State.SETTLED]
+
+
+def test_a_delivery_that_closes_knows_the_size_of_its_lines() -> None:
+    it = Delivery(ORDERS, Body())
+    it.content.add([b"12", b"3"])
+    it.close()
+    assert (it.state, it.size_uncompressed) == (State.DECIDED, 5)
+    assert it.content.is_closed
+
+
+def test_a_delivery_that_closes_without_a_line_needs_no_bytes() -> None:
+    it, body = Delivery(ORDERS, Body()), Body()
+    it.body = body
+    it.close()
+    assert it.body is None
+    assert (it.size_uncompressed, body.is_closed) == (0, True)
+
+
+def test_bytes_that_are_gone_cannot_be_asked_for() -> None:
+    with pytest.raises(InvariantError, match=r"test/x\.gz: its bytes are asked for, and gone"):
+        _ = delivery().content
+
+
+def test_whoever_sends_a_part_of_what_was_given_up_stops() -> None:
+    with pytest.raises(FencedError, match=r"test/x\.gz: its bytes are gone"):
+        _ = delivery().leaving
+    body = Body()
+    assert delivery(body=body).leaving is body
 
 
 @pytest.mark.parametrize(

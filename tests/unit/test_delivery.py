@@ -2,7 +2,11 @@
 
 import asyncio
 import gzip
+import hashlib
 import logging
+import time
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,9 +29,15 @@ from stream_app.delivery import (
     Deliver,
     Publish,
 )
-from stream_app.errors import DeliveryError, FencedError, PermanentError, TransientError
-from stream_app.partition import Partition, Work
-from stream_app.receipts import Message, Stored
+from stream_app.errors import (
+    DeliveryError,
+    FencedError,
+    PermanentError,
+    TransientError,
+    UploadGoneError,
+)
+from stream_app.partition import Partition, Stream, Work
+from stream_app.receipts import Message, Problem, Stored
 from stream_app.retries import Patience
 from stream_app.settings import Destination
 from tests.unit.records import (
@@ -36,8 +46,11 @@ from tests.unit.records import (
     MINUTE,
     ORDERS,
     RULES,
+    STREAMING,
     batch,
     collect,
+    compress,
+    noise,
     record,
     record_closings,
     stored,
@@ -60,19 +73,96 @@ class World:
     """What S3 says to each put; None, and everything beyond, is success."""
     publishings: Sequence[Exception | None] = ()
     """The same for Kafka."""
+    begins: Sequence[Exception | None] = ()
+    """The same for each object in parts that is begun."""
+    parts: Sequence[Exception | None] = ()
+    """The same for each part."""
+    completions: Sequence[Exception | None] = ()
+    """The same for the end of each object in parts."""
     before_answer: Callable[[], None] = lambda: None
     """What happens while a request to S3 is under way."""
     effects: list[str] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    """The parts of each upload that is neither completed nor aborted."""
     receipts: list[dict[str, Any]] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     puts: int = 0
     sends: int = 0
+    asked: Counter[str] = field(default_factory=Counter)
+
+    async def answer(self, kind: str, answers: Sequence[Exception | None]) -> None:
+        """Let others have their turn, then answer as the script says."""
+        number = self.asked[kind]
+        self.asked[kind] += 1
+        await asyncio.sleep(0)
+        self.before_answer()
+        error = answers[number] if number < len(answers) else None
+        if error is not None:
+            raise error
+
+    async def begin(self, destination: Destination, key: str) -> str:
+        assert key not in self.objects
+        self.effects.append(f"begin {destination.bucket}")
+        await self.answer("begin", self.begins)
+        upload_id = f"upload-{self.asked['begin']}"
+        self.uploads[upload_id] = {}
+        return upload_id
+
+    async def send(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        parts: Sequence[tuple[int, bytes]],
+        on_sent: Callable[[int, Any], None],
+    ) -> None:
+        assert key.startswith(destination.prefix)
+        for number, content in parts:
+            self.effects.append(f"part {number}")
+            await self.answer("part", self.parts)
+            self.uploads[upload_id][number] = content
+            on_sent(number, f"told {number}")
+
+    async def complete(
+        self,
+        destination: Destination,
+        key: str,
+        upload_id: str,
+        sent: Sequence[Any],
+        *,
+        lines: int,
+        size: int,
+        size_compressed: int,
+        sha256: str,
+    ) -> Stored:
+        self.effects.append(f"complete {destination.bucket} {lines} lines {size} bytes")
+        await self.answer("complete", self.completions)
+        parts = self.uploads.pop(upload_id)
+        assert list(sent) == [f"told {number}" for number in sorted(parts)]
+        content = b"".join(parts[number] for number in sorted(parts))
+        assert sha256 == b64encode(hashlib.sha256(content).digest()).decode()
+        assert size_compressed == len(content)
+        self.objects[key] = content
+        return stored(content)
+
+    def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
+        assert key.startswith(destination.prefix)
+        self.effects.append(f"abandon {upload_id}")
+        self.uploads.pop(upload_id)
 
     async def put(
-        self, destination: Destination, key: str, content: bytes, *, lines: int, size: int
+        self,
+        destination: Destination,
+        key: str,
+        content: bytes,
+        *,
+        lines: int,
+        size: int,
+        sha256: str,
     ) -> Stored:
         number, self.puts = self.puts, self.puts + 1
+        assert sha256 == b64encode(hashlib.sha256(content).digest()).decode()
         self.effects.append(f"put {destination.bucket} {lines} lines {size} bytes")
         self.before_answer()
         answer = self.answers[number] if number < len(self.answers) else None
@@ -136,6 +226,28 @@ def due(*values: str, destination: Destination = ORDERS) -> Work:
     return work
 
 
+def streaming(*sizes: int) -> Stream:
+    """Return an object of which so many parts leave, whose window is open.
+
+    Each has a record with so many bytes of noise, which is a part (900 bytes).
+    """
+    partition = Partition(EVENTS, STREAMING, 0, Commit(10, ()))
+    for size in sizes or (900,):
+        offset = partition.position
+        collect(partition, batch(record(offset, 1, noise(size, offset))), 30)
+        compress(partition.window)
+    return partition.streams()[0]
+
+
+def close(stream: Stream) -> Work:
+    """Close the window of an object that streams; return what is due."""
+    partition = stream.partition
+    partition.tick(MINUTE + 62, partition.position)
+    record_closings(partition)
+    (work,) = partition.works()
+    return work
+
+
 def run(*calls: Awaitable[None]) -> None:
     async def together() -> None:
         async with asyncio.timeout(SECONDS_MAX):
@@ -149,7 +261,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-def take_away(work: Work) -> None:
+def take_away(work: Stream) -> None:
     work.partition.suspend(work.epoch + 1)
 
 
@@ -226,10 +338,10 @@ def test_every_attempt_sends_the_same_bytes() -> None:
 
     class Recording(World):
         async def put(
-            self, destination: Destination, key: str, content: bytes, **counts: int
+            self, destination: Destination, key: str, content: bytes, **told: Any
         ) -> Stored:
-            contents.append((destination, key, content, *counts.values()))
-            return await super().put(destination, key, content, **counts)
+            contents.append((destination, key, content, *told.values()))
+            return await super().put(destination, key, content, **told)
 
     run(deliver(Recording(answers=[REFUSED, REFUSED]))(None, work))
     assert len(contents) == 3
@@ -397,14 +509,14 @@ def test_uploads_at_a_time_are_bounded() -> None:
 
     class Slow(World):
         async def put(
-            self, destination: Destination, key: str, content: bytes, **counts: int
+            self, destination: Destination, key: str, content: bytes, **told: Any
         ) -> Stored:
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(0.01)
             under_way -= 1
-            return await super().put(destination, key, content, **counts)
+            return await super().put(destination, key, content, **told)
 
     world = Slow()
     for buckets, bound in ((1, BUCKET_UPLOADS_MAX), (3, UPLOADS_MAX)):
@@ -429,10 +541,10 @@ def test_broken_destination_does_not_hold_up_another() -> None:
 
     class Split(World):
         async def put(
-            self, destination: Destination, key: str, content: bytes, **counts: int
+            self, destination: Destination, key: str, content: bytes, **told: Any
         ) -> Stored:
             world = broken if destination.bucket == ORDERS.bucket else sound
-            return await world.put(destination, key, content, **counts)
+            return await world.put(destination, key, content, **told)
 
     world = Split()
     callback = deliver(world, Delays(seconds=60.0))
@@ -462,14 +574,14 @@ def test_broken_destination_is_probed_by_one_window_and_healed_for_all() -> None
     callback = deliver(world, Delays(seconds=0.01))
     under_way, most, probing = 0, 0, False
 
-    async def put(*arguments: Any, **counts: int) -> Stored:
+    async def put(*arguments: Any, **told: Any) -> Stored:
         nonlocal under_way, most, probing
         under_way += 1
         probing |= world.puts > 10
         most = max(most, under_way) if probing else most
         try:
             await asyncio.sleep(0.001)
-            return await World.put(world, *arguments, **counts)
+            return await World.put(world, *arguments, **told)
         finally:
             under_way -= 1
 
@@ -523,11 +635,11 @@ def test_probes_take_few_places_from_the_others() -> None:
 
     class Hung(World):
         async def put(
-            self, destination: Destination, key: str, content: bytes, **counts: int
+            self, destination: Destination, key: str, content: bytes, **told: Any
         ) -> Stored:
             nonlocal hanging
             if destination.id == EVERY.id:
-                return await super().put(destination, key, content, **counts)
+                return await super().put(destination, key, content, **told)
             if destination.id not in known:
                 known.add(destination.id)
                 raise silent
@@ -554,3 +666,314 @@ def test_probes_take_few_places_from_the_others() -> None:
 
     run(scenario())
     assert [it["destination"] for it in world.receipts] == ["every"]
+
+
+# --- Parts that leave while the window is open ----------------------------------------------------
+
+
+def lines_of(world: World) -> list[str]:
+    """Return the lines of the one object that can be seen."""
+    (content,) = world.objects.values()
+    return gzip.decompress(content).decode().splitlines()
+
+
+def test_parts_leave_in_order_and_nothing_can_be_seen() -> None:
+    stream, world = streaming(900, 900), World()
+    run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket", "part 1", "part 2"]
+    body = stream.delivery.content
+    assert (body.unsent, body.upload_id) == ([], "upload-1")
+    assert (world.objects, world.receipts) == ({}, [])
+
+
+def test_a_part_that_comes_later_goes_to_the_same_upload() -> None:
+    stream, world = streaming(), World()
+    callback = deliver(world)
+    run(callback.stream(stream))
+    partition = stream.partition
+    collect(partition, batch(record(11, 1, noise(900))), 30)
+    compress(partition.window)
+    (later,) = partition.streams()
+    run(callback.stream(later))
+    assert world.effects == ["begin my-bucket", "part 1", "part 2"]
+    assert list(world.uploads) == ["upload-1"]
+
+
+def test_only_the_last_part_is_left_to_the_closing() -> None:
+    stream, world = streaming(900, 900), World()
+    callback = deliver(world)
+    run(callback.stream(stream))
+    run(callback(None, close(stream)))
+    assert world.effects == [
+        *("begin my-bucket", "part 1", "part 2", "part 3"),
+        *("complete my-bucket 2 lines 1802 bytes", "publish"),
+    ]
+    assert lines_of(world) == [noise(900, 10), noise(900, 11)]
+    (receipt,) = world.receipts
+    assert (receipt["status"], receipt["attempts"]) == ("delivered", 1)
+    assert receipt["object"]["size"] == len(world.objects[stream.delivery.key])
+
+
+def test_the_closing_sends_what_nobody_has_sent() -> None:
+    stream, world = streaming(900, 900), World()
+    run(deliver(world)(None, close(stream)))
+    assert world.effects[:4] == ["begin my-bucket", "part 1", "part 2", "part 3"]
+    assert lines_of(world) == [noise(900, 10), noise(900, 11)]
+
+
+def test_a_retry_sends_only_the_parts_that_are_left() -> None:
+    stream, world = streaming(900, 900, 900), World(parts=[None, REFUSED])
+    run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket", "part 1", "part 2", "part 2", "part 3"]
+
+
+def test_an_upload_is_begun_until_it_succeeds() -> None:
+    stream, world = streaming(), World(begins=[REFUSED, DENIED])
+    run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket"] * 3 + ["part 1"]
+
+
+def test_completing_is_tried_again_without_sending_again() -> None:
+    stream, world = streaming(), World(completions=[REFUSED])
+    run(deliver(world)(None, close(stream)))
+    completion = "complete my-bucket 1 lines 901 bytes"
+    assert world.effects == [
+        *("begin my-bucket", "part 1", "part 2", completion, completion, "publish")
+    ]
+    assert [it["attempts"] for it in world.receipts] == [2]
+
+
+def test_a_part_that_fails_is_stuck_until_one_is_taken() -> None:
+    stream, world = streaming(900, 900), World(parts=[REFUSED])
+    body, seen = stream.delivery.content, []
+    world.before_answer = lambda: seen.append(body.is_stuck)
+    run(deliver(world).stream(stream))
+    assert seen == [False, False, True, False]  # begin, part 1 twice, part 2
+    assert not body.is_stuck
+
+
+def broken(callback: Deliver, stream: Stream) -> None:
+    """Have the destination fail so often that nobody is to try it for an hour."""
+    breaker = callback._breakers.of(stream.delivery.destination.id)
+    for _ in range(FAILURES_MAX):
+        breaker.failed(DENIED, is_probe=False)
+    breaker.probe_at(time.monotonic() + 3600)
+
+
+def test_a_part_for_a_broken_destination_is_stuck_before_it_is_tried() -> None:
+    stream, world = streaming(), World()
+    callback = deliver(world, Patience(retry_for=600.0, give_up_after=600.0))
+
+    async def scenario() -> None:
+        broken(callback, stream)
+        streamer = asyncio.create_task(callback.stream(stream))
+        await until(lambda: stream.delivery.content.is_stuck)
+        assert not streamer.done()
+        streamer.cancel()
+        await asyncio.gather(streamer, return_exceptions=True)
+
+    run(scenario())
+    assert world.effects == []
+    assert not stream.partition.window.is_leaving
+
+
+def test_a_part_that_is_not_even_tried_is_stuck() -> None:
+    stream, world = streaming(), World()
+    callback = deliver(world, Patience(retry_for=0.0, give_up_after=0.0))
+    broken(callback, stream)
+    run(callback.stream(stream))
+    assert world.effects == []
+    assert stream.delivery.content.is_stuck
+
+
+def test_a_streamer_whose_patience_ends_leaves_its_parts_to_the_closing() -> None:
+    stream, world = streaming(), World(begins=[DENIED, DENIED])
+    run(deliver(world, Delays(give_up_at=2)).stream(stream))
+    body = stream.delivery.content
+    assert len(body.unsent) == 1
+    assert body.is_stuck
+    assert world.receipts == []
+    run(deliver(world)(None, close(stream)))
+    assert lines_of(world) == [noise(900, 10)]
+
+
+def test_a_streamer_tells_nobody_that_it_is_late() -> None:
+    stream, world = streaming(), World(parts=[REFUSED, REFUSED])
+    run(new(world, world.publish, Delays(), late_seconds=0.0).stream(stream))
+    assert world.receipts == []
+
+
+def test_an_upload_that_was_begun_for_a_partition_taken_away_is_abandoned() -> None:
+    stream, world = streaming(), World()
+    world.before_answer = lambda: take_away(stream)
+    with pytest.raises(FencedError):
+        run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket", "abandon upload-1"]
+    assert stream.delivery.content.upload_id is None
+
+
+def test_a_part_that_is_sent_after_the_partition_was_taken_away_does_not_count() -> None:
+    stream, world = streaming(900, 900), World()
+
+    def second_request() -> None:
+        if world.asked["part"]:
+            take_away(stream)
+
+    world.before_answer = second_request
+    with pytest.raises(FencedError):
+        run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket", "part 1"]
+    body = stream.delivery.content
+    assert [part.number for part in body.unsent] == [1, 2]
+    assert body.upload_id == "upload-1", "it is the assignment's to abandon"
+
+
+def test_no_part_leaves_a_partition_that_was_taken_away() -> None:
+    stream, world = streaming(), World()
+    take_away(stream)
+    with pytest.raises(FencedError, match="still open: not begun: the partition was taken away"):
+        run(deliver(world).stream(stream))
+    assert world.effects == []
+
+
+def test_a_resumed_partition_sends_its_part_to_the_upload_again() -> None:
+    stream, world = streaming(), World()
+    callback = deliver(world)
+
+    def first_part() -> None:
+        if world.asked["part"] == 1:
+            take_away(stream)
+
+    world.before_answer = first_part
+    with pytest.raises(FencedError):
+        run(callback.stream(stream))
+    assert stream.partition.resume(1, Commit(10, ()))
+    (again,) = stream.partition.streams()
+    run(callback.stream(again))
+    assert world.effects == ["begin my-bucket", "part 1", "part 1"]
+    run(callback(None, close(again)))
+    assert lines_of(world) == [noise(900, 10)]
+
+
+def test_a_streamer_stops_when_its_window_closes_and_the_delivery_goes_on() -> None:
+    stream, world = streaming(), World(parts=[REFUSED])
+    callback = deliver(world, Delays(seconds=60.0))
+
+    async def scenario() -> None:
+        streamer = asyncio.create_task(callback.stream(stream))
+        await until(lambda: stream.delivery.content.is_stuck)
+        delivery = asyncio.create_task(callback(None, close(stream)))
+        await asyncio.gather(streamer, delivery)
+
+    run(scenario())
+    assert world.effects == [
+        *("begin my-bucket", "part 1", "part 1", "part 2"),
+        *("complete my-bucket 1 lines 901 bytes", "publish"),
+    ]
+    assert lines_of(world) == [noise(900, 10)]
+
+
+def test_a_closing_while_a_part_is_under_way_sends_it_once() -> None:
+    stream, world = streaming(900, 900), World()
+    callback = deliver(world)
+
+    async def scenario() -> None:
+        streamer = asyncio.create_task(callback.stream(stream))
+        await until(lambda: world.asked["part"] == 1)
+        delivery = asyncio.create_task(callback(None, close(stream)))
+        await asyncio.gather(streamer, delivery)
+
+    run(scenario())
+    assert world.effects == [
+        *("begin my-bucket", "part 1", "part 2", "part 3"),
+        *("complete my-bucket 2 lines 1802 bytes", "publish"),
+    ]
+
+
+def test_several_streamers_of_one_object_send_each_part_once() -> None:
+    stream, world = streaming(900, 900, 900), World()
+    callback = deliver(world)
+    run(*(callback.stream(stream) for _ in range(3)))
+    assert world.effects == ["begin my-bucket", "part 1", "part 2", "part 3"]
+    assert not callback._turns, "whose turn it is is forgotten with the last of them"
+
+
+def test_a_window_given_up_abandons_its_upload() -> None:
+    stream, world = streaming(), World(completions=[DENIED] * 10)
+    run(deliver(world, Delays(give_up_at=3))(None, close(stream)))
+    assert world.effects[-2:] == ["abandon upload-1", "publish"]
+    assert world.uploads == {}
+    assert [it["status"] for it in world.receipts] == ["failed"]
+
+
+def test_a_window_given_up_before_its_upload_was_begun_abandons_nothing() -> None:
+    stream, world = streaming(), World(begins=[DENIED] * 10)
+    run(deliver(world, Delays(give_up_at=3))(None, close(stream)))
+    assert world.effects == ["begin my-bucket"] * 3 + ["publish"]
+
+
+def test_a_streamer_of_what_is_given_up_meanwhile_stops() -> None:
+    stream, world = streaming(), World()
+    work: list[Work] = []
+
+    def give_up() -> None:
+        if not work and world.asked["part"] == 1:
+            work.append(close(stream))
+            work[0].partition.uploaded(work[0], Problem("AccessDenied", "", retryable=False), 1)
+
+    world.before_answer = give_up
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        run(deliver(world).stream(stream))
+    assert work[0].delivery.state is State.STORED
+
+
+def test_an_upload_begun_for_what_is_given_up_meanwhile_is_abandoned() -> None:
+    stream, world = streaming(), World()
+
+    def give_up() -> None:
+        work = close(stream)
+        work.partition.uploaded(work, Problem("AccessDenied", "", retryable=False), 1)
+
+    world.before_answer = give_up
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        run(deliver(world).stream(stream))
+    assert world.effects == ["begin my-bucket", "abandon upload-1"]
+
+
+def test_parts_that_are_gone_are_not_tried_again() -> None:
+    gone = UploadGoneError("the parts of my-bucket/x are gone")
+    for world in (World(parts=[gone]), World(completions=[gone])):
+        stream = streaming()
+        with pytest.raises(UploadGoneError):
+            run(deliver(world)(None, close(stream)))
+        assert world.receipts == []
+    world = World(parts=[gone])
+    with pytest.raises(UploadGoneError):
+        run(deliver(world).stream(streaming()))
+    assert world.asked == {"begin": 1, "part": 1}
+
+
+@pytest.mark.parametrize("place", ["begins", "parts"])
+def test_a_defect_ends_the_streamer(place: str) -> None:
+    world = World(**{place: [BrokenError()]})  # type: ignore[arg-type]
+    with pytest.raises(BrokenError):
+        run(deliver(world).stream(streaming()))
+
+
+def test_a_part_that_is_taken_says_that_the_destination_is_served() -> None:
+    stream, world = streaming(), World(parts=[REFUSED])
+    callback = deliver(world)
+    breaker, seen = callback._breakers.of(ORDERS.id), []
+    world.before_answer = lambda: seen.append(breaker.error)
+    run(callback.stream(stream))
+    assert seen == [None, None, REFUSED]
+    assert breaker.error is None
+
+
+def test_nothing_leaves_of_what_was_given_up_before() -> None:
+    stream, world = streaming(), World()
+    work = close(stream)
+    work.partition.uploaded(work, Problem("AccessDenied", "", retryable=False), 1)
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        run(deliver(world).stream(stream))
+    assert world.effects == []

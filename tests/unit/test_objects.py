@@ -1,17 +1,26 @@
 import gzip
 import hashlib
 import random
+import zlib
 
 import pytest
+from isal import igzip
 
+from stream_app.errors import InvariantError
 from stream_app.objects import (
     CHUNK_OVERHEAD_BYTES,
-    COMPRESSOR_BYTES,
+    COPIED_BYTES_MAX,
+    NEVER_IN_PARTS,
+    PART_BYTES,
+    PART_BYTES_MIN,
+    PARTS_MAX,
+    SIZES,
     SLICE_BYTES,
     Body,
     identifier,
     object_key,
 )
+from tests.unit.records import TINY
 
 AT = 1_795_537_922  # 2026-11-24T16:32:02Z
 NAME = "ab" * 32
@@ -21,6 +30,35 @@ def noise(count: int, size: int) -> list[bytes]:
     """Return payloads that gzip cannot shrink much."""
     chance = random.Random(7)
     return [chance.randbytes(size // 2).hex().encode() for _ in range(count)]
+
+
+def filled(count: int = 20) -> Body:
+    """Return a body of many tiny slices, all of which are compressed: more than one part's."""
+    body = Body(TINY)
+    body.add(noise(count, 100))
+    compress(body)
+    return body
+
+
+def text(payloads: list[bytes]) -> bytes:
+    return b"".join(it + b"\n" for it in payloads)
+
+
+def sent(body: Body) -> bytes:
+    """Send all parts; return their contents, one behind the other."""
+    content = b""
+    for part in body.unsent:
+        assert part.content is not None
+        content += part.content
+        body.sent(part, f"told {part.number}")
+    return content
+
+
+def compress(body: Body, *, whole: bool = False) -> None:
+    """Compress what waits, as a thread would."""
+    compression = body.compression(whole=whole)
+    compression.perform()
+    body.compressed(compression)
 
 
 def test_key_has_the_layout_that_s3_destinations_know() -> None:
@@ -119,15 +157,292 @@ def test_a_quiet_body_costs_its_lines_and_no_compressor() -> None:
     assert body.held == 1100 + 2 * CHUNK_OVERHEAD_BYTES
 
 
-def test_a_full_slice_is_compressed_at_once() -> None:
+def test_a_full_slice_is_due_and_takes_little_when_it_is_compressed() -> None:
     body = Body()
-    body.add([b"x" * 1023] * 256)
-    assert body.size == SLICE_BYTES
-    assert body.held < COMPRESSOR_BYTES + 16_384
+    body.add([b"x" * 1023] * 255)
+    assert not body.is_due
+    body.add([b"x" * 1023])
+    assert (body.size, body.is_due) == (SLICE_BYTES, True)
+    compress(body)
+    assert not body.is_due
+    assert body.held < 16_384
 
 
-def test_finishing_releases_the_compressor_and_the_lines() -> None:
+def test_finishing_releases_the_lines() -> None:
     body = Body()
     body.add([b"x" * 1023] * 300)
     content = body.finish()
     assert body.held == len(content) + CHUNK_OVERHEAD_BYTES
+
+
+def test_payloads_of_any_size_wait_as_what_they_are() -> None:
+    large, small = b"y" * COPIED_BYTES_MAX, b"x"
+    body = Body()
+    body.add([small, large, b"", small])
+    body.add([b"", small])
+    assert body.waiting == body.size == COPIED_BYTES_MAX + 9
+    assert body.held == body.size + 5 * CHUNK_OVERHEAD_BYTES
+    assert gzip.decompress(body.finish()) == text([small, large, b"", small, b"", small])
+
+
+def test_no_payloads_make_no_line() -> None:
+    body = Body()
+    body.add([])
+    assert (body.held, body.waiting) == (0, 0)
+    body.add([b"1"])
+    body.add([])
+    assert gzip.decompress(body.finish()) == b"1\n"
+
+
+# --- Segments: compressed apart, one gzip member together -----------------------------------------
+
+
+def test_segments_are_one_gzip_member_for_every_reader() -> None:
+    payloads = noise(30, 100)
+    body = Body(TINY)
+    for start in range(0, 30, 7):
+        body.add(payloads[start : start + 7])
+        compress(body)
+    assert len(body._segments) > 20
+    content = body.finish()
+    reader = zlib.decompressobj(31)
+    assert reader.decompress(content) == text(payloads)
+    assert reader.eof
+    assert reader.unused_data == b"", "a second member"
+    assert gzip.decompress(content) == text(payloads)
+    assert igzip.decompress(content) == text(payloads)
+
+
+def test_member_ends_with_checksum_and_size_of_all_lines() -> None:
+    payloads = noise(20, 100)
+    body = Body(TINY)
+    body.add(payloads)
+    compress(body)
+    content = body.finish()
+    assert content[-8:-4] == zlib.crc32(text(payloads)).to_bytes(4, "little")
+    assert content[-4:] == len(text(payloads)).to_bytes(4, "little")
+
+
+def test_size_in_the_member_is_that_of_the_lines_modulo_4_gib() -> None:
+    body = Body()
+    body.add([b"1"])
+    body.size += 2**32  # as if so many had gone before
+    assert body.finish()[-4:] == (2).to_bytes(4, "little")
+
+
+def test_digest_is_that_of_the_content() -> None:
+    body = filled(3)
+    content = body.finish()
+    assert body.sha256 == hashlib.sha256(content).digest()
+    assert body.size_compressed == len(content)
+
+
+def test_bytes_do_not_depend_on_when_they_are_compressed() -> None:
+    payloads = noise(40, 70)
+    late, early = Body(TINY), Body(TINY)
+    for payload in payloads:
+        late.add([payload])
+        early.add([payload])
+        compress(early)
+    assert late.finish() + sent(late) == early.finish() + sent(early)
+
+
+def test_lines_packed_for_memory_change_no_byte() -> None:
+    payloads = noise(40, 70)
+    usual, short = Body(NEVER_IN_PARTS), Body(NEVER_IN_PARTS)
+    for payload in payloads:
+        usual.add([payload])
+        short.add([payload])
+        compress(short, whole=True)
+        assert short.waiting == 0
+    assert usual.finish() == short.finish()
+    assert gzip.decompress(short.finish()) == gzip.decompress(usual.finish()) == text(payloads)
+
+
+def test_compressing_without_a_full_slice_leaves_the_lines_waiting() -> None:
+    body = Body()
+    body.add([b"1", b"", b"2"])
+    compress(body)
+    assert body.waiting == 5
+    assert gzip.decompress(body.finish()) == b"1\n\n2\n"
+
+
+def test_an_empty_line_may_be_all_that_is_left_of_a_slice() -> None:
+    body = Body(TINY)
+    body.add([b"x" * 99, b""])
+    compress(body)
+    assert body.waiting == 1
+    assert gzip.decompress(body.finish()) == b"x" * 99 + b"\n\n"
+
+
+def test_lines_that_come_while_others_are_compressed_follow_them() -> None:
+    body = Body(TINY)
+    body.add([b"a" * 150])
+    compression = body.compression()
+    body.add([b"b"])
+    compression.perform()
+    body.compressed(compression)
+    assert gzip.decompress(body.finish()) == b"a" * 150 + b"\nb\n"
+
+
+def test_lines_that_are_compressed_are_held() -> None:
+    body = Body(TINY)
+    body.add([b"a" * 150])
+    compression = body.compression()
+    assert (body.waiting, body.is_busy) == (0, True)
+    assert body.held >= 151
+    compression.perform()
+    body.compressed(compression)
+    assert not body.is_busy
+
+
+def test_a_second_compression_at_the_same_time_is_refused() -> None:
+    body = Body(TINY)
+    body.add([b"a" * 150])
+    compression = body.compression()
+    body.add([b"b" * 150])
+    with pytest.raises(InvariantError, match="are being compressed already"):
+        body.compression()
+    with pytest.raises(InvariantError, match="are being compressed already"):
+        body.finish()
+    compression.perform()
+    body.compressed(compression)
+    assert gzip.decompress(body.finish()) == b"a" * 150 + b"\n" + b"b" * 150 + b"\n"
+
+
+def test_a_compression_that_is_handed_back_twice_repeats_no_line() -> None:
+    body = Body(TINY)
+    body.add([b"a" * 150])
+    compression = body.compression()
+    compression.perform()
+    body.compressed(compression)
+    with pytest.raises(InvariantError, match="not those under way"):
+        body.compressed(compression)
+    assert gzip.decompress(body.finish()) == b"a" * 150 + b"\n"
+
+
+# --- Parts ----------------------------------------------------------------------------------------
+
+
+def test_parts_are_what_s3_takes() -> None:
+    assert SIZES.part == PART_BYTES >= SIZES.part_min == PART_BYTES_MIN == 5 * 2**20
+    assert SIZES.parts_max == PARTS_MAX == 10_000
+
+
+def test_too_little_for_a_part_is_not_cut() -> None:
+    body = filled(1)
+    assert not body.cut()
+    assert not body.cut_early()
+    assert body.parts == []
+
+
+def test_memory_makes_smaller_parts_than_plenty() -> None:
+    body = filled(2)
+    assert TINY.part_min <= body.size_compressed < TINY.part
+    assert not body.cut()
+    assert body.cut_early()
+    assert [part.number for part in body.parts] == [1]
+
+
+def test_parts_together_are_the_object() -> None:
+    payloads = noise(20, 100)
+    body, content = Body(TINY), b""
+    for payload in payloads:
+        body.add([payload])
+        compress(body)
+        if body.cut():
+            content += sent(body)
+    assert len(body.parts) > 2
+    assert body.finish() == b"", "it leaves in parts"
+    content += sent(body)
+    assert gzip.decompress(content) == text(payloads)
+    assert body.sha256 == hashlib.sha256(content).digest()
+    assert body.size_compressed == len(content)
+    assert [part.number for part in body.parts] == list(range(1, len(body.parts) + 1))
+    assert [part.told for part in body.parts] == [f"told {part.number}" for part in body.parts]
+
+
+def test_the_last_part_may_be_smaller_than_s3_takes_otherwise() -> None:
+    body = filled()
+    body.cut()
+    body.finish()
+    first, last = (part.content or b"" for part in body.parts)
+    assert len(first) >= TINY.part
+    assert 0 < len(last) < TINY.part_min
+
+
+def test_finishing_twice_makes_one_last_part() -> None:
+    body = filled()
+    body.cut()
+    assert body.finish() == body.finish() == b""
+    assert len(body.parts) == 2
+    digest = body.sha256
+    sent(body)
+    assert body.finish() == b""
+    assert (len(body.parts), body.sha256) == (2, digest)
+
+
+def test_a_part_that_s3_has_takes_no_memory() -> None:
+    body = filled()
+    before = body.held
+    body.cut()
+    assert body.held < before, "one piece instead of many"
+    sent(body)
+    assert body.unsent == []
+    assert body.held == body.waiting + CHUNK_OVERHEAD_BYTES, "what is less than a slice"
+
+
+def test_a_part_sent_twice_counts_once() -> None:
+    body = filled()
+    body.cut()
+    (part,) = body.parts
+    body.sent(part, "first")
+    held = body.held
+    body.is_stuck = True
+    body.sent(part, "second")
+    assert (body.held, part.told) == (held, "first")
+    assert not body.is_stuck
+
+
+def test_a_part_that_s3_takes_ends_the_stand_still() -> None:
+    body = filled()
+    body.cut()
+    body.is_stuck = True
+    sent(body)
+    assert not body.is_stuck
+
+
+def test_a_body_is_full_when_only_the_last_part_has_room() -> None:
+    body = Body(TINY)
+    for cuts in range(TINY.parts_max - 1):
+        assert not body.is_full, cuts
+        body.add(noise(5, 100))
+        compress(body)
+        assert body.cut()
+    assert body.is_full
+    body.add(noise(5, 100))
+    compress(body)
+    assert not body.cut()
+    assert not body.cut_early()
+    body.finish()
+    assert len(body.parts) == TINY.parts_max
+
+
+def test_a_body_that_never_goes_in_parts_makes_none() -> None:
+    body = Body(NEVER_IN_PARTS)
+    body.add(noise(3, 300_000))
+    compress(body)
+    assert not body.cut()
+    assert gzip.decompress(body.finish()) == text(noise(3, 300_000))
+
+
+def test_packed_lines_take_less_room_and_fill_their_slice() -> None:
+    usual, short = Body(), Body()
+    for letter in (b"a", b"b", b"c"):
+        usual.add([letter * 100_000])
+        short.add([letter * 100_000])
+        compress(short, whole=True)
+        assert short.held < 3_000
+        assert short.waiting == 0
+    assert short.finish() == usual.finish()
+    assert len(gzip.decompress(short.finish())) == 300_003

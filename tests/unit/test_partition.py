@@ -5,24 +5,30 @@ from dataclasses import replace
 
 import pytest
 
-from stream_app.batches import Batch
+from stream_app.batches import Batch, GapError
 from stream_app.closings import Closing, Commit, decode, encode
-from stream_app.deliveries import State
+from stream_app.deliveries import State, Upload
 from stream_app.errors import FencedError, InvariantError
-from stream_app.partition import GapError, Partition, Work
+from stream_app.objects import identifier, object_key
+from stream_app.partition import Partition, Stream, Work
 from stream_app.receipts import SKIPPED_RUN_BYTES, Problem, Status
+from stream_app.window import Compressing
 from tests.unit.records import (
     EVENTS,
     EVERY,
     MINUTE,
     ORDERS,
     RULES,
+    STREAMING,
+    TINY,
     Sample,
     answer,
     batch,
     collect,
+    compress,
     held_closed,
     held_open,
+    noise,
     record,
     record_closings,
     settle,
@@ -874,6 +880,310 @@ def test_a_settled_delivery_is_not_due_again() -> None:
     partition.suspend(1)
     partition.resume(1, commit)
     assert [work.window.first for work in partition.works()] == [10]
+
+
+# --- parts that leave while the window is open (design 4.4) ---
+
+
+def streaming(commit: Commit = AT_TEN) -> Partition:
+    return Partition(EVENTS, STREAMING, 0, commit)
+
+
+def grow(partition: Partition, size: int = 900, second: float = 2) -> None:
+    """Collect one record with a payload of so many bytes, and compress what is due."""
+    offset = partition.position
+    collect(partition, batch(record(offset, 1, noise(size, offset))), second)
+    compress(partition.window, second=second)
+
+
+def one_stream(partition: Partition) -> Stream:
+    (stream,) = partition.streams()
+    return stream
+
+
+def send(stream: Stream, upload_id: str = "upload-1") -> bytes:
+    """Let all parts of an object leave; return their contents, one behind the other."""
+    partition, body, content = stream.partition, stream.delivery.content, b""
+    if body.upload_id is None:
+        partition.begun(stream, upload_id)
+    for part in body.unsent:
+        content += part.content or b""
+        partition.sent(stream, part, f"told {part.number}")
+    return content
+
+
+def test_a_part_leaves_once() -> None:
+    partition = streaming()
+    grow(partition, 90)
+    assert partition.streams() == []
+    grow(partition)
+    stream = one_stream(partition)
+    assert (stream.partition, stream.epoch, stream.valid) == (partition, 0, True)
+    assert stream.delivery.destination == ORDERS
+    assert partition.streams() == []
+
+
+def test_nothing_of_an_open_window_is_to_be_committed_or_delivered_because_parts_leave() -> None:
+    partition = streaming()
+    grow(partition)
+    send(one_stream(partition))
+    assert partition.to_commit() is None
+    assert partition.works() == []
+
+
+def test_the_closing_records_the_time_of_the_first_part() -> None:
+    partition = streaming()
+    grow(partition, second=7)
+    stream = one_stream(partition)
+    key = stream.delivery.key
+    send(stream)
+    partition.tick(MINUTE + 62, 11)
+    assert partition.to_commit() == Commit(10, (Closing(11, MINUTE + 7, MINUTE, settled=False),))
+    work = one_due(partition)
+    assert work.delivery is stream.delivery
+    assert work.window.uploaded_at == MINUTE + 7
+    assert work.delivery.key == key == key_at(MINUTE + 7)
+
+
+def key_at(uploaded_at: int) -> str:
+    return object_key("test/", uploaded_at, identifier("events", 3, 10, ORDERS.id))
+
+
+def test_a_window_closed_by_a_record_keeps_the_time_of_its_first_part() -> None:
+    partition = streaming()
+    grow(partition, second=7)
+    collect(partition, batch(record(11, 61)), 65)
+    commit = partition.to_commit()
+    assert commit is not None
+    assert [it.uploaded_at for it in commit.closings] == [MINUTE + 7]
+
+
+def test_the_next_window_takes_a_time_of_its_own() -> None:
+    partition = streaming()
+    grow(partition, second=7)
+    collect(partition, batch(record(11, 61)), 65)
+    partition.tick(MINUTE + 122, 12)
+    commit = partition.to_commit()
+    assert commit is not None
+    assert [it.uploaded_at - MINUTE for it in commit.closings] == [7, 122]
+
+
+@pytest.mark.parametrize("size", [90, 900])
+def test_a_replay_goes_under_the_recorded_key_whenever_its_parts_leave(size: int) -> None:
+    first = streaming()
+    grow(first, second=7)
+    first.tick(MINUTE + 62, 11)
+    commit = first.to_commit()
+    assert commit is not None
+    replay = streaming(decode(commit.offset, encode(commit)))
+    collect(replay, batch(record(10, 1, noise(size)), after=11), 86_400)
+    (work,) = replay.works()
+    assert work.delivery.key == key_at(MINUTE + 7)
+
+
+def test_parts_of_a_replay_leave_under_the_recorded_key_before_its_end_is_read() -> None:
+    closing = Closing(12, MINUTE + 7, MINUTE, settled=False)
+    replay = streaming(Commit(10, (closing,)))
+    grow(replay, second=86_400)
+    stream = one_stream(replay)
+    assert stream.delivery.key == key_at(MINUTE + 7)
+    content = send(stream)
+    collect(replay, batch(record(11, 1, "1")), 86_400)
+    (work,) = replay.works()
+    assert work.delivery is stream.delivery
+    assert replay.content(work) == b""
+    content += send(work)
+    assert gzip.decompress(content).decode().split() == [noise(900, 10), "1"]
+
+
+def test_an_object_in_parts_has_no_content_left_but_its_last_part() -> None:
+    partition = streaming()
+    grow(partition)
+    stream = one_stream(partition)
+    content = send(stream)
+    partition.tick(MINUTE + 62, 11)
+    work = one_due(partition)
+    assert partition.content(work) == b""
+    assert partition.held_closed == held_closed(partition)
+    assert [part.number for part in work.delivery.content.unsent] == [2]
+    content += send(work)
+    assert gzip.decompress(content).decode() == noise(900, 10) + "\n"
+    assert partition.held_closed == held_closed(partition)
+    assert work.delivery.content.upload_id == "upload-1", "the same one"
+
+
+def test_memory_is_what_is_not_sent() -> None:
+    partition = streaming()
+    grow(partition)
+    assert partition.held_open == held_open(partition)
+    stream = one_stream(partition)
+    (part,) = stream.delivery.content.unsent
+    before, size = partition.held_open, len(part.content or b"")
+    partition.sent(stream, part, "told")
+    assert partition.held_open == held_open(partition) == before - size
+    held = partition.held_open
+    partition.sent(stream, part, "told again")
+    assert partition.held_open == held, "it was noted already"
+
+
+def test_a_part_that_is_sent_after_the_closing_frees_memory_of_the_closed() -> None:
+    partition = streaming()
+    grow(partition)
+    stream = one_stream(partition)
+    partition.tick(MINUTE + 62, 11)
+    before = partition.held_closed
+    send(stream)
+    assert partition.held_open == 0
+    assert partition.held_closed == held_closed(partition) < before
+
+
+def test_work_on_a_part_of_an_older_epoch_is_refused_and_changes_nothing() -> None:
+    partition = streaming()
+    grow(partition)
+    stream = one_stream(partition)
+    body, held = stream.delivery.content, partition.held_open
+    (part,) = body.unsent
+    partition.suspend(1)
+    assert not stream.valid
+    with pytest.raises(FencedError, match="events/3: work of epoch 0, now 1"):
+        partition.begun(stream, "upload-1")
+    with pytest.raises(FencedError, match="events/3: work of epoch 0, now 1"):
+        partition.sent(stream, part, "told")
+    assert body.upload_id is None
+    assert body.unsent == [part]
+    assert part.told is None
+    assert partition.held_open == held
+    assert partition.uploads() == []
+
+
+def test_a_part_of_what_was_given_up_meanwhile_changes_nothing() -> None:
+    partition = streaming()
+    grow(partition)
+    stream = one_stream(partition)
+    (part,) = stream.delivery.content.unsent
+    partition.tick(MINUTE + 62, 11)
+    partition.uploaded(one_due(partition), PROBLEM, attempts=1)
+    held = partition.held_closed
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        partition.begun(stream, "upload-1")
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        partition.sent(stream, part, "told")
+    assert partition.held_closed == held == held_closed(partition)
+    assert partition.uploads() == []
+
+
+def test_a_resumed_partition_gives_out_what_was_not_sent() -> None:
+    partition = streaming()
+    grow(partition)
+    send(one_stream(partition))
+    grow(partition)
+    old = one_stream(partition)
+    partition.suspend(1)
+    assert partition.resume(1, AT_TEN)
+    stream = one_stream(partition)
+    assert stream.delivery is old.delivery
+    assert (stream.epoch, stream.valid, old.valid) == (1, True, False)
+    assert [part.number for part in stream.delivery.content.unsent] == [2]
+    send(stream)
+    assert stream.delivery.content.upload_id == "upload-1"
+
+
+def test_a_resumed_partition_has_nothing_to_send_where_all_is_sent() -> None:
+    partition = streaming()
+    grow(partition)
+    send(one_stream(partition))
+    partition.suspend(1)
+    partition.resume(1, AT_TEN)
+    assert partition.streams() == []
+
+
+def test_a_part_of_a_resumed_window_is_given_out_once_though_nobody_had_taken_it() -> None:
+    partition = streaming()
+    grow(partition)
+    partition.suspend(1)
+    partition.resume(1, AT_TEN)
+    one_stream(partition)
+    assert partition.streams() == []
+
+
+def test_a_window_that_closed_meanwhile_leaves_by_its_delivery_alone() -> None:
+    partition = streaming()
+    grow(partition)
+    partition.tick(MINUTE + 62, 11)
+    commit = record_closings(partition)
+    partition.suspend(1)
+    partition.resume(1, commit)
+    assert partition.streams() == []
+    assert len(partition.works()) == 1
+
+
+def test_uploads_are_those_begun_and_not_ended() -> None:
+    partition = streaming()
+    grow(partition)
+    assert partition.uploads() == []
+    stream = one_stream(partition)
+    send(stream, "upload-1")
+    older = Upload(ORDERS, stream.delivery.key, "upload-1")
+    assert partition.uploads() == [older]
+    partition.tick(MINUTE + 62, 11)
+    assert partition.uploads() == [older]
+    offset = partition.position
+    collect(partition, batch(record(offset, 61, noise(900))), 70)
+    compress(partition.window, second=70)
+    stream = one_stream(partition)
+    send(stream, "upload-2")
+    newer = Upload(ORDERS, stream.delivery.key, "upload-2")
+    assert partition.uploads() == [newer, older]
+    work = one_due(partition)
+    partition.content(work)
+    partition.uploaded(work, stored(b"x"), attempts=1)
+    assert partition.uploads() == [newer]
+
+
+def test_a_window_that_is_compressed_takes_no_batch() -> None:
+    partition = streaming()
+    collect(partition, batch(record(10, 1, noise(900))), 2)
+    taken = partition.window.compressions()
+    for act in (
+        lambda: collect(partition, batch(record(11, 1)), 2),
+        lambda: partition.close_early(MINUTE + 3),
+        lambda: partition.skip_to(50),
+    ):
+        with pytest.raises(InvariantError, match="is changed while it is compressed"):
+            act()
+    partition.tick(MINUTE + 62, 11)
+    assert (windows(partition), partition.position) == ([], 11)
+    finish(partition, taken)
+    partition.tick(MINUTE + 62, 11)
+    assert windows(partition) == [(10, 11)]
+
+
+def finish(partition: Partition, taken: list[Compressing]) -> None:
+    for it in taken:
+        it.compression.perform()
+    partition.window.compressed(taken, MINUTE + 3)
+
+
+def test_a_window_without_room_for_parts_ends_with_the_next_record() -> None:
+    partition = streaming()
+    for _ in range(TINY.parts_max - 1):
+        grow(partition)
+    assert windows(partition) == []
+    grow(partition)
+    assert windows(partition) == [(10, 10 + TINY.parts_max - 1)]
+
+
+def test_an_object_has_no_more_parts_than_s3_takes() -> None:
+    partition = streaming()
+    for _ in range(40):
+        grow(partition)
+    partition.tick(MINUTE + 62, partition.position)
+    record_closings(partition)
+    works = partition.works()
+    for work in works:
+        partition.content(work)
+        assert len(work.delivery.content.parts) <= TINY.parts_max
+    assert len(works) == 40 // (TINY.parts_max - 1)
 
 
 # --- broken invariants ---
