@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from stream_app.errors import InvariantError
 from stream_app.expressions import (
@@ -80,6 +81,7 @@ class GapError(InvariantError):
         self.found = found
 
 
+_ONLY_LINES: Final = frozenset({bytes})
 _Compiled = tuple[Destination, Expression]
 
 
@@ -151,7 +153,9 @@ def _answers(
     for destination, numbers, outcomes in zip(
         destinations, offsets, evaluate(routes, source), strict=True
     ):
-        exceptions = [place for place, it in enumerate(outcomes) if it.__class__ is not bytes]
+        exceptions: Sequence[int] = ()
+        if not _ONLY_LINES.issuperset(map(type, outcomes)):
+            exceptions = [place for place, it in enumerate(outcomes) if it.__class__ is not bytes]
         answers.append(Answers(destination, numbers, outcomes, exceptions))
     return answers
 

@@ -97,12 +97,12 @@ class Body(io.RawIOBase):
         self._place = start[whence] + offset
         return self._place
 
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # of typeshed's Buffer
-        """Read at most as many bytes as there is room for; return how many."""
-        piece = self._content[self._place : self._place + len(buffer)]
-        buffer[: len(piece)] = piece
+    def read(self, size: int = -1) -> bytes:
+        """Return at most so many bytes, or all that is left, copied once."""
+        end = len(self._content) if size < 0 else self._place + size
+        piece = bytes(self._content[self._place : end])
         self._place += len(piece)
-        return len(piece)
+        return piece
 
 
 def body(content: bytes) -> bytes | Body:

@@ -39,6 +39,8 @@ NOT_EACH_LINE: Final = (
 """What is raised when a value has no line of its own."""
 _Path = tuple[str, ...]
 
+_NEWLINE, _RETURN = b"\n\r"
+"""As numbers: to look for bytes in bytes, Python first makes an exception and drops it."""
 _PATH_LENGTH_MAX: Final = 32
 _FIELDS_MAX: Final = 256
 """Longer paths and larger objects are left to the engine."""
@@ -113,9 +115,9 @@ def _cutter(paths: list[_Path], template: bytes | None) -> Cut | None:
         if not all(map(bytes.isascii, values)):
             for value in values:
                 value.decode()  # msgspec does not look at the bytes of what it slices.
-        if any(map(contains, lines, repeat(b"\n"))) or any(map(contains, lines, repeat(b"\r"))):
+        if any(any(map(contains, lines, repeat(it))) for it in (_NEWLINE, _RETURN)):
             lines = [
-                msgspec.json.format(it, indent=-1) if b"\n" in it or b"\r" in it else it
+                msgspec.json.format(it, indent=-1) if _NEWLINE in it or _RETURN in it else it
                 for it in lines
             ]
         if max(map(len, lines)) > PAYLOAD_BYTES_MAX:

@@ -194,14 +194,14 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a commit is sent although the partition was revoked",
-        "stream_app/consumer.py",
+        "stream_app/fetching.py",
         "                or not owned()\n",
         "",
         (*INTEGRATION, "-k", "commit"),
     ),
     Mutant(
         "a commit is sent in another generation than the partition's",
-        "stream_app/consumer.py",
+        "stream_app/fetching.py",
         "                or coordinator.generation != generation\n",
         "",
         (*INTEGRATION, "-k", "commit"),
