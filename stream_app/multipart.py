@@ -16,7 +16,7 @@ for what is left by a worker that died. A part is never resumed: rights to list 
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from stream_app.clients import Clients
@@ -103,12 +103,15 @@ class Multipart:
 
     def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
         """Abort an upload that nobody goes on with, without waiting for it."""
-        task = asyncio.create_task(self._abort(destination, key, upload_id))
+        self._abort_soon(self._abort(destination, key, upload_id))
+
+    def _abort_soon(self, steps: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(steps)
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
 
     async def aclose(self) -> None:
-        """Wait for what is being aborted; that takes `ABORT_SECONDS_MAX` at most."""
+        """Wait for what is being aborted; that takes twice `ABORT_SECONDS_MAX` at most."""
         await asyncio.gather(*self._aborts)
 
     async def put(
@@ -159,7 +162,13 @@ class Multipart:
         announced = ALGORITHMS[destination.checksum].announced
         if announced is not None:
             options = {**options, "ChecksumAlgorithm": announced}
-        return await create_upload(self._clients, destination, key, **options)
+        making = asyncio.create_task(create_upload(self._clients, destination, key, **options))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # Its name is in an answer that nobody waits for any more.
+            self._abort_soon(self._abort_made(destination, key, making))
+            raise
 
     async def complete(
         self,
@@ -243,6 +252,17 @@ class Multipart:
             # The first failure has cancelled the other parts.
             raise errors.exceptions[0] from errors.exceptions[0].__cause__
         return [task.result() for task in tasks]
+
+    async def _abort_made(
+        self, destination: Destination, key: str, making: asyncio.Task[str]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._abort_seconds_max):
+                upload_id = await making
+        except (DeliveryError, TimeoutError) as error:
+            logger.debug("%s: not known to be begun, so not aborted: %r", key, error)
+        else:
+            await self._abort(destination, key, upload_id)
 
     async def _abort(self, destination: Destination, key: str, upload_id: str) -> None:
         try:

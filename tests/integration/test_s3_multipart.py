@@ -493,6 +493,27 @@ def test_cancelled_upload_ends_at_once_and_is_aborted_behind() -> None:
     assert COMPLETE not in server.operations
 
 
+def test_upload_whose_name_came_after_it_was_cancelled_is_aborted_too() -> None:
+    async def cancelled(storage: Storage, server: Server) -> None:
+        begin = asyncio.create_task(storage.begin(TO, KEY))
+        await asked.wait()
+        begin.cancel()
+        await asyncio.wait([begin])
+        assert begin.cancelled()
+        assert ABORT not in server.operations
+        answering.set()
+
+    async def answer_late(writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await answering.wait()
+        writer.write(ANSWERS[CREATE])
+        await writer.drain()
+
+    asked, answering = asyncio.Event(), asyncio.Event()
+    _, server = against(cancelled, create=[answer_late])
+    assert server.operations == [CREATE, ABORT]
+
+
 def test_abort_that_fails_is_told_and_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
     denied = refusal("403 Forbidden", "AccessDenied")
     error, _ = against(stored, complete=[refusal("503 Slow", "SlowDown")], abort=[denied])

@@ -23,11 +23,13 @@ import pytest
 
 from stream_app.embedded import KafkaServer, S3Server
 from stream_app.objects import PART_BYTES
+from stream_app.policy import bucket_policy
 from tests.chaos.clocked_worker import set_clock
 from tests.chaos.harness import PIPELINES, ROOT, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.injector import launch_clocked
 from tests.chaos.oracle import Published, Target
 from tests.chaos.s3_proxy import Fault, Request
+from tests.least_privilege import Policy, least_privilege
 
 WINDOW_SECONDS: Final = 600
 BULK_BYTES: Final = 40_000
@@ -44,6 +46,7 @@ PART_EVENTS: Final = 16
 MEMORY_MAX_MIB: Final = 32
 SECONDS_MAX: Final = 40.0
 ACCESS_DENIED: Final = "AccessDenied"
+PRINCIPAL: Final = "arn:aws:iam::123456789012:role/stream-app"
 
 
 @dataclass
@@ -370,6 +373,33 @@ async def test_answer_to_the_last_request_is_lost(
         assert receipt.value["already_existed"]
         assert worker.running
         await lab.none_left()
+
+
+@in_a_loop
+async def test_no_right_is_needed_that_the_printed_policy_lacks(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Streams(kafka.address, s3, tmp_path) as lab:
+        policy = Policy.parse(bucket_policy(lab.bucket, PRINCIPAL))
+        async with least_privilege(s3, policy) as server:
+            lab.proxy.upstream_port = server.port
+            await lab.start()
+            await lab.fill()
+            await lab.leaves()
+            lost = [Fault.LOSE_ANSWER]
+            lab.proxy.rule = lambda it: lost.pop() if it.is_complete and lost else Fault.NONE
+            lab.close_window()
+            await lab.settled()
+            await lab.none_left()
+        receipt = (await lab.told(1))[-1]
+        assert receipt.value["status"] == "delivered"
+        assert receipt.value["already_existed"]
+        assert server.allowed == {
+            *("GetBucketLocation", "CreateMultipartUpload", "UploadPart"),
+            *("CompleteMultipartUpload", "AbortMultipartUpload"),
+        }
+        # A look at an object that is there, which it does without.
+        assert server.refused == {"HeadObject"}
 
 
 @pytest.mark.parametrize("when", ["a part", "the last request"])
