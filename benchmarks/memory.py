@@ -100,13 +100,15 @@ def _compressible(address: str, load: rig.Load) -> None:
     asyncio.run(rig.fill(address, load, values, **options))
 
 
-def _refuse(servers: rig.Servers, seconds: float) -> None:
+def refuse(servers: rig.Servers, seconds: float) -> None:
+    """Let S3 refuse connections for so long."""
     servers.s3.kill()
     time.sleep(seconds)
     servers.s3.start()
 
 
-def _hang(servers: rig.Servers, seconds: float) -> None:
+def hang(servers: rig.Servers, seconds: float) -> None:
+    """Let S3 accept connections and say nothing for so long."""
     servers.s3.pause()
     time.sleep(seconds)
     servers.s3.resume()
@@ -126,16 +128,22 @@ CASES: Final = (
     Case("10,000 destinations, 1 KB a second each", "10,000", MANY),
     Case("events of 1 MB", "1 MB", 20),
     Case("record batches compressed 1:10", "1:10", 20),
-    Case("no S3: connections refused", "1 GiB", 20, _refuse),
-    Case("no S3: no answers", "1 GiB", 20, _hang),
+    Case("no S3: connections refused", "1 GiB", 20, refuse),
+    Case("no S3: no answers", "1 GiB", 20, hang),
 )
 
 
 class Bench:
     """Runs cases; a backlog is written when the first of its cases comes."""
 
-    def __init__(self, servers: rig.Servers, folder: Path) -> None:
+    def __init__(
+        self,
+        servers: rig.Servers,
+        folder: Path,
+        backlogs: Mapping[str, Backlog] = BACKLOGS,
+    ) -> None:
         self._servers = servers
+        self._backlogs = backlogs
         self._folder = folder
         self._written: set[str] = set()
 
@@ -146,7 +154,7 @@ class Bench:
             RuntimeError: Not every event has its receipt in time, or the worker has ended.
         """
         load = self._backlog(case)
-        name = f"memory-{CASES.index(case)}-{time.time_ns()}"
+        name = f"memory-{time.time_ns()}"
         config = self._config(case, load, name, delivery)
         address = self._servers.kafka.address
         begun = time.monotonic()
@@ -172,7 +180,7 @@ class Bench:
         )
 
     def _backlog(self, case: Case) -> rig.Load:
-        load, write = BACKLOGS[case.backlog]
+        load, write = self._backlogs[case.backlog]
         if case.backlog not in self._written:
             write(self._servers.kafka.address, load)
             self._written.add(case.backlog)

@@ -26,10 +26,29 @@ WINDOW_CODES: Final = frozenset({"EntityTooLarge", "ObjectDiffers", "ObjectVanis
 """What one window meets, and says nothing of the others."""
 
 
-class Breaker:
-    """One destination's."""
+ALONE_SECONDS_MIN: Final = 5.0
+"""So long after its first failure another destination must have been served, and it fail again. Before,
+it may be S3 as a whole that goes away, with answers still on their way."""
 
-    def __init__(self) -> None:
+
+class _Served:
+    """When any destination was served last."""
+
+    at: float | None = None
+
+
+class Breaker:
+    """One destination's.
+
+    Args:
+        served: When any destination was served last.
+    """
+
+    def __init__(self, served: _Served) -> None:
+        self.fails_alone = False
+        """It has failed after another one was served, so it is not that S3 is away."""
+        self._served = served
+        self._failing_since = 0.0
         self.error: DeliveryError | None = None
         """The last failure since the last success."""
         self._failures = 0
@@ -61,13 +80,19 @@ class Breaker:
     def succeeded(self) -> None:
         """Note an object that is there: whoever waits may go."""
         self.error = None
+        self.fails_alone = False
         self._failures = 0
         self._is_probing = False
 
-    def failed(self, error: DeliveryError, *, is_probe: bool) -> int:
+    def failed(self, error: DeliveryError, *, is_probe: bool, now: float) -> int:
         """Note a failure; return how many there were in a row. `is_probe` is what `begin` said."""
         self.ended(is_probe=is_probe)
         if error.code not in WINDOW_CODES:
+            if self.error is None:
+                self._failing_since = now
+            served_at = self._served.at
+            if served_at is not None and served_at >= self._failing_since + ALONE_SECONDS_MIN:
+                self.fails_alone = True
             self.error = error
             self._failures += FAILURES_MAX if error.code in SILENT_CODES else 1
         return self._failures
@@ -87,16 +112,18 @@ class Breakers:
 
     def __init__(self, served_seconds_max: float) -> None:
         self._served_seconds_max = served_seconds_max
-        self._served_at: float | None = None
+        self._served = _Served()
         self._by_destination: dict[str, Breaker] = {}
 
     def of(self, destination: str) -> Breaker:
         """Return the breaker of a destination id."""
-        return self._by_destination.setdefault(destination, Breaker())
+        if destination not in self._by_destination:
+            self._by_destination[destination] = Breaker(self._served)
+        return self._by_destination[destination]
 
     def served(self, destination: str, now: float) -> bool:
         """Note an object that is there; return whether the destination had failed before."""
-        self._served_at = now
+        self._served.at = now
         breaker = self.of(destination)
         has_failed = breaker.error is not None
         breaker.succeeded()
@@ -111,11 +138,14 @@ class Breakers:
     def broken(self, now: float) -> frozenset[str]:
         """Return the destinations that fail while others are served.
 
-        When none is served S3 is away: then everything waits, and it is nobody's fault.
+        When none is served S3 is away: then everything waits, and it is nobody's fault. Nor is it
+        when S3 is back and they have not been tried again.
         """
-        if self._served_at is None or now - self._served_at > self._served_seconds_max:
+        served_at = self._served.at
+        if served_at is None or now - served_at > self._served_seconds_max:
             return frozenset()
-        return frozenset(id_ for id_, breaker in self._by_destination.items() if breaker.is_open)
+        breakers = self._by_destination.items()
+        return frozenset(id_ for id_, it in breakers if it.is_open and it.fails_alone)
 
 
 class Step(Enum):
@@ -212,7 +242,7 @@ class Course:
         self.error = error
         self.attempts += 1
         self._has_just_failed = True
-        failures = self._breaker.failed(error, is_probe=self._is_probe)
+        failures = self._breaker.failed(error, is_probe=self._is_probe, now=now)
         pause = self._patience.pause(error, max(self.attempts, failures), chance)
         self._again_at = now + pause
         self._breaker.probe_at(self._again_at)

@@ -15,22 +15,22 @@ GARBAGE_OBJECTS_MAX: Final = 50_000
 the records between fetcher and agent. What cycles there are come from requests and their errors."""
 MIB: Final = 1024 * 1024
 MALLOC_OPTIONS: Final = {
-    -3: 32 * MIB,  # M_MMAP_THRESHOLD: smaller buffers are taken from memory that is kept
-    -1: 64 * MIB,  # M_TRIM_THRESHOLD: so much may be kept at the end of it
+    -3: 6 * MIB,  # M_MMAP_THRESHOLD: smaller buffers are taken from memory that is kept
+    -1: 32 * MIB,  # M_TRIM_THRESHOLD: so much may be kept at the end of it
     -8: 1,  # M_ARENA_MAX: what one thread has freed another can use
 }
 """By their numbers in glibc's `malloc.h`; each is an int."""
 
 
-def settle_malloc() -> None:
-    """Let malloc keep buffers for the next fetch; to be called before threads are started.
+_LIBC: Final = ctypes.CDLL(None)
+"""Another one than glibc may have none of what is used here; then nothing is done."""
 
-    Another C library than glibc knows no such options: there it changes nothing.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+
+def settle_malloc() -> None:
+    """Let malloc keep buffers for the next fetch; to be called before threads are started."""
+    if hasattr(_LIBC, "mallopt"):
         for option, value in MALLOC_OPTIONS.items():
-            mallopt(option, value)
+            _LIBC.mallopt(option, value)
 
 
 def settle_collector() -> None:

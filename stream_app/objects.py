@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from mmap import mmap
 from typing import Any, Final
 
 from isal import isal_zlib
@@ -32,6 +33,9 @@ COPIED_BYTES_MAX: Final = 32 * 1024
 """Lines that come together make one piece if they are fewer bytes; more are compressed soon."""
 CHUNK_OVERHEAD_BYTES: Final = 64
 """What CPython adds to each bytes object that waits in a list."""
+BLOCK_BYTES: Final = 2 * 1024 * 1024
+"""So many bytes of segments are moved into memory of their own. As a hundred pieces among those of
+other objects they would leave holes, one day, that nothing else fits into."""
 PART_BYTES: Final = 8 * 1024 * 1024
 """Compressed: when so much stands it leaves, though the window is open."""
 PART_BYTES_MIN: Final = 5 * 1024 * 1024
@@ -182,11 +186,13 @@ class Body:
     """
 
     __slots__ = (
+        "_blocks",
         "_busy_bytes",
         "_compression",
         "_crc",
         "_digest",
         "_is_finished",
+        "_loose_bytes",
         "_packed",
         "_packed_bytes",
         "_packed_size",
@@ -228,8 +234,12 @@ class Body:
         self._busy_bytes = 0
         self._compression: Compression | None = None
         """The one under way."""
-        self._segments: list[bytes] = []
+        self._segments: list[bytes | mmap] = []
+        """First the blocks."""
         self._segments_bytes = 0
+        self._blocks = 0
+        self._loose_bytes = 0
+        """Of segments that are not in a block."""
         self._unsent_bytes = 0
         self._crc = 0
         self._digest: hashlib._Hash | None = None
@@ -339,6 +349,7 @@ class Body:
         self.parts.append(Part(len(self.parts) + 1, content))
         self._unsent_bytes += len(content)
         self._segments, self._segments_bytes = [], 0
+        self._blocks = self._loose_bytes = 0
         return True
 
     def cut_early(self) -> bool:
@@ -377,14 +388,21 @@ class Body:
                 self.cut(1)
         if self.parts:
             return b""
-        if len(self._segments) > 1:
-            self._segments = [b"".join(self._segments)]
-        return self._segments[0]
+        content = b"".join(self._segments)
+        self._segments = [content]
+        return content
 
     def _append(self, segment: bytes) -> None:
         self._segments.append(segment)
         self._segments_bytes += len(segment)
         self.size_compressed += len(segment)
+        self._loose_bytes += len(segment)
+        if self._loose_bytes >= BLOCK_BYTES:
+            block = mmap(-1, self._loose_bytes)
+            block.write(b"".join(self._segments[self._blocks :]))
+            self._segments[self._blocks :] = [block]
+            self._blocks += 1
+            self._loose_bytes = 0
 
     def _hash(self) -> "hashlib._Hash":
         if self._digest is None:

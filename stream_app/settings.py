@@ -224,7 +224,7 @@ class Delivery:
         ),
     )
     memory_max_mib: int = field(
-        default=256,
+        default=192,
         metadata=_whole(
             "Most bytes of lines and compressed data that a worker holds, in MiB; beyond it the "
             "backlog waits in Kafka.",

@@ -216,6 +216,7 @@ class WindowTable(faust.Table[Any, Any]):
     async def _build_anew(self, task: Stream, error: UploadGoneError) -> None:
         if not task.valid or task.delivery.body is None:
             return  # It is built anew already for another object, or nobody needs this one.
+        await asyncio.sleep(RETRY_SECONDS)  # a server may lose parts again and again
         try:
             await self._rebuild(task.partition.tp, task.epoch, error)
         except FencedError as fenced:
@@ -377,6 +378,11 @@ class WindowTable(faust.Table[Any, Any]):
         for task in self._deliveries:
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
+        # Whoever has the partitions next begins uploads of its own.
+        self._assignment.revoked()
+        self._assignment.assigned(())
+        for upload in self._assignment.abandoned():
+            self._abandon(upload)
 
 
 def _perform_all(taken: list[Compressions]) -> None:

@@ -402,8 +402,9 @@ async def test_failed_events_that_are_skipped_now_have_a_receipt_and_no_object(
 ) -> None:
     target = Target("orders", "orders/", pipeline="orders", payload="$event.no.such")
     async with shop(kafka, s3, tmp_path, targets=(target,)) as lab:
+        at = int(time.time() * 1000)
         for _ in range(3):
-            await lab.load.send_raw(b"{}", pipeline="orders", timestamp_ms=int(time.time() * 1000))
+            await lab.load.send_raw(b"{}", pipeline="orders", timestamp_ms=at)
         await lab.run_worker()
         lab.edit("$event.no.such", "undefined", "orders")
         (await lab.redeliver("--failed-events")).done("1 empty")

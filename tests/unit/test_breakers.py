@@ -2,7 +2,15 @@
 
 import pytest
 
-from stream_app.breakers import FAILURES_MAX, SILENT_CODES, WINDOW_CODES, Breakers, Course, Step
+from stream_app.breakers import (
+    ALONE_SECONDS_MIN,
+    FAILURES_MAX,
+    SILENT_CODES,
+    WINDOW_CODES,
+    Breakers,
+    Course,
+    Step,
+)
 from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.retries import Patience
 
@@ -202,9 +210,28 @@ def test_destination_is_broken_while_others_are_served_only() -> None:
     breakers = opened()
     assert breakers.broken(0.0) == frozenset()
     assert not breakers.served("b", 10.0)
+    assert breakers.broken(10.0) == frozenset(), "S3 may just be back"
+    course(breakers).failed(BUSY, 10.0, 0.5)
     assert breakers.broken(10.0) == {"a"}
     assert breakers.broken(70.0) == {"a"}
     assert breakers.broken(70.1) == frozenset()
+
+
+def test_outage_of_s3_breaks_nobody_though_answers_were_still_on_their_way() -> None:
+    breakers = opened()
+    breakers.served("b", ALONE_SECONDS_MIN - 0.1)
+    course(breakers).failed(BUSY, 20.0, 0.5)
+    assert breakers.broken(20.0) == frozenset()
+
+
+def test_destination_that_was_served_is_broken_anew_only_by_failing_alone_again() -> None:
+    breakers = opened()
+    breakers.served("b", 10.0)
+    course(breakers).failed(BUSY, 10.0, 0.5)
+    breakers.served("a", 11.0)
+    for _ in range(FAILURES_MAX):
+        course(breakers).failed(BUSY, 12.0, 0.5)
+    assert breakers.broken(12.0) == frozenset()
 
 
 def test_destination_that_is_no_more_is_forgotten_once_nothing_stands_in_its_way() -> None:

@@ -756,7 +756,7 @@ def broken(callback: Deliver, stream: Stream) -> None:
     """Have the destination fail so often that nobody is to try it for an hour."""
     breaker = callback._breakers.of(stream.delivery.destination.id)
     for _ in range(FAILURES_MAX):
-        breaker.failed(DENIED, is_probe=False)
+        breaker.failed(DENIED, is_probe=False, now=0.0)
     breaker.probe_at(time.monotonic() + 3600)
 
 
