@@ -244,6 +244,8 @@ class Program:
             self._process.kill()
             self._process.wait()
         self._reader.join()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
 
     @property
     def pid(self) -> int:

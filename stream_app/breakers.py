@@ -27,7 +27,7 @@ WINDOW_CODES: Final = frozenset({"EntityTooLarge", "ObjectDiffers", "ObjectVanis
 
 
 ALONE_SECONDS_MIN: Final = 5.0
-"""So long after its first failure another destination must have been served, and it fail again. Before,
+"""So long after its first failure another must have been served, and it must fail again. Before,
 it may be S3 as a whole that goes away, with answers still on their way."""
 
 
