@@ -446,3 +446,16 @@ def test_packed_lines_take_less_room_and_fill_their_slice() -> None:
         assert short.waiting == 0
     assert short.finish() == usual.finish()
     assert len(gzip.decompress(short.finish())) == 300_003
+
+
+def test_large_contents_are_kept_in_blocks_and_held_as_before() -> None:
+    body = Body(NEVER_IN_PARTS)
+    payloads = noise(90, 100_000)
+    for payload in payloads:
+        body.add([payload])
+        compress(body)
+    assert body._blocks == 2, "some 4.5 MB, half of what is written in hex"
+    assert body.held == sum(len(it) + CHUNK_OVERHEAD_BYTES for it in body._segments) + (
+        body.waiting + CHUNK_OVERHEAD_BYTES * len(body._waiting)
+    )
+    assert gzip.decompress(body.finish()) == text(payloads)
