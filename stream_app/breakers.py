@@ -31,6 +31,10 @@ ALONE_SECONDS_MIN: Final = 5.0
 it may be S3 as a whole that goes away, with answers still on their way."""
 
 
+FAILING_SECONDS_MAX: Final = 20.0
+"""So long it may fail before that counts as well: what it holds may be why nobody is served."""
+
+
 class _Served:
     """When any destination was served last."""
 
@@ -59,6 +63,10 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether the destination is broken."""
         return self._failures >= FAILURES_MAX
+
+    def is_to_blame(self, now: float) -> bool:
+        """Whether it has failed alone, or for so long that others may wait for its memory."""
+        return self.fails_alone or now - self._failing_since >= FAILING_SECONDS_MAX
 
     def pause(self, now: float) -> float:
         """Return the seconds for which no attempt may begin; 0.0 for none."""
@@ -145,7 +153,7 @@ class Breakers:
         if served_at is None or now - served_at > self._served_seconds_max:
             return frozenset()
         breakers = self._by_destination.items()
-        return frozenset(id_ for id_, it in breakers if it.is_open and it.fails_alone)
+        return frozenset(id_ for id_, it in breakers if it.is_open and it.is_to_blame(now))
 
 
 class Step(Enum):

@@ -4,6 +4,7 @@ import pytest
 
 from stream_app.breakers import (
     ALONE_SECONDS_MIN,
+    FAILING_SECONDS_MAX,
     FAILURES_MAX,
     SILENT_CODES,
     WINDOW_CODES,
@@ -220,8 +221,9 @@ def test_destination_is_broken_while_others_are_served_only() -> None:
 def test_outage_of_s3_breaks_nobody_though_answers_were_still_on_their_way() -> None:
     breakers = opened()
     breakers.served("b", ALONE_SECONDS_MIN - 0.1)
-    course(breakers).failed(BUSY, 20.0, 0.5)
-    assert breakers.broken(20.0) == frozenset()
+    course(breakers).failed(BUSY, 15.0, 0.5)
+    assert breakers.broken(15.0) == frozenset()
+    assert breakers.broken(FAILING_SECONDS_MAX) == {"a"}, "nobody may be served because of it"
 
 
 def test_destination_that_was_served_is_broken_anew_only_by_failing_alone_again() -> None:
