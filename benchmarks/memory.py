@@ -3,7 +3,8 @@
 
     huge windows      all of a backlog in one minute, at full speed: 1 GiB and 2 GiB of events
     one destination   the same for a single destination, whose objects leave in parts
-    10,000            destinations, each with one event of 1 KB a second, over two minutes
+    10,000            destinations, each with one event of 1 KB a second, over two minutes; the
+                      same without S3: each window keeps what it needs to try again
     large events      of 1 MB each; and 1 KB events that a producer has compressed 1:10
     no S3             refuses connections, or hangs, at full speed; then it comes back
 
@@ -40,6 +41,8 @@ SECONDS_MAX: Final = 600.0
 LARGE_BYTES: Final = 1_000_000
 LARGE_DISTINCT: Final = 40
 COMPRESSIBLE_DISTINCT: Final = 2_000
+COMPRESSIBLE_BASES: Final = 400
+"""They differ in their numbers only: 1 MiB of them is 110 KiB in zstd."""
 COMPRESSED_BATCH_BYTES: Final = 1024 * 1024
 MANY: Final = 10_000
 
@@ -91,7 +94,7 @@ def _large(address: str, load: rig.Load) -> None:
 
 def _compressible(address: str, load: rig.Load) -> None:
     """Write events whose batches the producer compresses 1:10, to 100 KiB."""
-    few = rig.events(20)
+    few = rig.events(COMPRESSIBLE_BASES)
     values = [
         few[number % len(few)].replace(b'"id":', b'"id":%d' % number, 1)
         for number in range(COMPRESSIBLE_DISTINCT)
@@ -130,6 +133,7 @@ CASES: Final = (
     Case("record batches compressed 1:10", "1:10", 20),
     Case("no S3: connections refused", "1 GiB", 20, refuse),
     Case("no S3: no answers", "1 GiB", 20, hang),
+    Case("no S3, 10,000 destinations", "10,000", MANY, refuse),
 )
 
 
@@ -161,7 +165,8 @@ class Bench:
         with rig.worker(self._servers, config) as worker, ThreadPoolExecutor(1) as reader:
             worker.wait_for(rig.TAKEN_OVER, load.partitions, START_SECONDS_MAX)
             ready = worker.usage()
-            receipts = partial(rig.receipts, address, f"{name}-receipts", load.events, SECONDS_MAX)
+            seconds_max = SECONDS_MAX + (outage_seconds if case.outage else 0.0)
+            receipts = partial(rig.receipts, address, f"{name}-receipts", load.events, seconds_max)
             told = reader.submit(lambda: asyncio.run(receipts()))
             if case.outage is not None:
                 time.sleep(BEFORE_OUTAGE_SECONDS)

@@ -32,7 +32,7 @@ from stream_app.delivery import Deliver, Publish
 from stream_app.errors import StreamAppError
 from stream_app.expressions import TP
 from stream_app.kafka import client_options
-from stream_app.memory import settle_collector, settle_malloc
+from stream_app.memory import settle_collector
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
@@ -239,7 +239,6 @@ def run_worker(settings: Settings, program: Program, config: str) -> NoReturn:
     Raises:
         SetupError: S3 does not accept our credentials.
     """
-    settle_malloc()
     for name in ("faust", "mode", "aiokafka", "aiobotocore", "botocore"):
         # Their lesser messages speak of their own insides, not of the life of the worker.
         logging.getLogger(name).setLevel(logging.WARNING)

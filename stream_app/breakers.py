@@ -6,6 +6,7 @@
 
 While a destination is closed each of its windows is tried on its own. While it is open the windows
 wait, one probes, and its success lets all of them go: a dead destination is probed, not hammered.
+When nobody at all was served, S3 is away: then the first success sends everybody to probe at once.
 
 Pure: time and chance are handed in. Times are seconds of any one steady clock.
 """
@@ -33,12 +34,16 @@ it may be S3 as a whole that goes away, with answers still on their way."""
 
 FAILING_SECONDS_MAX: Final = 20.0
 """So long it may fail before that counts as well: what it holds may be why nobody is served."""
+FEW_SHARE: Final = 4
+"""That counts only where at most a quarter of the destinations fail; if more do, it is S3."""
 
 
 class _Served:
     """When any destination was served last."""
 
     at: float | None = None
+    is_away = False
+    """Whether one is broken since before that: it may be S3 as a whole."""
 
 
 class Breaker:
@@ -53,6 +58,8 @@ class Breaker:
         """It has failed after another one was served, so it is not that S3 is away."""
         self._served = served
         self._failing_since = 0.0
+        self._served_at: float | None = None
+        """When anyone was served last as the attempt began that has failed last."""
         self.error: DeliveryError | None = None
         """The last failure since the last success."""
         self._failures = 0
@@ -64,15 +71,28 @@ class Breaker:
         """Whether the destination is broken."""
         return self._failures >= FAILURES_MAX
 
-    def is_to_blame(self, now: float) -> bool:
-        """Whether it has failed alone, or for so long that others may wait for its memory."""
-        return self.fails_alone or now - self._failing_since >= FAILING_SECONDS_MAX
+    @property
+    def is_back(self) -> bool:
+        """Whether nobody was served while it failed, and somebody was since: S3 was away."""
+        is_served = self._is_while_failing(self._served.at)
+        return self.is_open and is_served and not self._is_while_failing(self._served_at)
+
+    def may_hold_up(self, now: float) -> bool:
+        """Whether it fails for so long, and nobody was served since, that others may wait for it.
+
+        When others are served again S3 is back: then it has to fail once more.
+        """
+        return (
+            now - self._failing_since >= FAILING_SECONDS_MAX and self._served_at == self._served.at
+        )
 
     def pause(self, now: float) -> float:
         """Return the seconds for which no attempt may begin; 0.0 for none."""
         if not self.is_open:
             return 0.0
-        return SECONDS_MAX if self._is_probing else max(0.0, self._probe_at - now)
+        if self._is_probing:
+            return SECONDS_MAX
+        return 0.0 if self.is_back else max(0.0, self._probe_at - now)
 
     def begin(self) -> bool:
         """Note that an attempt begins; return whether it is a probe."""
@@ -92,22 +112,52 @@ class Breaker:
         self._failures = 0
         self._is_probing = False
 
-    def failed(self, error: DeliveryError, *, is_probe: bool, now: float) -> int:
-        """Note a failure; return how many there were in a row. `is_probe` is what `begin` said."""
+    @property
+    def served_at(self) -> float | None:
+        """When any destination was served last."""
+        return self._served.at
+
+    def failed(
+        self, error: DeliveryError, *, is_probe: bool, now: float, served_at: float | None = None
+    ) -> int:
+        """Note a failure; return how many there were in a row.
+
+        Args:
+            error: The failure.
+            is_probe: What `begin` said.
+            now: The time.
+            served_at: What `served_at` was when the attempt began: one that hangs since S3 was away
+                says nothing against its destination when it ends after others are served again.
+        """
         self.ended(is_probe=is_probe)
         if error.code not in WINDOW_CODES:
             if self.error is None:
                 self._failing_since = now
-            served_at = self._served.at
-            if served_at is not None and served_at >= self._failing_since + ALONE_SECONDS_MIN:
+            self._served_at = served_at
+            if self._is_while_failing(served_at):
                 self.fails_alone = True
             self.error = error
             self._failures += FAILURES_MAX if error.code in SILENT_CODES else 1
+            if self.is_open and not self._is_while_failing(self._served.at):
+                self._served.is_away = True
         return self._failures
+
+    def _is_while_failing(self, served_at: float | None) -> bool:
+        return served_at is not None and served_at >= self._failing_since + ALONE_SECONDS_MIN
 
     def probe_at(self, time: float) -> None:
         """Say when the next attempt may begin, if the breaker is open."""
         self._probe_at = max(self._probe_at, time)
+
+
+class Wake(Enum):
+    """Whose windows need not wait any more, now that a destination was served."""
+
+    NOBODY = auto()
+    DESTINATION = auto()
+    """Its own: it had failed before."""
+    ALL = auto()
+    """S3 may have been away."""
 
 
 class Breakers:
@@ -129,13 +179,15 @@ class Breakers:
             self._by_destination[destination] = Breaker(self._served)
         return self._by_destination[destination]
 
-    def served(self, destination: str, now: float) -> bool:
-        """Note an object that is there; return whether the destination had failed before."""
-        self._served.at = now
-        breaker = self.of(destination)
-        has_failed = breaker.error is not None
+    def served(self, destination: str, now: float) -> Wake:
+        """Note an object that is there; return who need not wait any more."""
+        served, breaker = self._served, self.of(destination)
+        wake = Wake.NOBODY if breaker.error is None else Wake.DESTINATION
+        if served.is_away:
+            wake = Wake.ALL
+        served.at, served.is_away = now, False
         breaker.succeeded()
-        return has_failed
+        return wake
 
     def keep(self, destinations: Collection[str]) -> None:
         """Forget destinations that are no more, but for those that windows may still wait for."""
@@ -147,13 +199,18 @@ class Breakers:
         """Return the destinations that fail while others are served.
 
         When none is served S3 is away: then everything waits, and it is nobody's fault. Nor is it
-        when S3 is back and they have not been tried again.
+        when S3 is back and they have not been tried again. But a few that fail may hold the memory
+        that the others wait for.
         """
         served_at = self._served.at
         if served_at is None or now - served_at > self._served_seconds_max:
             return frozenset()
-        breakers = self._by_destination.items()
-        return frozenset(id_ for id_, it in breakers if it.is_open and it.is_to_blame(now))
+        known = len(self._by_destination)
+        opened = {id_: it for id_, it in self._by_destination.items() if it.is_open}
+        are_few = len(opened) <= max(1, known // FEW_SHARE) and len(opened) < known
+        return frozenset(
+            id_ for id_, it in opened.items() if it.fails_alone or (are_few and it.may_hold_up(now))
+        )
 
 
 class Step(Enum):
@@ -192,6 +249,8 @@ class Course:
         self._has_told = False
         self._has_just_failed = False
         self._is_probe = False
+        self._served_at: float | None = None
+        """When anyone was served last as the attempt began."""
 
     def step(self, now: float, *, is_shed: bool) -> Step:
         """Return what to do now.
@@ -205,6 +264,8 @@ class Course:
             self.error = breaker.error
         elif breaker.error is None and not self._has_just_failed:
             self._again_at = now  # The destination was served since.
+        if breaker.is_back:
+            self._again_at = now
         if self.error is not None:
             if self._is_over(self.error, elapsed, is_shed=is_shed):
                 return Step.GIVE_UP
@@ -234,6 +295,7 @@ class Course:
     def begin(self) -> bool:
         """Note that an attempt begins; return whether it is a probe."""
         self._is_probe = self._breaker.begin()
+        self._served_at = self._breaker.served_at
         return self._is_probe
 
     @property
@@ -250,7 +312,9 @@ class Course:
         self.error = error
         self.attempts += 1
         self._has_just_failed = True
-        failures = self._breaker.failed(error, is_probe=self._is_probe, now=now)
+        failures = self._breaker.failed(
+            error, is_probe=self._is_probe, now=now, served_at=self._served_at
+        )
         pause = self._patience.pause(error, max(self.attempts, failures), chance)
         self._again_at = now + pause
         self._breaker.probe_at(self._again_at)

@@ -125,6 +125,9 @@ def worker(config: str, log_level: str) -> None:
     Example:
       stream-app worker --config production.toml
     """
+    from stream_app.memory import settle_malloc
+
+    settle_malloc()
     settings = _load(config)
     from stream_app.configfile import compile_program
 

@@ -35,6 +35,8 @@ class WholeBatch(NamedTuple):
     offset: int
     """The last one's."""
     records: list[Record]
+    size: int
+    """Bytes of all keys and values."""
 
 
 def give_batches(fetched: Any) -> None:  # noqa: ANN401 - aiokafka's PartitionRecords
@@ -90,7 +92,8 @@ class _Batch:
     def __iter__(self) -> Iterator[Any]:
         records = self._decoded()
         if self._is_whole and records:
-            return iter([WholeBatch(records[-1].offset, records)])
+            size = sum([len(it.key or b"") + len(it.value or b"") for it in records])
+            return iter([WholeBatch(records[-1].offset, records, size)])
         return iter(records)
 
     def _decoded(self) -> list[Any]:

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
-from stream_app.breakers import Breakers, Course, Step
+from stream_app.breakers import Breakers, Course, Step, Wake
 from stream_app.errors import DeliveryError, FencedError, TransientError
 from stream_app.partition import Stream, Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
@@ -79,15 +79,17 @@ class Deliver:
         self._destinations: defaultdict[str, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(DESTINATION_UPLOADS_MAX)
         )
-        self._changed = asyncio.Event()
-        """A destination was served, or windows were given up: who waits looks again."""
+        self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        """By destination: it was served, or windows were given up; who waits looks again."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """Of those who send parts of the same object, by its key."""
 
     def look_again(self) -> None:
         """Let every window that waits see whether it was given up."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        changed = list(self._changed.values())
+        self._changed.clear()
+        for event in changed:
+            event.set()
 
     async def __call__(self, key: Any, work: Work) -> None:  # noqa: ANN401 - Faust's signature
         """Bring one closed window to one destination.
@@ -117,7 +119,7 @@ class Deliver:
         while True:
             step = course.step(time.monotonic(), is_shed=delivery.is_shed)
             if step is Step.WAIT:
-                await self._pause(course.pause)
+                await self._pause(delivery.destination.id, course.pause)
             elif step is Step.TRY:
                 stored = await self._try(work, course, put)
                 if stored is not None:
@@ -155,15 +157,15 @@ class Deliver:
                     continue
             body.is_stuck = True
             if step is Step.WAIT:
-                await self._pause(course.pause)
+                await self._pause(delivery.destination.id, course.pause)
             elif step is not Step.TRY:
                 return
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait so long, or until something has changed for destinations."""
+    async def _pause(self, destination: str, seconds: float) -> None:
+        """Wait so long, or until something has changed for the destination."""
         try:
             async with asyncio.timeout(seconds):
-                await self._changed.wait()
+                await self._changed[destination].wait()
         except TimeoutError:
             return
 
@@ -179,15 +181,18 @@ class Deliver:
                     return None
                 result = await attempt()
         except DeliveryError as error:
-            course.failed(error, time.monotonic(), random.random())  # noqa: S311
+            course.failed(_bare(error), time.monotonic(), random.random())  # noqa: S311
             if course.attempts <= LOGGED_ATTEMPTS:
                 logger.warning("%s: attempt %d: %s", _name(task), *_where(course))
             return None
         except BaseException:
             course.ended()
             raise
-        if self._breakers.served(destination.id, time.monotonic()):
+        wake = self._breakers.served(destination.id, time.monotonic())
+        if wake is Wake.ALL:
             self.look_again()
+        elif wake is Wake.DESTINATION and destination.id in self._changed:
+            self._changed.pop(destination.id).set()
         return result
 
     @contextlib.asynccontextmanager
@@ -260,6 +265,15 @@ class Deliver:
                 await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
                 return
+
+
+def _bare(error: DeliveryError) -> DeliveryError:
+    """Return an error without the frames that led to it.
+
+    It is kept for as long as its window waits, and they would hold 100 KB of requests and clients.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _require_valid(task: Stream) -> None:

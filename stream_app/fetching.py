@@ -36,6 +36,10 @@ SERVICE_LOGGER: Final = logging.getLogger("faust.stream_app")
 FETCH_WAIT_MS_MAX: Final = 100
 """How long a broker may wait for records before it answers a fetch with none."""
 
+DECODED_BYTES_MAX: Final = 2 * 1024 * 1024
+"""How much is decoded ahead at a time. A fetch is bounded as it came over the wire: compressed, it
+can be many times that."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,9 +103,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             with subscriptions.fetch_context():
                 before = self._positions(consumer)
                 self._ask_for_batches(fetcher)
-                records = await fetcher.fetched_records(
-                    active_partitions, timeout=0, max_records=max_records
-                )
+                records = await self._take(fetcher, active_partitions, max_records)
             batches = self._batches(consumer, before, records)
             if batches or waited:
                 return batches
@@ -112,6 +114,30 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
             else:
                 waiter.cancel()
             waited = True
+
+    async def _take(
+        self,
+        fetcher: Any,  # noqa: ANN401 - aiokafka's
+        active_partitions: set[tuples.TP],
+        max_records: int | None,
+    ) -> dict[TopicPartition, list[Any]]:
+        """Return what waits, decoded, up to `DECODED_BYTES_MAX` and one batch more.
+
+        An error that a fetch has met is raised when nothing else is taken: aiokafka forgets it by
+        raising it, and what was taken before would be lost.
+        """
+        taken: dict[TopicPartition, list[Any]] = {}
+        decoded = count = 0
+        while decoded < DECODED_BYTES_MAX and (max_records is None or count < max_records):
+            found = await fetcher.fetched_records(active_partitions, timeout=0, max_records=1)
+            for tp, some in found.items():
+                taken.setdefault(tp, []).extend(some)
+                count += len(some)
+                decoded += sum(it.size for it in some if isinstance(it, WholeBatch))
+            waiting = fetcher._records.values()  # noqa: SLF001
+            if not found or not all(isinstance(it, FetchResult) for it in waiting):
+                break
+        return taken
 
     def _ask_for_batches(self, fetcher: Any) -> None:  # noqa: ANN401 - aiokafka's
         for tp, fetched in fetcher._records.items():  # noqa: SLF001

@@ -27,7 +27,11 @@ _LIBC: Final = ctypes.CDLL(None)
 
 
 def settle_malloc() -> None:
-    """Let malloc keep buffers for the next fetch; to be called before threads are started."""
+    """Let malloc keep buffers for the next fetch.
+
+    To be called before any thread is started, be it one that resolves a name: the memory of its
+    own that malloc gives to a thread stays, and later threads take it over.
+    """
     if hasattr(_LIBC, "mallopt"):
         for option, value in MALLOC_OPTIONS.items():
             _LIBC.mallopt(option, value)

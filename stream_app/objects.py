@@ -130,6 +130,7 @@ class Compression:
     def perform(self) -> None:
         """Compress; takes some milliseconds for a megabyte, most of them without the GIL."""
         text = b"\n".join((*self._lines, b""))
+        self._lines = ()  # What comes of them can take their place in memory.
         if self._packed:
             before = sum(it.size for it in self._packed)
             if self._whole and before + len(text) < self._slice_bytes:

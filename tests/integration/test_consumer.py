@@ -20,6 +20,7 @@ from stream_app.consumer import StreamApp
 from stream_app.embedded import KafkaServer
 from stream_app.errors import FencedError, InvariantError, TransientError
 from stream_app.expressions import TP
+from stream_app.fetching import DECODED_BYTES_MAX
 from tests.contract.apps import (
     SECONDS_MAX,
     Keeper,
@@ -316,6 +317,31 @@ def test_sought_partition_passes_on_batches_that_end_before_the_newest_one(membe
         finally:
             member.aiokafka._max_poll_records = None
         assert positions == [offset, offset + 1, offset + 2]
+
+    member.do(scenario())
+
+
+def test_fetch_that_was_compressed_is_decoded_a_piece_at_a_time(member: Member) -> None:
+    async def passed_on(position: int) -> list[int]:
+        """Return how many records each batch has, from a position to the end."""
+        counts = []
+        while position < member.end:
+            _, batch = await member.keeper.batch(member.tp, position)
+            counts.append(len(batch.records))
+            position = batch.next_position
+        return counts
+
+    async def scenario() -> None:
+        begin, size = member.end, DECODED_BYTES_MAX // 4
+        async with AIOKafkaProducer(
+            bootstrap_servers=member.address, compression_type="zstd"
+        ) as producer:
+            for _ in range(16):  # a record batch each
+                await producer.send_and_wait(member.tp.topic, b"0" * size, partition=0)
+        member.end += 16
+        await passed_on(begin)
+        await member.app.consumer.seek_to(member.tp, begin)  # Now all are in one fetch.
+        assert await passed_on(begin) == [4, 4, 4, 4]
 
     member.do(scenario())
 

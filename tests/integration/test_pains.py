@@ -178,9 +178,12 @@ async def test_pain_06_workers_that_join_and_leave_under_load_lose_and_repeat_no
             lab.proxy.rule = lambda request: Fault.HOLD if request.is_put else Fault.NONE
 
             async def underway() -> bool:
-                return all(it.metadata for it in (await lab.commits()).values())
+                # So many that they are of later windows than those which were let through before.
+                held = lab.proxy.faults.count(Fault.HOLD)
+                commits = await lab.commits()
+                return held >= 3 * len(commits) and all(it.metadata for it in commits.values())
 
-            await wait_until(underway, 20, "each partition has a window with an upload on its way")
+            await wait_until(underway, 30, "each partition has a window with an upload on its way")
             later = await lab.start_workers(2)
             await wait_until(lambda: all(map(taken_over, later)), 30, "both have partitions")
             lab.proxy.heal()

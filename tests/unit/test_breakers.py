@@ -11,6 +11,7 @@ from stream_app.breakers import (
     Breakers,
     Course,
     Step,
+    Wake,
 )
 from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.retries import Patience
@@ -70,8 +71,8 @@ def test_success_between_failures_keeps_a_destination_sound() -> None:
     breakers = Breakers(60.0)
     for _ in range(FAILURES_MAX * 2):
         fail(course(breakers), 0.0)
-        assert breakers.served("a", 0.0)
-    assert not breakers.served("a", 0.0)
+        assert breakers.served("a", 0.0) is Wake.DESTINATION
+    assert breakers.served("a", 0.0) is Wake.NOBODY
     assert not breakers.of("a").is_open
 
 
@@ -210,9 +211,9 @@ def test_window_that_is_shed_is_given_up_while_its_destination_is_broken_only() 
 def test_destination_is_broken_while_others_are_served_only() -> None:
     breakers = opened()
     assert breakers.broken(0.0) == frozenset()
-    assert not breakers.served("b", 10.0)
+    breakers.served("b", 10.0)
     assert breakers.broken(10.0) == frozenset(), "S3 may just be back"
-    course(breakers).failed(BUSY, 10.0, 0.5)
+    fail(course(breakers, 10.0), 10.0)
     assert breakers.broken(10.0) == {"a"}
     assert breakers.broken(70.0) == {"a"}
     assert breakers.broken(70.1) == frozenset()
@@ -221,18 +222,92 @@ def test_destination_is_broken_while_others_are_served_only() -> None:
 def test_outage_of_s3_breaks_nobody_though_answers_were_still_on_their_way() -> None:
     breakers = opened()
     breakers.served("b", ALONE_SECONDS_MIN - 0.1)
-    course(breakers).failed(BUSY, 15.0, 0.5)
+    fail(course(breakers, 15.0), 15.0)
     assert breakers.broken(15.0) == frozenset()
-    assert breakers.broken(FAILING_SECONDS_MAX) == {"a"}, "nobody may be served because of it"
+
+
+def outage(destinations: int) -> Breakers:
+    """Return breakers of which all have failed from second 1 to 15, having been served before."""
+    breakers = Breakers(60.0)
+    ids = [f"d-{number}" for number in range(destinations)]
+    for id_ in ids:
+        breakers.served(id_, 0.0)
+    for now in (1.0, 2.0, 15.0):
+        for id_ in ids:
+            fail(course(breakers, now, id_), now)
+    return breakers
+
+
+@pytest.mark.parametrize("destinations", [1, 2, 20])
+def test_long_outage_of_s3_breaks_nobody(destinations: int) -> None:
+    assert outage(destinations).broken(59.0) == frozenset()
+
+
+def test_end_of_an_outage_breaks_nobody_who_was_not_tried_again() -> None:
+    breakers = outage(20)
+    for number in range(19):
+        breakers.served(f"d-{number}", 40.0)
+        assert breakers.broken(40.0) == frozenset()
+    fail(course(breakers, 41.0, "d-19"), 41.0)
+    assert breakers.broken(41.0) == {"d-19"}
+
+
+def test_first_success_after_an_outage_sends_everybody_to_probe_at_once() -> None:
+    breakers = outage(3)
+    waiting, other = (course(breakers, 15.0, id_) for id_ in ("d-1", "d-1"))
+    assert waiting.step(15.1, is_shed=False) is Step.WAIT
+    assert breakers.served("d-0", 15.1) is Wake.ALL
+    assert breakers.served("d-0", 15.2) is Wake.NOBODY
+    fail(waiting, 15.2)
+    assert waiting.step(15.2, is_shed=False) is Step.WAIT, "S3 is back, and it fails still"
+    assert other.step(15.2, is_shed=False) is Step.WAIT
+    assert breakers.served("d-0", 15.3) is Wake.NOBODY, "it is broken alone"
+    assert breakers.served("d-2", 15.3) is Wake.DESTINATION
+    assert waiting.step(15.3, is_shed=False) is Step.WAIT
+
+
+def test_window_that_waits_longer_than_its_destination_tries_at_once_when_s3_is_back() -> None:
+    breakers = opened()
+    it = course(breakers)
+    it.failed(BUSY, 0.0, 1.0)
+    breakers.served("b", ALONE_SECONDS_MIN)
+    assert it.step(ALONE_SECONDS_MIN, is_shed=False) is Step.TRY
+
+
+def test_attempt_that_hangs_since_an_outage_breaks_nobody_when_others_are_served() -> None:
+    breakers = opened()
+    hanging = course(breakers)
+    assert hanging.step(15.0, is_shed=False) is Step.TRY
+    hanging.begin()
+    breakers.served("b", 40.0)
+    hanging.failed(BUSY, 45.0, 0.5)
+    assert breakers.broken(45.0) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("sound", "failing", "expected"), [(1, 1, 1), (7, 1, 1), (6, 2, 2), (5, 3, 0)]
+)
+def test_few_that_fail_for_long_are_broken_though_nobody_is_served_meanwhile(
+    sound: int, failing: int, expected: int
+) -> None:
+    # What they hold may be all of the memory.
+    breakers = Breakers(60.0)
+    for number in range(sound):
+        breakers.served(f"sound-{number}", 0.0)
+    for _ in range(FAILURES_MAX):
+        for number in range(failing):
+            fail(course(breakers, 1.0, f"failing-{number}"), 1.0)
+    assert breakers.broken(1.0 + FAILING_SECONDS_MAX - 0.1) == frozenset()
+    assert len(breakers.broken(1.0 + FAILING_SECONDS_MAX)) == expected
 
 
 def test_destination_that_was_served_is_broken_anew_only_by_failing_alone_again() -> None:
     breakers = opened()
     breakers.served("b", 10.0)
-    course(breakers).failed(BUSY, 10.0, 0.5)
+    fail(course(breakers, 10.0), 10.0)
     breakers.served("a", 11.0)
     for _ in range(FAILURES_MAX):
-        course(breakers).failed(BUSY, 12.0, 0.5)
+        fail(course(breakers, 12.0), 12.0)
     assert breakers.broken(12.0) == frozenset()
 
 

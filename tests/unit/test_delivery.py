@@ -16,7 +16,7 @@ import pytest
 from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
 
-from stream_app.breakers import FAILURES_MAX, Breakers
+from stream_app.breakers import ALONE_SECONDS_MIN, FAILURES_MAX, Breakers
 from stream_app.closings import Commit
 from stream_app.deliveries import State
 from stream_app.delivery import (
@@ -600,6 +600,26 @@ def test_window_that_never_had_its_turn_is_given_up_with_what_the_probes_met() -
     assert world.puts < 50 + 10
 
 
+def test_windows_of_all_destinations_go_when_s3_is_back() -> None:
+    other = replace(ORDERS, id="other")
+    world = World(answers=[REFUSED] * 2 * (FAILURES_MAX - 1))
+    callback = deliver(world, Delays(seconds=60.0))
+    works = [due("1", destination=it) for it in (ORDERS, other) for _ in range(FAILURES_MAX)]
+    long_ago = time.monotonic() - ALONE_SECONDS_MIN
+    broken = [callback._breakers.of(it.id) for it in (ORDERS, other)]
+    for it in broken:
+        it.failed(REFUSED, is_probe=False, now=long_ago)
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(callback(None, work)) for work in works]
+        await until(lambda: all(it.is_open for it in broken))
+        await callback(None, due("2", destination=replace(ORDERS, id="third")))
+        await asyncio.gather(*tasks)
+
+    run(scenario())
+    assert [it["status"] for it in world.receipts] == ["delivered"] * 7
+
+
 def test_window_that_is_shed_is_given_up_at_once() -> None:
     world = World(answers=[REFUSED] * 1000)
     callback = deliver(world, Delays(seconds=60.0))
@@ -750,6 +770,26 @@ def test_a_part_that_fails_is_stuck_until_one_is_taken() -> None:
     run(deliver(world).stream(stream))
     assert seen == [False, False, True, False]  # begin, part 1 twice, part 2
     assert not body.is_stuck
+
+
+def test_error_of_a_window_that_waits_holds_nothing_of_its_attempt() -> None:
+    work, world = due("1"), World()
+    callback = deliver(world)
+    kept: list[DeliveryError | None] = []
+
+    async def put(*arguments: Any, **told: Any) -> Stored:
+        kept.append(callback._breakers.of(work.delivery.destination.id).error)
+        if len(kept) > 1:
+            return await World.put(world, *arguments, **told)
+        try:
+            raise OSError("reset")  # noqa: TRY301
+        except OSError as error:
+            raise TransientError("ConnectionReset", "reset") from error
+
+    world.put = put  # type: ignore[method-assign]
+    run(callback(None, work))
+    assert isinstance(kept[1], TransientError)
+    assert (kept[1].__traceback__, kept[1].__cause__, kept[1].__context__) == (None, None, None)
 
 
 def broken(callback: Deliver, stream: Stream) -> None:
