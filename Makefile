@@ -36,7 +36,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 test: $(READY) lint ## Everything that CI runs, in about 10 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/simulation tests/contract tests/integration tests/chaos tests/docs
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/chaos tests/simulation tests/contract tests/integration tests/docs
 
 bench: $(READY) ## All tables of docs/performance.md, in 45 minutes: make bench [ONLY=throughput].
 	$(BIN)/python benchmarks/report.py $(if $(ONLY),--only $(ONLY))

@@ -12,6 +12,7 @@ decoded, a list for each batch; what aiokafka does about transactions and positi
 
 import struct
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from aiokafka.consumer import fetcher
@@ -22,6 +23,12 @@ from stream_app.expressions import Record
 
 _HEAD: Final = struct.Struct(">qi")
 """How a batch begins: the offset of its first record, and the length of what follows."""
+_HEAD_TO_ATTRIBUTES: Final = struct.Struct(">qi4xb4xh")
+"""The same, leader epoch, magic, checksum and attributes (KIP-98)."""
+_MAGIC: Final = 2
+"""Messages of before Kafka 0.11 have less; their attributes stand elsewhere."""
+_COMPRESSION: Final = 0b111
+"""The bits of the attributes that name the codec; 0 is none."""
 
 
 def accept_any_header_name() -> None:
@@ -35,18 +42,26 @@ class WholeBatch(NamedTuple):
     offset: int
     """The last one's."""
     records: list[Record]
-    size: int
-    """Bytes of all keys and values."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all keys and values."""
+        return sum([len(it.key or b"") + len(it.value or b"") for it in self.records])
 
 
-def give_batches(fetched: Any) -> None:  # noqa: ANN401 - aiokafka's PartitionRecords
+def give_batches(fetched: Any) -> bool:  # noqa: ANN401 - aiokafka's PartitionRecords
     """Let a fetch of a partition give a `WholeBatch` at a time; to be asked before it is read.
 
     The first one may begin below the position: what lies there is not taken out.
+
+    Returns:
+        Whether it is compressed, and so can be many times as large as it came over the wire.
     """
-    if not fetched._records.gives_batches:  # noqa: SLF001
-        fetched._records.gives_batches = True  # noqa: SLF001
+    records: _Records = fetched._records  # noqa: SLF001
+    if not records.gives_batches:
+        records.gives_batches = True
         fetched._consumer_record = _as_it_is  # noqa: SLF001
+    return records.is_compressed
 
 
 def _as_it_is(_: object, record: WholeBatch) -> WholeBatch:
@@ -62,6 +77,17 @@ class _Records:
         self._records = MemoryRecords(content)
         self.has_next = self._records.has_next
         self.size_in_bytes = self._records.size_in_bytes
+
+    @cached_property
+    def is_compressed(self) -> bool:
+        """Whether one of the batches is, or may be."""
+        start, end = 0, len(self._content) - _HEAD_TO_ATTRIBUTES.size
+        while start <= end:
+            _, length, magic, attributes = _HEAD_TO_ATTRIBUTES.unpack_from(self._content, start)
+            if magic < _MAGIC or attributes & _COMPRESSION:
+                return True
+            start += _HEAD.size + length
+        return False
 
     def next_batch(self) -> "_Batch":
         return _Batch(self._records.next_batch(), self._content, is_whole=self.gives_batches)
@@ -92,8 +118,7 @@ class _Batch:
     def __iter__(self) -> Iterator[Any]:
         records = self._decoded()
         if self._is_whole and records:
-            size = sum([len(it.key or b"") + len(it.value or b"") for it in records])
-            return iter([WholeBatch(records[-1].offset, records, size)])
+            return iter([WholeBatch(records[-1].offset, records)])
         return iter(records)
 
     def _decoded(self) -> list[Any]:

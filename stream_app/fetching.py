@@ -102,8 +102,12 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 await subscriptions.wait_for_assignment()
             with subscriptions.fetch_context():
                 before = self._positions(consumer)
-                self._ask_for_batches(fetcher)
-                records = await self._take(fetcher, active_partitions, max_records)
+                if self._ask_for_batches(fetcher):
+                    records = await self._take(fetcher, active_partitions, max_records)
+                else:
+                    records = await fetcher.fetched_records(
+                        active_partitions, timeout=0, max_records=max_records
+                    )
             batches = self._batches(consumer, before, records)
             if batches or waited:
                 return batches
@@ -121,7 +125,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         active_partitions: set[tuples.TP],
         max_records: int | None,
     ) -> dict[TopicPartition, list[Any]]:
-        """Return what waits, decoded, up to `DECODED_BYTES_MAX` and one batch more.
+        """Return what waits and is compressed, up to `DECODED_BYTES_MAX` and one batch more.
 
         An error that a fetch has met is raised when nothing else is taken: aiokafka forgets it by
         raising it, and what was taken before would be lost.
@@ -139,12 +143,15 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 break
         return taken
 
-    def _ask_for_batches(self, fetcher: Any) -> None:  # noqa: ANN401 - aiokafka's
+    def _ask_for_batches(self, fetcher: Any) -> bool:  # noqa: ANN401 - aiokafka's
+        """Return whether something is compressed of what waits."""
+        is_compressed = False
         for tp, fetched in fetcher._records.items():  # noqa: SLF001
             # An error that a fetch has met may stand there instead; and nothing, when it is read.
             is_ours = tp.topic == self._events_topic and isinstance(fetched, FetchResult)
             if is_ours and fetched.has_more():
-                give_batches(fetched._partition_records)  # noqa: SLF001
+                is_compressed |= give_batches(fetched._partition_records)  # noqa: SLF001
+        return is_compressed
 
     def _positions(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
         subscription = consumer._subscription.subscription  # noqa: SLF001

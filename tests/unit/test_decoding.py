@@ -3,7 +3,7 @@
 `tests/integration/test_security.py` sends one to a real worker.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from aiokafka.consumer import fetcher
@@ -144,3 +144,29 @@ def test_batches_may_be_asked_for_again_while_they_are_read() -> None:
     first = next(records)
     give_batches(records)
     assert offsets([first, *records]) == [[7, 8], [9, 10]]
+
+
+OLD: Final = bytes([0] * 16) + b"\1" + bytes(20)
+"""As far as it is looked at, a message of before Kafka 0.11."""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (batch(7, [], []) + batch(9, []), False),
+        (batch(7, [], []) + batch(9, GOOD * 100, codec=GZIP), True),
+        (batch(7, []) + batch(8, GOOD * 100, codec=GZIP)[:-1], True),
+        (OLD, True),
+        (b"", False),
+    ],
+)
+def test_fetch_that_may_grow_when_it_is_decoded_is_known_beforehand(
+    content: bytes, *, expected: bool
+) -> None:
+    assert give_batches(partition_records(content, 7)) is expected
+
+
+def test_size_of_a_batch_is_that_of_its_keys_and_values() -> None:
+    records = partition_records(batch(7, GOOD, []), 7)
+    give_batches(records)
+    assert [it.size for it in records] == [2 * len(b"k\xff\xfe")]
