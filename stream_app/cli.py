@@ -125,18 +125,16 @@ def worker(config: str, log_level: str) -> None:
     Example:
       stream-app worker --config production.toml
     """
+    from stream_app.configfile import compile_program
     from stream_app.memory import settle_malloc
 
     settle_malloc()
     settings = _load(config)
-    from stream_app.configfile import compile_program
-
     program = compile_program(settings, config)
     from stream_app.kafka import require_topics
 
-    asyncio.run(
-        require_topics(settings.kafka, settings.kafka.events_topic, settings.kafka.receipts_topic)
-    )
+    kafka = settings.kafka
+    asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
     from stream_app.app import run_worker
     from stream_app.logs import log_to_standard_error
 
