@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, NoReturn, cast
@@ -31,8 +32,11 @@ from stream_app.deliveries import Rules
 from stream_app.delivery import Deliver, Publish
 from stream_app.errors import StreamAppError
 from stream_app.expressions import TP
+from stream_app.health import Progress
 from stream_app.kafka import client_options
 from stream_app.memory import settle_collector
+from stream_app.metrics import Counts, ReloadState, Watched
+from stream_app.monitoring import Monitoring
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
@@ -146,23 +150,28 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
     )
     storage = Storage(settings.s3)
     breakers = Breakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
+    counts, progress = Counts(), Progress()
     deliver = Deliver(
         storage,
         _publisher(app),
         Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds),
         breakers,
+        counts=counts,
+    )
+    assignment = Assignment(
+        Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
+        delivery.memory_max_mib * MIB,
     )
     window = timedelta(seconds=delivery.window_seconds)
     table = WindowTable(
         app,
         name="windows",
         beacon=app.beacon,  # so that a crash in it is the app's
-        assignment=Assignment(
-            Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
-            delivery.memory_max_mib * MIB,
-        ),
+        assignment=assignment,
         program=program,
         breakers=breakers,
+        counts=counts,
+        progress=progress,
         on_shed=deliver.look_again,
         stream=deliver.stream,
         abandon=lambda upload: storage.abandon(*upload),
@@ -176,8 +185,14 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         async for event in batches.events():
             await table.collect(event.message)
 
-    _follow_life(app, table, storage)
-    app.task(Reloader(config, os.environ, settings, table.use).run)
+    reload = ReloadState(len(settings.destinations), time.time())
+    watched = Watched(
+        *(settings, counts, assignment, breakers, reload, storage.clients.skew),
+        log_ends=lambda: app.consumer.log_ends,
+    )
+    app.monitoring = Monitoring(app, watched, progress, table)
+    _follow_life(app, table, storage, app.monitoring)
+    app.task(Reloader(config, os.environ, settings, table.use, reload).run)
     return app
 
 
@@ -202,7 +217,9 @@ def _publisher(app: StreamApp) -> Publish:
     return publish
 
 
-def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
+def _follow_life(
+    app: StreamApp, table: WindowTable, storage: Storage, monitoring: Monitoring
+) -> None:
     """Tell the table of rebalances; start it and the S3 client with the app."""
     settings = app.settings
 
@@ -218,9 +235,10 @@ def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
         await app.add_async_context(storage)
         await app.add_runtime_dependency(table)
         logger.info(
-            "ready: %d destinations, windows of %d s",
+            "ready: %d destinations, windows of %d s, metrics and health: %s",
             len(settings.destinations),
             settings.delivery.window_seconds,
+            monitoring.address or "nowhere",
         )
 
     app.on_partitions_revoked.connect(cast("Any", revoked))

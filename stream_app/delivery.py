@@ -23,6 +23,7 @@ from faust.exceptions import ProducerSendError
 
 from stream_app.breakers import Breakers, Course, Step, Wake
 from stream_app.errors import DeliveryError, FencedError, TransientError
+from stream_app.metrics import Counts
 from stream_app.partition import Stream, Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
@@ -56,6 +57,7 @@ class Deliver:
         patience: How long to retry.
         breakers: Which destinations are broken.
         late_seconds: After so long a window is called late, by one `retrying` receipt.
+        counts: Where receipts and failures are counted.
     """
 
     def __init__(
@@ -65,11 +67,14 @@ class Deliver:
         patience: Patience,
         breakers: Breakers,
         late_seconds: float = LATE_SECONDS,
+        *,
+        counts: Counts,
     ) -> None:
         self._storage = storage
         self._publish_message = publish
         self._patience = patience
         self._breakers = breakers
+        self._counts = counts
         self._late_seconds = late_seconds
         self._uploads = asyncio.Semaphore(UPLOADS_MAX)
         self._probes = asyncio.Semaphore(PROBES_MAX)
@@ -182,6 +187,7 @@ class Deliver:
                 result = await attempt()
         except DeliveryError as error:
             course.failed(_bare(error), time.monotonic(), random.random())  # noqa: S311
+            self._counts.retried(destination.id)
             if course.attempts <= LOGGED_ATTEMPTS:
                 logger.warning("%s: attempt %d: %s", _name(task), *_where(course))
             return None
@@ -259,11 +265,13 @@ class Deliver:
             try:
                 await self._publish_message(receipt.message(int(time.time())))
             except (KafkaError, ProducerSendError) as error:
+                self._counts.failed_receipts += 1
                 logger.warning("%s: receipt, attempt %d: %r", _name(work), attempts, error)
                 failure = TransientError(type(error).__name__, str(error))
                 # Without an end: while the partition is ours, its receipts are owed.
                 await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
+                self._counts.published(receipt, time.time())
                 return
 
 

@@ -3,8 +3,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from stream_app.settings import TABLES, Destination, Kafka, about, broker_addresses
-from stream_app.values import encoded_tags, tag_mistakes
+from stream_app.settings import TABLES, Destination, Kafka, about
+from stream_app.values import broker_addresses, encoded_tags, tag_mistakes
 
 KINDS = (*TABLES.values(), Destination)
 
