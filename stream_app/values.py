@@ -64,7 +64,7 @@ def is_broker(text: str) -> bool:
 
 def is_host(text: str) -> bool:
     """Tell whether this can be an address to listen at: a name, IPv4, or IPv6 without brackets."""
-    return re.fullmatch(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", text) is not None
+    return re.fullmatch(r"[A-Za-z0-9._-]{1,253}|(?=.*:.*:)[0-9A-Fa-f:.]{2,45}", text) is not None
 
 
 def is_region(text: str) -> bool:

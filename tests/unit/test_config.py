@@ -157,8 +157,8 @@ def test_all_mistakes_are_told_at_once() -> None:
     """
     assert mistakes(text, STREAM_APP_DELIVERY_GRACE_SECONDS="soon") == [
         (
-            "app.toml: table 's4' is unknown; remove it, or write one of kafka, s3, delivery, http, "
-            "destinations"
+            "app.toml: table 's4' is unknown; remove it, or write one of kafka, s3, delivery, "
+            "http, destinations"
         ),
         "app.toml: [kafka]: key 'brokr' is unknown; did you mean broker?",
         "app.toml: [delivery]: window_seconds is 0; write a whole number from 1 to 86400",
