@@ -153,6 +153,21 @@ def live(heart: Heart, progress: Progress, now: float) -> Verdict:
     return Verdict(tuple(reasons))
 
 
+def signs(heart: Heart, progress: Progress, now: float) -> dict[str, float | None]:
+    """Return what `live` judges, in seconds; None: that is not so, or not yet."""
+
+    def since(time: float | None) -> float | None:
+        return None if time is None else round(now - time, 3)
+
+    return {
+        "loop_stalled": round(heart.stalled(now), 3),
+        "kafka_client_silent": since(progress.asked_at),
+        "kafka_coordinator_known": since(progress.reachable_since),
+        "commit_loop_came_round": since(progress.turned_at),
+        "commits_due": since(progress.due_since),
+    }
+
+
 def ready(membership: Membership) -> Verdict:
     """Return whether the worker is ready: a member that goes on where its partitions stand."""
     reasons = []

@@ -29,6 +29,7 @@ from stream_app.health import (
     Verdict,
     live,
     ready,
+    signs,
 )
 from stream_app.metrics import Delays, Pulse, Samples, Watched, readings
 from stream_app.settings import HTTP_PORT_MAX
@@ -162,7 +163,9 @@ class Monitoring(Service):
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _live(self, _: web.Request) -> web.Response:
-        return _answer("live", self._judge_life(time.monotonic()), {})
+        now = time.monotonic()
+        seconds = signs(self._heart, self._progress, now)
+        return _answer("live", self._judge_life(now), {"seconds": seconds})
 
     async def _ready(self, _: web.Request) -> web.Response:
         membership = self._membership()

@@ -131,6 +131,12 @@ async def test_what_is_counted_adds_up_with_the_receipts(
             )
         assert total(after, "receipts_total") == len(receipts)
         assert total(after, "receipt_delay_seconds_count") == len(receipts)
+        # Commits are watched: their loop comes round four times a second, also when none is due.
+        seconds = json.loads((await asked(address, "/health/live")).body)["seconds"]
+        assert 0 <= seconds["commit_loop_came_round"] < 5
+        assert seconds["kafka_coordinator_known"] > 0
+        assert seconds["commits_due"] is None
+        assert seconds["loop_stalled"] == 0
         # Everything is told, so nothing is under way, and no lag is left.
         for name in ("windows_open", "windows_unsettled", "deliveries_pending", "closings_pending"):
             assert total(after, name) == 0, name

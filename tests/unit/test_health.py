@@ -14,6 +14,7 @@ from stream_app.health import (
     Progress,
     live,
     ready,
+    signs,
 )
 
 T = 1000.0
@@ -149,6 +150,28 @@ def test_commits_have_their_time_again_when_kafka_is_back() -> None:
         progress.reachable(T + seconds, is_known=True)
     assert reasons(HEART, progress, T + 500 + COMMIT_SECONDS_MAX) == ()
     assert len(reasons(HEART, progress, T + 500 + LATER)) == 2
+
+
+def test_what_is_judged_is_told_in_seconds() -> None:
+    progress = Progress()
+    heart = beating(1.0, 9.0)
+    assert signs(heart, progress, T + 9.5) == {
+        "loop_stalled": 7.0,
+        "kafka_client_silent": None,
+        "kafka_coordinator_known": None,
+        "commit_loop_came_round": None,
+        "commits_due": None,
+    }
+    progress.reachable(T, is_known=True)
+    progress.turned_at, progress.asked_at = T + 5, T + 9
+    progress.due(T + 2)
+    assert signs(heart, progress, T + 9.5) == {
+        "loop_stalled": 7.0,
+        "kafka_client_silent": 0.5,
+        "kafka_coordinator_known": 9.5,
+        "commit_loop_came_round": 4.5,
+        "commits_due": 7.5,
+    }
 
 
 # --- ready ---------------------------------------------------------------------------------------
