@@ -238,7 +238,7 @@ def _follow_life(
             "ready: %d destinations, windows of %d s, metrics and health: %s",
             len(settings.destinations),
             settings.delivery.window_seconds,
-            monitoring.address or "nowhere",
+            await monitoring.address() or "nowhere",
         )
 
     app.on_partitions_revoked.connect(cast("Any", revoked))

@@ -1,4 +1,4 @@
-"""What watches a worker: its heart, and the web server of `/metrics` and `/health`.
+"""What watches a worker: its heart, and what its web server says.
 
     GET /metrics        every metric of `metrics`, as Prometheus reads them
     GET /health/live    200, or 503 and the reasons why only a new start would help
@@ -9,14 +9,11 @@ consumer, so that a worker that waits for Kafka can be asked what it waits for.
 """
 
 import asyncio
-import errno
 import logging
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import orjson
-from aiohttp import web
 from mode import Service
 
 from stream_app.consumer import StreamApp
@@ -26,23 +23,15 @@ from stream_app.health import (
     Heart,
     Membership,
     Progress,
-    Verdict,
     live,
     ready,
     signs,
 )
 from stream_app.metrics import Delays, Pulse, Samples, Watched, readings
-from stream_app.settings import HTTP_PORT_MAX
 
 if TYPE_CHECKING:
     from stream_app.exposition import Exposition
-
-PORTS_MAX: Final = 32
-"""The port and those behind it that are tried: workers of one machine that have one each."""
-SCRAPES_MAX: Final = 4
-"""Scrapes at a time, of which one is worked on."""
-STOP_SECONDS_MAX: Final = 1.0
-"""How long the server waits for answers under way when it ends."""
+    from stream_app.watchserver import WatchServer
 
 logger = logging.getLogger(__name__)
 
@@ -63,38 +52,51 @@ class Monitoring(Service):
         self, app: StreamApp, watched: Watched, progress: Progress, table: Service
     ) -> None:
         super().__init__()
-        self.address: str | None = None
-        """Where it is served; None: nowhere."""
         self._app = app
         self._watched = watched
         self._progress = progress
         self._table = table
         self._heart = Heart(time.monotonic())
-        self._beating: asyncio.Task[None] | None = None
-        self._runner: web.AppRunner | None = None
-        self._scrapes = 0
+        self._address: str | None = None
+        self._server: WatchServer | None = None
+        self._under_way: list[asyncio.Task[None]] = []
         self._scraping = asyncio.Lock()
         self._exposition: Exposition | None = None
 
     # --- life ---------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        """Let the heart beat, and serve, if the settings say so and there is a port."""
+        """Let the heart beat; begin to serve, if the settings say so, and do not wait for it."""
         self._heart = Heart(time.monotonic())
-        self._beating = asyncio.create_task(self._beat())
-        self._beating.add_done_callback(_tell_of_its_end)
-        if self._app.settings.http.port:
-            await self._serve()
+        self._under_way = [asyncio.create_task(self._serve()), asyncio.create_task(self._beat())]
+        for task in self._under_way:
+            task.add_done_callback(_tell_of_failure)
 
     async def on_stop(self) -> None:
         """End both."""
-        if self._beating is not None:
-            self._beating.cancel()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        for task in self._under_way:
+            task.cancel()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        if self._server is not None:
+            await self._server.close()
+
+    async def address(self) -> str | None:
+        """Return where metrics and health are served, as soon as that is known; None: nowhere."""
+        if self._under_way:
+            await asyncio.wait(self._under_way[:1])
+        return self._address
+
+    async def _serve(self) -> None:
+        http = self._app.settings.http
+        if http.port:
+            server_of = await asyncio.to_thread(_server_class)
+            checks = {"/health/live": self._tell_life, "/health/ready": self._tell_readiness}
+            self._server = server_of(self._metrics, checks)
+            self._address = await self._server.listen(http.bind, http.port)
 
     async def _beat(self) -> None:
-        """Beat for ever; who is late for it is seen by `health`."""
+        """Beat for ever; how late it came is judged by `health`."""
         progress = self._progress
         while True:
             await asyncio.sleep(BEAT_SECONDS)
@@ -105,78 +107,44 @@ class Monitoring(Service):
                 progress.asked_at = now
                 consumer.ask_thread(progress.answered)
 
-    async def _serve(self) -> None:
-        """Listen at the first port that is free."""
-        http = self._app.settings.http
-        routes = web.Application()
-        routes.add_routes(
-            [
-                web.get("/metrics", self._metrics),
-                web.get("/health/live", self._live),
-                web.get("/health/ready", self._ready),
-            ]
-        )
-        self._runner = web.AppRunner(routes, access_log=None, shutdown_timeout=STOP_SECONDS_MAX)
-        await self._runner.setup()
-        host = f"[{http.bind}]" if ":" in http.bind else http.bind
-        last = min(http.port + PORTS_MAX - 1, HTTP_PORT_MAX)
-        for port in range(http.port, last + 1):
-            try:
-                await web.TCPSite(self._runner, http.bind, port).start()
-            except OSError as error:
-                if error.errno == errno.EADDRINUSE:
-                    continue
-                logger.warning(
-                    "no metrics and health: %s:%d cannot be listened at: %s; set [http] bind and "
-                    "port, or port = 0",
-                    *(host, port, error.strerror or error),
-                )
-                return
-            self.address = f"http://{host}:{port}"
-            return
-        logger.warning(
-            "no metrics and health: ports %d to %d of %s are taken; set [http] port, or 0 for none",
-            *(http.port, last, host),
-        )
-
     # --- what is asked ------------------------------------------------------------------------
 
-    async def _metrics(self, request: web.Request) -> web.Response:
-        if self._scrapes >= SCRAPES_MAX:
-            raise web.HTTPServiceUnavailable(text=f"{SCRAPES_MAX} scrapes are under way\n")
-        self._scrapes += 1
-        try:
-            async with self._scraping:
-                # Read here, where nothing can change meanwhile; written in a thread, for as long
-                # as that takes.
-                now = time.monotonic()
-                pulse = Pulse(
-                    self._judge_life(now).holds,
-                    ready(self._membership()).holds,
-                    self._heart.late_seconds,
-                )
-                taken = readings(self._watched, pulse, time.time())
-                accept = request.headers.get("Accept")
-                body, content_type = await asyncio.to_thread(self._encode, taken, accept)
-        finally:
-            self._scrapes -= 1
-        return web.Response(body=body, headers={"Content-Type": content_type})
+    async def _metrics(self, accept: str | None) -> tuple[bytes, str]:
+        async with self._scraping:
+            # Read here, where nothing can change meanwhile; written in a thread, for as long as
+            # that takes.
+            pulse = Pulse(
+                live(self._heart, self._progress, time.monotonic()).holds,
+                ready(self._membership()).holds,
+                self._heart.late_seconds,
+            )
+            taken = readings(self._watched, pulse, time.time())
+            return await asyncio.to_thread(self._encode, taken, accept)
 
-    async def _live(self, _: web.Request) -> web.Response:
+    def _encode(
+        self, taken: Mapping[str, Samples | Delays], accept: str | None
+    ) -> tuple[bytes, str]:
+        if self._exposition is None:
+            # prometheus_client: a worker that nobody asks need not have it.
+            from stream_app.exposition import Exposition  # noqa: PLC0415
+
+            self._exposition = Exposition()
+        return self._exposition.encode(taken, accept)
+
+    def _tell_life(self) -> dict[str, Any]:
         now = time.monotonic()
+        verdict = live(self._heart, self._progress, now)
         seconds = signs(self._heart, self._progress, now)
-        return _answer("live", self._judge_life(now), {"seconds": seconds})
+        return {"live": verdict.holds, "reasons": verdict.reasons, "seconds": seconds}
 
-    async def _ready(self, _: web.Request) -> web.Response:
+    def _tell_readiness(self) -> dict[str, Any]:
         membership = self._membership()
+        verdict = ready(membership)
         partitions = {
             "read_back": membership.partitions_read_back,
             "missing": membership.partitions_missing,
         }
-        return _answer("ready", ready(membership), {"partitions": partitions})
-
-    def _judge_life(self, now: float) -> Verdict:
-        return live(self._heart, self._progress, now)
+        return {"ready": verdict.holds, "reasons": verdict.reasons, "partitions": partitions}
 
     def _membership(self) -> Membership:
         assignment, app = self._watched.assignment, self._app
@@ -192,27 +160,15 @@ class Monitoring(Service):
             topics_missing=(events_topic,) if is_missing else (),
         )
 
-    def _encode(
-        self, taken: Mapping[str, Samples | Delays], accept: str | None
-    ) -> tuple[bytes, str]:
-        if self._exposition is None:
-            # prometheus_client: a worker that nobody asks need not have it.
-            from stream_app.exposition import Exposition  # noqa: PLC0415
 
-            self._exposition = Exposition()
-        return self._exposition.encode(taken, accept)
+def _server_class() -> "type[WatchServer]":
+    """Import what takes a while; in a thread, while the consumer connects."""
+    from stream_app.watchserver import WatchServer  # noqa: PLC0415
+
+    return WatchServer
 
 
-def _answer(what: str, verdict: Verdict, more: Mapping[str, Any]) -> web.Response:
-    return web.Response(
-        status=200 if verdict.holds else 503,
-        body=orjson.dumps({what: verdict.holds, "reasons": verdict.reasons, **more}) + b"\n",
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
-
-
-def _tell_of_its_end(beating: asyncio.Task[None]) -> None:
-    """Log why the heart has stopped; `/health/live` will say that it has."""
-    if not beating.cancelled() and beating.exception() is not None:
-        logger.error("the heartbeat has ended; report it", exc_info=beating.exception())
+def _tell_of_failure(task: asyncio.Task[None]) -> None:
+    """Log why one of the two has ended; the worker goes on without it."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.error("monitoring has failed; report it", exc_info=task.exception())

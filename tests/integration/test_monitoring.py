@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream_app.embedded import KafkaServer, S3Server
 from stream_app.health import STALLED_SECONDS_MAX
 from stream_app.metrics import METRICS
-from stream_app.monitoring import PORTS_MAX
+from stream_app.watchserver import PORTS_MAX
 from tests.chaos.harness import TARGETS, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.oracle import Published, Target
 
