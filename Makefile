@@ -39,7 +39,7 @@ test: $(READY) lint ## Everything that CI runs, in about 10 minutes on 2 cores.
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/chaos tests/simulation tests/contract tests/integration tests/docs
 
 docs: $(READY) ## The documentation as a site, in site/: every warning is an error.
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY) ## All tables of docs/performance.md, in 45 minutes: make bench [ONLY=throughput].
 	$(BIN)/python benchmarks/report.py $(if $(ONLY),--only $(ONLY))

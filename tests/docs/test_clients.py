@@ -1,4 +1,4 @@
-"""The programs of docs/examples send events and read receipts, on a real broker, with a real worker.
+"""The programs of docs/examples send events and read receipts: a real broker, a real worker.
 
 Each runs as its page says. What a machine lacks (npm, javac, kcat) is skipped with a word.
 """
@@ -13,7 +13,6 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -54,7 +53,7 @@ pipeline = "orders"
 bucket = "my-bucket"
 payload = "undefined"
 """
-EVENTS = "".join(f'{{"body": {{"order": {number}, "name": "Zoë"}}}}\n' for number in range(3))
+EVENTS = "".join(f'{{"body":{{"order":{number},"name":"Zoë"}}}}\n' for number in range(3))
 LINES = "".join(f'{{"order":{number},"name":"Zoë"}}\n' for number in range(3))
 Command = Callable[..., list[str]]
 Record = ConsumerRecord[bytes, bytes]
@@ -134,7 +133,13 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Command:
         pytest.skip(f"node is {said.strip()}, and the client wants a newer one")
     folder = tmp_path_factory.mktemp("node")
     shutil.copytree(EXAMPLES / "node", folder, dirs_exist_ok=True)
-    options = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--omit=optional")
+    options = (
+        "--no-audit",
+        "--no-fund",
+        "--no-package-lock",
+        "--ignore-scripts",
+        "--omit=optional",
+    )
     installed = subprocess.run(
         [npm, "install", *options],
         cwd=folder,
@@ -223,9 +228,7 @@ def publish_again(place: Place, last: str) -> None:
                 *((record.key, record.value, list(record.headers)) for record in each),
                 (last.encode(), json.dumps(value).encode(), list(headers.items())),
             ):
-                await producer.send_and_wait(
-                    "delivery-receipts", value_, key=key, headers=headers_
-                )
+                await producer.send_and_wait("delivery-receipts", value_, key=key, headers=headers_)
 
     asyncio.run(publish())
 

@@ -32,7 +32,9 @@ STOP_SECONDS_MAX = 10
 OTHER_MIB = 200
 """What a process takes beside `memory_max_mib`, with some to spare (docs/performance.md)."""
 VARIABLES = {CONFIG_VARIABLE} | {
-    environment_name(table, setting.name) for table, kind in TABLES.items() for setting in fields(kind)
+    environment_name(table, setting.name)
+    for table, kind in TABLES.items()
+    for setting in fields(kind)
 }
 SETTINGS = {setting.name for kind in (*TABLES.values(), Destination) for setting in fields(kind)}
 
@@ -172,7 +174,9 @@ def rows(heading: str, text: str = OPERATIONS) -> list[list[str]]:
 
 
 def test_worker_is_granted_what_the_security_tests_give_it() -> None:
-    assert {(resource, right) for who, resource, right in rows("Rights in Kafka") if who == "worker"} == {
+    assert {
+        (resource, right) for who, resource, right in rows("Rights in Kafka") if who == "worker"
+    } == {
         ("the events topic", "READ"),
         ("the group", "READ"),
         ("the receipts topic", "WRITE"),

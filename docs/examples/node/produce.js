@@ -3,7 +3,7 @@
 // node produce.js orders < orders.ndjson
 
 import { createInterface } from 'node:readline'
-import { Producer, stringSerializers } from '@platformatic/kafka'
+import { compatibilityPartitioner, Producer, stringSerializers } from '@platformatic/kafka'
 
 const BATCH_MAX = 1_000
 
@@ -13,7 +13,9 @@ const producer = new Producer({
   bootstrapBrokers: (process.env.KAFKA_BROKERS ?? '127.0.0.1:9092').split(','),
   serializers: stringSerializers,
   // What the client sends again after a lost answer is not there twice.
-  idempotent: true
+  idempotent: true,
+  // That of the other clients: the default would put the same pipeline into another partition.
+  partitioner: compatibilityPartitioner
 })
 
 let messages = []

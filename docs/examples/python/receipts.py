@@ -16,7 +16,9 @@ SEEN_MAX = 100_000
 
 def handle(receipt: dict) -> None:
     key = receipt["object"]["key"] if receipt["object"] else "-"
-    print(receipt["status"], receipt["destination"], receipt["counts"]["delivered"], key, flush=True)
+    print(
+        receipt["status"], receipt["destination"], receipt["counts"]["delivered"], key, flush=True
+    )
 
 
 async def main(group: str) -> None:
