@@ -31,6 +31,7 @@ STOP_SECONDS_MAX = 10
 """What the documents promise of a worker that is told to end."""
 OTHER_MIB = 200
 """What a process takes beside `memory_max_mib`, with some to spare (docs/performance.md)."""
+PROBED_AT = "STREAM_APP_HTTP_BIND"
 VARIABLES = {CONFIG_VARIABLE} | {
     environment_name(table, setting.name)
     for table, kind in TABLES.items()
@@ -130,7 +131,7 @@ def test_container_is_the_one_of_the_compose_file(
 def test_container_starts_a_worker_with_variables_that_there_are(container: dict[str, Any]) -> None:
     command, *options = container["args"]
     stream_app.commands[command].make_context(command, options)
-    assert {variable["name"] for variable in container["env"]} <= VARIABLES
+    assert {variable["name"] for variable in container["env"]} <= VARIABLES | {PROBED_AT}
 
 
 def test_worker_ends_within_the_time_that_the_documents_promise() -> None:
@@ -159,6 +160,7 @@ def test_probes_ask_the_workers_health(container: dict[str, Any]) -> None:
     }
     assert {container[probe]["httpGet"]["port"] for probe in paths} == {port["name"]}
     assert port["containerPort"] == 9108
+    assert {"name": PROBED_AT, "value": "0.0.0.0"} in container["env"]  # noqa: S104 - a pod's own
 
 
 def test_files_are_on_the_page() -> None:
