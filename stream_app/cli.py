@@ -125,14 +125,14 @@ def worker(config: str, log_level: str) -> None:
     Example:
       stream-app worker --config production.toml
     """
-    from stream_app.configfile import compile_program
     from stream_app.memory import settle_malloc
 
-    settle_malloc()
+    settle_malloc()  # before anything else is imported: some of it takes memory of its own
     settings = _load(config)
-    program = compile_program(settings, config)
+    from stream_app.configfile import compile_program
     from stream_app.kafka import require_topics
 
+    program = compile_program(settings, config)
     kafka = settings.kafka
     asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
     from stream_app.app import run_worker
