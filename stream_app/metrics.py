@@ -66,8 +66,8 @@ METRICS: Final = (
         *("destination", "outcome"),
     ),
     _counter("objects", "Objects that a delivered receipt names.", "destination"),
-    _counter("object_bytes", "Their bytes, compressed.", "destination"),
-    _counter("line_bytes", "Their bytes, uncompressed.", "destination"),
+    _counter("object_bytes", "Compressed bytes of those objects.", "destination"),
+    _counter("line_bytes", "Bytes of the lines in those objects.", "destination"),
     _counter(
         "failed_attempts",
         "Requests to S3 that failed; each is made again, or its window given up.",
@@ -105,10 +105,10 @@ METRICS: Final = (
     _gauge("windows_unsettled", "Closed windows that owe a receipt."),
     _gauge("deliveries_pending", "Receipts that closed windows owe, one for each destination."),
     _gauge("memory_held_bytes", "Bytes of lines and compressed data that windows hold."),
-    _gauge("memory_max_bytes", "Their bound: memory_max_mib."),
+    _gauge("memory_max_bytes", "Bound of memory_held_bytes: [delivery] memory_max_mib."),
     # --- the worker: Kafka
     _gauge("partitions_assigned", "Partitions that the group has given to this worker."),
-    _gauge("partitions_read_back", "Of these, those whose commit was read back."),
+    _gauge("partitions_read_back", "Of the assigned partitions, those whose commit was read back."),
     _gauge(
         "partitions_full",
         "Partitions that can close no window: their commit's metadata is full until one settles.",
@@ -116,8 +116,10 @@ METRICS: Final = (
     _counter("rebalances", "Times that all partitions were taken away."),
     _counter("rebuilt_partitions", "Times that a partition was forgotten and built anew."),
     _counter("commits", "Commits that the broker has taken."),
-    _counter("failed_commits", "Commits that the broker did not take, or without its answer."),
-    _gauge("last_commit_timestamp_seconds", "When it took the last one; 0: none yet."),
+    _counter(
+        "failed_commits", "Commits that the broker did not take or answer; each is made again."
+    ),
+    _gauge("last_commit_timestamp_seconds", "When the broker took the last commit; 0: none yet."),
     # --- the worker itself
     _gauge("destinations", "Destinations in use."),
     _gauge(
@@ -126,7 +128,7 @@ METRICS: Final = (
     ),
     _gauge(
         "config_last_reload_success_timestamp_seconds",
-        "When it was right last; the start counts.",
+        "When the configuration file was right last; the start counts.",
     ),
     _gauge(
         "config_restart_required", "1 if the file asks for more than a running worker can change."

@@ -17,10 +17,10 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.embedded import KafkaServer, S3Server, free_ports
 from stream_app.health import STALLED_SECONDS_MAX
 from stream_app.metrics import METRICS
-from stream_app.watchserver import PORTS_MAX
+from stream_app.watchserver import PORTS_MAX, SCRAPES_MAX, WatchServer
 from tests.chaos.harness import TARGETS, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.oracle import Published, Target
 
@@ -39,8 +39,15 @@ Scrape = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Values by labels, by the name of the sample without our prefix."""
 
 
-def ask(address: str, path: str, seconds_max: float = PROBE_SECONDS_MAX, **headers: str) -> Answer:
-    request = urllib.request.Request(address + path, headers=headers)  # noqa: S310 - our own
+def ask(
+    address: str,
+    path: str,
+    seconds_max: float = PROBE_SECONDS_MAX,
+    method: str = "GET",
+    **headers: str,
+) -> Answer:
+    url = address + path
+    request = urllib.request.Request(url, headers=headers, method=method)  # noqa: S310 - our own
     try:
         with urllib.request.urlopen(request, timeout=seconds_max) as answer:  # noqa: S310 - our own
             return Answer(answer.status, answer.headers["Content-Type"], answer.read())
@@ -389,3 +396,59 @@ async def test_reload_state_is_told(kafka: KafkaServer, s3: S3Server, tmp_path: 
             more.replace("grace_seconds = 1", "grace_seconds = 3"),
         )
         await shows(lambda it: total(it, "config_restart_required") == 0, right)
+
+
+# --- the server alone ----------------------------------------------------------------------------
+
+
+@in_a_loop
+async def test_fifth_scrape_at_a_time_is_refused_and_one_that_fails_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    go_on, begun = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def metrics(accept: str | None) -> tuple[bytes, str]:
+        begun.release()
+        await go_on.wait()
+        if accept == "broken":
+            raise ZeroDivisionError
+        return b"page", "text/plain"
+
+    server = WatchServer(metrics, {"/health/live": lambda: {"live": True, "reasons": ()}})
+    address = await server.listen("127.0.0.1", free_ports(1)[0])
+    assert address
+    try:
+        first = [
+            asyncio.create_task(asked(address, "/metrics", Accept=accept))
+            for accept in ["broken", *["right"] * (SCRAPES_MAX - 1)]
+        ]
+        for _ in first:
+            await begun.acquire()
+        refused = await asked(address, "/metrics")
+        assert (refused.status, refused.body) == (503, b"4 scrapes are under way\n")
+        assert await verdict(address, "live") == (True, [])
+        go_on.set()
+        answers = await asyncio.gather(*first)
+        assert [it.status for it in answers] == [500, *[200] * (SCRAPES_MAX - 1)]
+        assert b"ZeroDivisionError" not in answers[0].body
+        assert "ZeroDivisionError" in caplog.text
+        assert (await asked(address, "/metrics")).body == b"page"
+    finally:
+        await server.close()
+
+
+@in_a_loop
+async def test_watch_server_only_answers_questions() -> None:
+    async def metrics(_: str | None) -> tuple[bytes, str]:
+        return b"page", "text/plain"
+
+    server = WatchServer(metrics, {"/health/live": lambda: {"live": True, "reasons": ()}})
+    address = await server.listen("127.0.0.1", free_ports(1)[0])
+    assert address
+    try:
+        for path in ("/metrics", "/health/live"):
+            for method in ("POST", "PUT", "DELETE", "PATCH"):
+                answer = await asyncio.to_thread(ask, address, path, method=method)
+                assert answer.status == 405
+    finally:
+        await server.close()
