@@ -105,7 +105,7 @@ class Reader:
     async def _read(self, ends: Mapping[TopicPartition, int], take: Take) -> None:
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
-        seen = {tp: -1 for tp in ends}
+        seen = dict.fromkeys(ends, -1)
         waiting = set(ends)
         while waiting:
             fetched: Mapping[TopicPartition, list[Any]] = {}
