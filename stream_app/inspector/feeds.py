@@ -16,9 +16,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream_app.errors import SetupError
+from stream_app.inspector.consumers import start, stop
 from stream_app.inspector.outcomes import RECEIPTS_MAX, Entry, Index
 from stream_app.inspector.places import shares
-from stream_app.kafka import client_options, explained, reach
+from stream_app.kafka import explained
 from stream_app.settings import Kafka
 
 POLL_MS: Final = 500
@@ -26,14 +27,12 @@ PROBE_SECONDS: Final = 5.0
 """After so long without a message the broker is asked whether it is there."""
 COUNT_SECONDS: Final = 60.0
 """After so long in any case, to learn of new partitions."""
-REQUEST_MS_MAX: Final = 10_000
 BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Between two tries to reach Kafka; the last one again and again."""
 METADATA_MS: Final = 60_000
 """How old the number of partitions may be."""
 LOAD_RECORDS_MAX: Final = 500
 RECORDS_MAX: Final = 2_000
-FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 PARTITION_BYTES_MAX: Final = 1024 * 1024
 BEHIND_MAX: Final = 5_000
 """Records of a partition by which the tail may be behind before it leaves them out."""
@@ -89,24 +88,18 @@ class _Feed(ABC):
                 failures += 1
 
     async def _follow(self) -> None:
-        await reach(self._kafka)
         with explained(self._kafka, topic=self._topic):
-            consumer = AIOKafkaConsumer(
-                **client_options(self._kafka),
-                group_id=None,
-                enable_auto_commit=False,
-                request_timeout_ms=REQUEST_MS_MAX,
+            consumer = await start(
+                self._kafka,
                 metadata_max_age_ms=METADATA_MS,
-                fetch_max_bytes=FETCH_BYTES_MAX,
                 max_partition_fetch_bytes=PARTITION_BYTES_MAX,
                 **self._options,
             )
             try:
-                await consumer.start()
                 self._count(consumer)
                 await self._read(consumer)
             finally:
-                await consumer.stop()
+                await stop(consumer)
 
     @abstractmethod
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
