@@ -25,6 +25,7 @@ import click
 from stream_app import __version__
 from stream_app.cli_check import check
 from stream_app.cli_completion import completion
+from stream_app.cli_inspector import inspector
 from stream_app.cli_receipts import receipts
 from stream_app.cli_redeliver import redeliver
 from stream_app.cli_style import complete_buckets
@@ -218,10 +219,8 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     with _progress(names) as read:
         sent = asyncio.run(send_events(settings.kafka, names, pipeline=pipeline, read=read))
     where = ", ".join(f"{partition}: {count}" for partition, count in sorted(sent.items()))
-    click.echo(
-        f"{sent.total()} events sent to {settings.kafka.events_topic}"
-        + (f" (by partition: {where})" if where else "")
-    )
+    by = f" (by partition: {where})" if where else ""
+    click.echo(f"{sent.total()} events sent to {settings.kafka.events_topic}{by}")
 
 
 @stream_app.command()
@@ -288,7 +287,7 @@ def demo(*, keep: bool, as_json: bool) -> int:
     return run_demo(keep=keep, as_json=as_json)
 
 
-for _command in (check, receipts, redeliver):
+for _command in (check, inspector, receipts, redeliver):
     stream_app.add_command(_with_config(_command))
 stream_app.add_command(completion)
 

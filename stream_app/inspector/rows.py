@@ -19,6 +19,10 @@ from stream_app.printable import printable
 SUMMARY_CHARACTERS_MAX: Final = 200
 PARSED_BYTES_MAX: Final = 256 * 1024
 """A longer event is not read for its row: method and path would cost too much."""
+SECONDS_MIN: Final = -62_135_596_800
+"""Year 1. A producer can claim any time."""
+SECONDS_MAX: Final = 253_402_300_799
+"""The end of year 9999."""
 METHOD: Final = re.compile(r"[A-Z]{1,20}")
 NO_VALUE: Final = "(no value)"
 
@@ -35,8 +39,9 @@ class Record(Protocol):
 
 
 def iso(seconds: float) -> str:
-    """Return a time as text, to the millisecond."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """Return a time as text, to the millisecond; one beyond the calendar becomes its end."""
+    within = min(max(seconds, SECONDS_MIN), SECONDS_MAX)
+    text = datetime.fromtimestamp(within, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
@@ -190,7 +195,8 @@ def _summary(value: bytes | None) -> str:
 
 
 def _cut(text: str) -> str:
-    shown = printable(" ".join(text.split()))
+    # Far more would only be cut off again, and escapes take time.
+    shown = printable(" ".join(text[: 4 * SUMMARY_CHARACTERS_MAX].split()))
     if len(shown) <= SUMMARY_CHARACTERS_MAX:
         return shown
     return shown[: SUMMARY_CHARACTERS_MAX - 1] + "…"

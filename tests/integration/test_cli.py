@@ -24,7 +24,7 @@ from stream_app.serverprocess import free_ports
 
 COMMANDS = (
     *("worker", "topics", "send", "receipts", "redeliver", "check", "policy", "demo"),
-    "completion",
+    *("completion", "inspector"),
 )
 NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["redeliver"], ["worker"])
 SECONDS_MAX = 60

@@ -151,3 +151,13 @@ def test_every_event_of_a_destination_without_a_pipeline_is_a_line() -> None:
 def test_answers_are_the_lines_of_an_object_of_their_own() -> None:
     lines = Lines(entry(status=Status.REDELIVERED, answers=(3, 5, 8), failed=[5]))
     assert [lines.take(it, b"orders") for it in (2, 3, 5, 8)] == [None, 1, None, 2]
+
+
+def test_a_time_beyond_the_calendar_becomes_its_end() -> None:
+    assert iso(2**62) == "9999-12-31T23:59:59.000Z"
+    assert iso(-(2**62)) == "0001-01-01T00:00:00.000Z"
+
+
+def test_a_long_path_is_cut_before_it_is_made_printable() -> None:
+    event = {"method": "GET", "path": "/" + "\x01" * 20_000}
+    assert len(str(shown(value=json.dumps(event).encode())["path"])) == SUMMARY_CHARACTERS_MAX
