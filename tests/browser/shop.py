@@ -40,17 +40,17 @@ class Background:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(CALL_SECONDS_MAX)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(CALL_SECONDS_MAX)
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(CALL_SECONDS_MAX)
-        self._loop.close()
+        self.loop.close()
 
 
 def wait_for(condition: Callable[[], bool], seconds_max: float, what: str) -> None:

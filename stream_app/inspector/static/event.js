@@ -98,7 +98,10 @@ export class EventView {
   }
 
   #heading(event) {
-    return el("h2", {}, event.destinations.length === 0 ? "No destination matches it" : count(event.destinations.length, "destination"));
+    const all = event.destinations.length + (event.more_destinations ?? 0);
+    const shown = event.more_destinations > 0 ? `, ${number(event.destinations.length)} shown` : "";
+    const words = all === 0 ? "No destination matches it" : `${count(all, "destination")}${shown}`;
+    return el("h2", {}, words);
   }
 
   #showDestinations(event) {
@@ -221,7 +224,7 @@ function neighbour(at, words) {
 function headers(pairs) {
   return folded(count(pairs.length, "header"), () =>
     terms(
-      pairs.map(([name, value]) => [visible(String(name)), el("code", {}, visible(String(value)))]),
+      pairs.map(([name, value]) => [visible(String(name)), value === null ? "–" : el("code", {}, visible(value))]),
       "terms headers",
     ),
   );

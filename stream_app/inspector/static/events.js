@@ -37,6 +37,8 @@ export class EventsView {
   #stream = null;
   #paused = false;
   #loaded = false;
+  /** The first rows could not be read; they are asked for when Kafka or the Inspector is back. */
+  #hasFailed = false;
   /** The top of the list is not the newest event: after a jump, or when older ones pushed it out. */
   #detached = false;
   #cursor = null;
@@ -295,6 +297,7 @@ export class EventsView {
     this.#pipeline.value = pipeline;
     this.#at.value = at.includes("@") ? at : at === "" ? "" : clock(at, { date: "always" });
     this.#loaded = false;
+    this.#hasFailed = false;
     this.#detached = at !== "";
     this.#complete = false;
     this.#cursor = null;
@@ -329,7 +332,7 @@ export class EventsView {
       if (error.status === undefined) throw error;
       if (error.status !== 401) {
         this.#foot.prepend(el("span", { class: "is-failed" }, `${visible(error.message)} `));
-        this.#loaded = true;
+        this.#hasFailed = !this.#loaded;
       }
     }
   }
@@ -429,12 +432,18 @@ export class EventsView {
         rows: ({ rows, more }) => this.#came(rows, more),
         receipts: ({ runs }) => this.#answered(runs),
         behind: () => this.#catchUp(),
+        kafka: ({ error }) => {
+          this.context.kafkaIs(error);
+          if (error === null) this.#catchUp();
+        },
       },
     );
   }
 
   #came(rows, more) {
-    this.#held.add(rows, more ?? 0);
+    // Of what is searched for, nobody knows how many more there are: they were not looked at.
+    const isFiltered = this.#query.search !== "" || this.#query.pipeline !== "";
+    this.#held.add(rows, more ?? 0, { isKnown: !isFiltered });
     this.#flushSoon();
     if (this.#paused) this.#showPause();
     else this.#showPill();
@@ -483,6 +492,10 @@ export class EventsView {
 
   /** After a break: the newest rows, and a gap where they do not join those that are here. */
   async #catchUp() {
+    if (this.#hasFailed) {
+      this.#load();
+      return;
+    }
     if (!this.#loaded) return;
     const { search, pipeline } = this.#query;
     let answer;

@@ -8,13 +8,13 @@ export class Held {
   #rows = 0;
   count = 0;
 
-  /** Take a message of the stream. */
-  add(rows, more) {
+  /** Take a message of the stream; `more` came beside its rows, or may have, if it is not known. */
+  add(rows, more, { isKnown = true } = {}) {
     const items = rows.map((row) => ({ row }));
-    if (more > 0) items.push({ gap: { count: more } });
+    if (more > 0) items.push({ gap: { count: isKnown ? more : null } });
     this.#items = [...items, ...this.#items];
     this.#rows += rows.length;
-    this.count += rows.length + more;
+    this.count += rows.length + (isKnown ? more : 0);
     if (this.#rows > ROWS_MAX) this.#letGo();
   }
 

@@ -64,6 +64,10 @@ const context = {
     banners.set("stream", `The live stream is broken; tried again in ${Math.ceil(seconds)} s. What is on the page may be old.`, button);
     askAbout();
   },
+  kafkaIs(error) {
+    if (error === null || error === undefined) banners.clear("kafka");
+    else banners.set("kafka", `${error} What is on the page may be old; it goes on by itself.`);
+  },
   showError(node, title, error) {
     fill(
       node,
@@ -144,11 +148,13 @@ async function askAbout() {
     if (error.status === undefined) throw error;
     return;
   }
+  context.kafkaIs(about.kafka);
   const { receipts } = about;
   const back = receipts.oldest === null ? "" : `, back to ${clock(receipts.oldest, { milliseconds: false })}`;
   fill(
     byId("about"),
     el("span", {}, `${number(receipts.held)} of at most ${count(receipts.held_max, "receipt")} held (${bytes(receipts.bytes)} of ${bytes(receipts.bytes_max)})${back}`),
+    receipts.loaded === false ? el("span", { class: "is-retrying" }, "receipts are still being read") : null,
     receipts.not_receipts > 0 ? el("span", { class: "is-retrying" }, `${count(receipts.not_receipts, "message")} of ${visible(about.receipts_topic)} were no receipts`) : null,
     el("span", {}, `${visible(about.events_topic)}: ${count(about.events_partitions, "partition")}, windows of ${about.window_seconds} s`),
     about.can_read_objects ? null : el("span", {}, "objects are not read: lines are computed again"),

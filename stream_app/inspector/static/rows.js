@@ -84,6 +84,8 @@ export class RowList {
     body.addEventListener("keydown", (event) => this.#pressed(event));
     body.addEventListener("click", (event) => {
       const gap = event.target.closest("tr.gap");
+      // It lies above the row's link, so that it can be pointed at.
+      if (event.target.closest(".dest") !== null) event.target.closest("tr").querySelector("a").click();
       if (gap !== null && event.target.closest("button") !== null) this.onGap(gap);
     });
     tipFor(body, ".dest, .row-link", (target) => {

@@ -11,7 +11,7 @@ const SILENCE_SECONDS_MAX = 40;
 /**
  * Server-sent events of /api/live.
  *
- * `on.rows`, `on.receipts` and `on.behind` are handed a message's content, `on.open(again)` is called
+ * `on.rows`, `on.receipts`, `on.behind` and `on.kafka` are handed a message's content, `on.open(again)` is called
  * at each connection, `on.broken(seconds)` when the next try is so far away.
  */
 export class Stream {
@@ -56,7 +56,7 @@ export class Stream {
     });
     source.addEventListener("error", () => this.#broken(source));
     source.addEventListener("ping", () => this.#listen());
-    for (const type of ["rows", "receipts", "behind"]) {
+    for (const type of ["rows", "receipts", "behind", "kafka"]) {
       source.addEventListener(type, (event) => {
         this.#listen();
         this.on[type]?.(JSON.parse(event.data));
