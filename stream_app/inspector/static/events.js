@@ -330,11 +330,18 @@ export class EventsView {
       this.#reading = null;
       this.#showFoot();
       if (error.status === undefined) throw error;
-      if (error.status !== 401) {
-        this.#foot.prepend(el("span", { class: "is-failed" }, `${visible(error.message)} `));
-        this.#hasFailed = !this.#loaded;
-      }
+      if (error.status !== 401) this.#showFailure(error, where);
     }
+  }
+
+  #showFailure(error, where) {
+    this.#hasFailed = !this.#loaded;
+    const again = () => (this.#hasFailed ? this.#load() : this.#read(where));
+    fill(
+      this.#foot,
+      el("span", { class: "is-failed" }, visible(error.message)),
+      el("button", { type: "button", class: "quiet", on: { click: again } }, "Try again"),
+    );
   }
 
   #took(answer) {
@@ -394,8 +401,10 @@ export class EventsView {
       if (!gap.isConnected) return;
       this.#list.fillGap(gap, answer.rows, answer.cursor);
       this.#markDirty(answer.rows.map(idOf));
-    } finally {
+    } catch (error) {
+      if (error.status === undefined) throw error;
       button.disabled = false;
+      button.textContent = visible(`${error.message} Try again`);
     }
   }
 
@@ -465,6 +474,8 @@ export class EventsView {
     if (this.#paused || this.#detached || elsewhere || !this.#loaded) return;
     const wasEmpty = this.#list.size === 0;
     this.#list.prepend(this.#held.take());
+    // What was let go for them can be read again by scrolling.
+    if (this.#list.trimmed) this.#complete = false;
     this.#refreshOpenSoon();
     this.#showPill();
     if (wasEmpty || this.#foot.firstElementChild === null) this.#showFoot();

@@ -74,6 +74,9 @@ export class RowList {
   #gaps = new WeakMap(); // node -> {count, cursor}
   #body;
 
+  /** Whether the oldest rows were let go since somebody last asked. */
+  trimmed = false;
+
   /** `onGap(gapNode)` is called when a reader asks what is in a gap. */
   constructor({ onGap }) {
     const { node, body } = table("Events, newest first", COLUMNS, "events");
