@@ -211,7 +211,7 @@ def costs(servers: rig.Servers, folder: Path, events: int) -> dict[str, dict[str
         }
     finally:
         gc.enable()
-    bench = throughput.filled(servers, folder, events)
+    bench = throughput.filled(servers, folder, events, "stages")
     taken = throughput.measure(bench, throughput.Case("none", "batches"), "stages-batches").cpu_us
     table: dict[str, dict[str, float]] = {}
     for number, payload in enumerate(PAYLOADS):

@@ -171,12 +171,12 @@ def turns(servers: rig.Servers, folder: Path, events: int, count: int) -> list[T
     ]
 
 
-def filled(servers: rig.Servers, folder: Path, events: int) -> Bench:
-    """Write the backlogs."""
-    load = rig.Load("throughput", events)
+def filled(servers: rig.Servers, folder: Path, events: int, name: str = "throughput") -> Bench:
+    """Write the backlogs into topics called after `name`, which must be new."""
+    load = rig.Load(name, events)
     stock_events = min(events, STOCK_EVENTS_MAX)
     minutes = max(1, stock_events // (load.pipelines * STOCK_EVENTS_A_WINDOW))
-    stock_load = rig.Load("throughput-stock", stock_events, partitions=1, minutes=minutes)
+    stock_load = rig.Load(f"{name}-stock", stock_events, partitions=1, minutes=minutes)
     for it in (load, stock_load):
         asyncio.run(rig.fill(servers.kafka.address, it))
     return Bench(servers, folder, load, stock_load)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import click
 
 from stream_app import __version__
+from stream_app.cli_inspector import inspector
 from stream_app.cli_redeliver import redeliver
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
 from stream_app.printable import printable
@@ -215,10 +216,8 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     with _progress(names) as read:
         sent = asyncio.run(send_events(settings.kafka, names, pipeline=pipeline, read=read))
     where = ", ".join(f"{partition}: {count}" for partition, count in sorted(sent.items()))
-    click.echo(
-        f"{sent.total()} events sent to {settings.kafka.events_topic}"
-        + (f" (by partition: {where})" if where else "")
-    )
+    by = f" (by partition: {where})" if where else ""
+    click.echo(f"{sent.total()} events sent to {settings.kafka.events_topic}{by}")
 
 
 @stream_app.command()
@@ -418,8 +417,8 @@ def demo(*, keep: bool) -> int:
     return run_demo(keep=keep)
 
 
-_with_config(redeliver)
-stream_app.add_command(redeliver)
+for _command in (redeliver, inspector):
+    stream_app.add_command(_with_config(_command))
 
 
 @contextlib.contextmanager

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app.configfile import load
+from stream_app.demo_inspector import inspecting, stop
 from stream_app.embedded import KafkaServer, S3Server
 from stream_app.errors import SetupError
 from stream_app.follow import Published, receipts
@@ -43,7 +44,6 @@ WINDOW_REST_SECONDS_MIN: Final = 4
 PARTITIONS: Final = 2
 ANSWER_SECONDS_MAX: Final = 90.0
 """From sending to the last receipt: worker start, window, grace and uploads, with much to spare."""
-STOP_SECONDS_MAX: Final = 15.0
 CLOCK_SECONDS: Final = 0.5
 LOG_LINES_SHOWN: Final = 20
 LINES_SHOWN: Final = 3
@@ -157,8 +157,8 @@ class _Demo:
         # Stopped from outside, it takes its worker and servers with it.
         task = asyncio.current_task()
         if task is not None:
-            for stop in (signal.SIGTERM, signal.SIGHUP):
-                asyncio.get_running_loop().add_signal_handler(stop, task.cancel)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         kafka = self._settings.kafka
         await create_topics(kafka, partitions=PARTITIONS, replication_factor=1)
         async with self._worker() as worker:
@@ -166,7 +166,9 @@ class _Demo:
             try:
                 await self._unless(ended, self._deliver())
                 if self._keep:
-                    await self._stay(ended)
+                    log = self._folder / "inspector.log"
+                    async with inspecting(self._config, self._environment, log) as address:
+                        await self._stay(ended, address)
             finally:
                 ended.cancel()
 
@@ -296,14 +298,7 @@ class _Demo:
         try:
             yield worker
         finally:
-            if worker.returncode is None:
-                worker.terminate()
-                try:
-                    async with asyncio.timeout(STOP_SECONDS_MAX):
-                        await worker.wait()
-                except TimeoutError:
-                    worker.kill()
-                    await worker.wait()
+            await stop(worker)
 
     async def _unless(self, ended: "asyncio.Task[int]", work: Coroutine[Any, Any, None]) -> None:
         """Do `work`; a worker that ends meanwhile is a failure."""
@@ -317,10 +312,11 @@ class _Demo:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
-    async def _stay(self, ended: "asyncio.Task[int]") -> None:
+    async def _stay(self, ended: "asyncio.Task[int]", inspector: str) -> None:
         console, kafka, s3 = self._console, self._settings.kafka, self._settings.s3
         console.print("all of it stays up; Ctrl-C ends it")
         for name, value in (
+            ("Inspector", inspector),
             ("Kafka", kafka.broker),
             ("S3", s3.endpoint_url),
             ("configuration", str(self._config)),

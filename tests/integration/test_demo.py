@@ -1,11 +1,13 @@
 """The demo as a user sees it, on servers of its own."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -65,12 +67,17 @@ def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> Non
             lines.append(process.stdout.readline().decode())
             assert lines[-1], process.communicate()
         text = "".join(lines)
-        kafka, s3 = re.findall(r"(?:kafka|http)://(127\.0\.0\.1:\d+)", text)
+        inspector, kafka, s3 = re.findall(r"(?:kafka|http)://(127\.0\.0\.1:\d+)", text)
         assert answers(kafka)
         assert answers(s3)
+        with urllib.request.urlopen(f"http://{inspector}/api/events") as response:  # noqa: S310
+            rows = json.load(response)["rows"]
+        assert len(rows) == 30
+        assert sum(it["dest"]["delivered"] for it in rows) == 27
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=SECONDS_MAX)
     assert (process.returncode, error.strip()) == (0, b"")
+    assert not answers(inspector)
     assert not answers(kafka)
     assert not answers(s3)
     assert list(tmp_path.iterdir()) == []
