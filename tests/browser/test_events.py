@@ -253,6 +253,6 @@ def test_a_value_that_is_no_event_has_a_row_and_a_page(
 
 
 def test_a_record_without_a_value_has_a_row_and_a_page(site: Site, open_page: Opener) -> None:
-    place = site.background.run(site.lab.send_now(None, None))
+    place = site.background.run(site.lab.send_now(None, "orders"))
     page = open_page(f"{site.url}{place.path}")
     expect(page.locator(".event-body")).to_contain_text("no value")

@@ -3,13 +3,15 @@
 import { get, post } from "./api.js";
 import { announce, copyButton, el, fill, tabs, terms, visible } from "./dom.js";
 import { bytes, count, number, time } from "./format.js";
-import { destContent, destWords, isOpen, isSame, outcome } from "./outcomes.js";
+import { canChange, destContent, destWords, isOpen, isSame, outcome } from "./outcomes.js";
 import { copyable, destinationPath, folded, otherReceipts, receiptTerms, span, wholeReceipt, windowPath } from "./receipt.js";
 import { titleOf } from "./rows.js";
 import { rawText, treeOrWords } from "./tree.js";
 
 /** While a receipt is awaited, it is asked for so often. */
 const ASK_SECONDS = 1.5;
+/** The same while only a redelivery would change something. */
+const ASK_SECONDS_FAILED = 5;
 
 /** So many destinations are open at first; their lines are read at once. */
 const OPEN_FIRST_MAX = 3;
@@ -180,7 +182,7 @@ export class EventView {
 
   /** Ask whether something changed, as long as a receipt may still come. */
   #await(row) {
-    if (!isOpen(row.dest)) return;
+    if (!canChange(row.dest)) return;
     this.#timer = setTimeout(async () => {
       let dest = row.dest;
       try {
@@ -194,7 +196,7 @@ export class EventView {
       }
       if (isSame(dest, row.dest)) this.#await(row);
       else await this.#refresh(row);
-    }, ASK_SECONDS * 1000);
+    }, (isOpen(row.dest) ? ASK_SECONDS : ASK_SECONDS_FAILED) * 1000);
   }
 
   async #refresh(row) {

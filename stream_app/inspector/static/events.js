@@ -18,6 +18,9 @@ const POINTER_SECONDS = 1.5;
 /** Rows are put in, and outcomes asked for, no oftener. */
 const UPDATE_MILLISECONDS = 250;
 
+/** Rows are read without waiting longer for the stream. */
+const OPEN_SECONDS_MAX = 4;
+
 /** The bound of /api/outcomes. */
 const OUTCOMES_AT_ONCE = 500;
 
@@ -44,6 +47,7 @@ export class EventsView {
   #cursor = null;
   #complete = false;
   #searched = null;
+  #loading = null;
   #reading = null;
   #dirty = new Set();
   #runs = [];
@@ -82,8 +86,7 @@ export class EventsView {
     this.#observer.observe(this.#sentinel);
     if (same && isReturn) {
       requestAnimationFrame(() => scrollTo(0, this.#scrollTop));
-      this.#listen();
-      this.#catchUp();
+      this.#listen().then(() => this.#catchUp());
       return;
     }
     this.#query = wanted;
@@ -97,6 +100,7 @@ export class EventsView {
   }
 
   leave() {
+    this.#loading = null;
     this.#scrollTop = scrollY;
     this.context.banners.clear("stream");
     removeEventListener("scroll", this.#onScroll);
@@ -309,9 +313,11 @@ export class EventsView {
     scrollTo(0, 0);
     this.#showNotice();
     this.#showPause();
+    const loading = {};
+    this.#loading = loading;
     // First the stream, then the rows: what comes in between comes twice rather than never.
-    this.#listen();
-    await this.#read({ at });
+    await this.#listen();
+    if (this.#loading === loading) await this.#read({ at });
   }
 
   /** Read on: from the cursor, from the last row when the list was cut, or from a place. */
@@ -423,30 +429,38 @@ export class EventsView {
 
   // ------------------------------------------------------------------ live
 
+  /** Open the stream; done when it is open, broken, or late. */
   #listen() {
     this.#stream?.close();
     const { search, pipeline } = this.#query;
-    this.#stream = new Stream(
-      { search, pipeline },
-      {
-        open: (again) => {
-          this.context.banners.clear("stream");
-          this.#showState(this.#paused ? "paused" : "live");
-          if (again) this.#catchUp();
-        },
-        broken: (seconds) => {
-          this.#showState("broken");
-          this.context.streamBroken(seconds, () => this.#stream?.retry());
-        },
-        rows: ({ rows, more }) => this.#came(rows, more),
-        receipts: ({ runs }) => this.#answered(runs),
-        behind: () => this.#catchUp(),
-        kafka: ({ error }) => {
-          this.context.kafkaIs(error);
-          if (error === null) this.#catchUp();
-        },
+    return new Promise((done) => {
+      setTimeout(done, OPEN_SECONDS_MAX * 1000);
+      this.#stream = new Stream({ search, pipeline }, this.#heard(done));
+    });
+  }
+
+  /** What is done about all that the stream says. */
+  #heard(done) {
+    return {
+      open: (again) => {
+        this.context.banners.clear("stream");
+        this.#showState(this.#paused ? "paused" : "live");
+        done();
+        if (again) this.#catchUp();
       },
-    );
+      broken: (seconds) => {
+        this.#showState("broken");
+        this.context.streamBroken(seconds, () => this.#stream?.retry());
+        done();
+      },
+      rows: ({ rows, more }) => this.#came(rows, more),
+      receipts: ({ runs }) => this.#answered(runs),
+      behind: () => this.#catchUp(),
+      kafka: ({ error }) => {
+        this.context.kafkaIs(error);
+        if (error === null) this.#catchUp();
+      },
+    };
   }
 
   #came(rows, more) {
@@ -520,7 +534,7 @@ export class EventsView {
     const fresh = answer.rows.filter((row) => !this.#list.has(idOf(row)));
     if (fresh.length === answer.rows.length && this.#list.size > 0 && answer.cursor !== null) this.#held.addBreak();
     if (fresh.length > 0) this.#came(fresh, 0);
-    this.#markDirty(this.#list.open());
+    this.#markDirty(this.#list.changeable());
   }
 
   // ------------------------------------------------------------------ outcomes

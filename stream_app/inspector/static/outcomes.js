@@ -4,7 +4,7 @@ import { el, icon, unseen } from "./dom.js";
 import { number } from "./format.js";
 
 /** Every outcome, worst last: [name, words for a destination that has it]. */
-export const OUTCOMES = [
+const OUTCOMES = [
   ["delivered", "its payload is a line of an object"],
   ["skipped", "the expression gave undefined"],
   ["pending", "no receipt yet"],
@@ -71,6 +71,9 @@ export function destTip(dest) {
 
 /** Whether a receipt may still change it soon. */
 export const isOpen = (dest) => dest.pending > 0 || dest.retrying > 0;
+
+/** Whether a receipt may still change it at all: what failed can be delivered again. */
+export const canChange = (dest) => isOpen(dest) || dest.failed > 0 || dest.unknown > 0;
 
 /** Whether two Dest are the same. */
 export const isSame = (one, other) => one.matched === other.matched && NAMES.every((name) => one[name] === other[name]);

@@ -4,7 +4,7 @@
 
 import { el, fill, visible } from "./dom.js";
 import { clock, count, number, utc } from "./format.js";
-import { destContent, destTip, isOpen, isSame } from "./outcomes.js";
+import { canChange, destContent, destTip, isSame } from "./outcomes.js";
 import { tipFor } from "./tip.js";
 
 /** How many rows the page keeps; the oldest are let go, or the newest when older ones are read. */
@@ -185,8 +185,8 @@ export class RowList {
   }
 
   /** Ids of rows that a receipt may still change. */
-  open() {
-    return [...this.#entries].filter(([, { row }]) => isOpen(row.dest)).map(([id]) => id);
+  changeable() {
+    return [...this.#entries].filter(([, { row }]) => canChange(row.dest)).map(([id]) => id);
   }
 
   /** The rows with these ids that are still on the page. */

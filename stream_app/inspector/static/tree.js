@@ -5,8 +5,8 @@
  * Members become rows when their container is opened, 200 at a time.
  */
 
-import { announce, copy, copyButton, cut, el, fill, icon, unseen, visible, visibleBlock } from "./dom.js";
-import { bytes, count, number } from "./format.js";
+import { announce, copy, copyButton, el, fill, icon, unseen, visible, visibleBlock } from "./dom.js";
+import { bytes, count, cut, number } from "./format.js";
 import { membersOf, pathOf, rootOf } from "./json.js";
 
 const ROWS_AT_A_TIME = 200;
