@@ -418,7 +418,8 @@ def demo(*, keep: bool) -> int:
 
 
 for _command in (redeliver, inspector):
-    stream_app.add_command(_with_config(_command))
+    _with_config(_command)
+    stream_app.add_command(_command)
 
 
 @contextlib.contextmanager

@@ -63,6 +63,6 @@ async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
         ) from error
     found = _ADDRESS.search(line.decode())
     if found is None:
-        said = log.read_text("utf-8", errors="replace").strip()
+        said = (await asyncio.to_thread(log.read_text, "utf-8", "replace")).strip()
         raise SetupError(f"the Inspector does not start: {said or 'it says nothing'}")
     return found[0]

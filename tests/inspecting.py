@@ -1,6 +1,7 @@
 """An Inspector as a client meets it: over HTTP, in the test's own loop."""
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -37,9 +38,12 @@ class Client:
         self, path: str, status: int = 200, *, post: Any = None, **query: str
     ) -> dict[str, Any]:
         """Return the JSON of an answer, which must have this status."""
-        method = "GET" if post is None else "POST"
+        method, headers, body = "GET", self.headers, None
+        if post is not None:
+            method, body = "POST", io.BytesIO(json.dumps(post).encode())
+            headers = headers | {"Content-Type": "application/json"}
         async with self.session.request(
-            method, self.address + path, params=query, json=post, headers=self.headers
+            method, self.address + path, params=query, data=body, headers=headers
         ) as response:
             text = await response.text()
             assert response.status == status, f"{method} {path}: {response.status} {text}"

@@ -67,9 +67,7 @@ def answer(
     status: int = HTTPStatus.OK,
 ) -> web.Response:
     """Return JSON."""
-    return web.Response(
-        body=orjson.dumps(document), status=status, content_type="application/json"
-    )
+    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
 
 
 def refusal(status: int, why: str) -> web.Response:
@@ -122,12 +120,13 @@ class Door:
                 "without a token only this machine is answered, as localhost or 127.0.0.1; start "
                 "the Inspector with --token-file to reach it by another name",
             )
-        if not request.path.startswith(API):
+        route = _route(request)
+        if not route.startswith(API):
             return await handler(request)
         headers = request.headers
         if is_foreign(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
             return refusal(HTTPStatus.FORBIDDEN, "only the Inspector's own page may ask")
-        if request.path != LOGIN and not self._gate.admits(
+        if route != LOGIN and not self._gate.admits(
             headers.get("Authorization"), request.cookies.get(COOKIE)
         ):
             return refusal(
@@ -164,9 +163,15 @@ class Door:
         return response
 
 
+def _route(request: web.Request) -> str:
+    """Return the pattern of the route that will answer, however its path is spelt."""
+    resource = request.match_info.route.resource
+    return request.path if resource is None else resource.canonical
+
+
 async def _harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
-    if request.path.startswith(API):
+    if _route(request).startswith(API):
         response.headers["Cache-Control"] = "no-store"
     response.headers.popall("Server", None)
 
@@ -183,7 +188,7 @@ async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse
     except (BusyError, SetupError, KafkaError) as error:
         return refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     except web.HTTPException as error:
-        if not request.path.startswith(API):
+        if not _route(request).startswith(API):
             raise
         return refusal(error.status, f"{request.method} {request.path}: {error.reason}")
     except ConnectionError:

@@ -9,6 +9,7 @@ import binascii
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from operator import index
 from typing import Any, Final
 
 import orjson
@@ -35,6 +36,11 @@ HEADER_LENGTH_MAX: Final = 10_000
 """Characters of a header that are shown."""
 WINDOWS_MAX: Final = 200
 """Windows of a destination that are shown."""
+SHORT_FIELDS: Final = (
+    *("status", "destination", "pipeline", "window", "source", "counts"),
+    *("object", "attempts", "already_existed", "uploaded_at", "error"),
+)
+"""What is shown of a long receipt."""
 PRINCIPAL_EXAMPLE: Final = "arn:aws:iam::123456789012:role/stream-app"
 """Stands in a bucket policy for whoever runs the workers."""
 
@@ -112,7 +118,9 @@ def line_number(entry: Entry, offset: int) -> int | None:
     first, end = entry.source.first_offset, entry.source.end_offset
     if entry.matched != end - first:
         return None
-    without_line = sum(min(last, offset) - first_ + 1 for first_, last in skipped if first_ <= offset)
+    without_line = sum(
+        min(last, offset) - first_ + 1 for first_, last in skipped if first_ <= offset
+    )
     return offset - first + 1 - without_line - sum(it < offset for it in failed)
 
 
@@ -130,21 +138,14 @@ def policy_text(destination: Destination) -> tuple[str, bool]:
 
 def redeliver_command(config: str, destination: str) -> str:
     """Return the command that delivers what failed."""
-    return shlex.join(
-        ["stream-app", "redeliver", "--config", config, "--destination", destination]
-    )
+    return shlex.join(["stream-app", "redeliver", "--config", config, "--destination", destination])
 
 
 def _document(entry: Entry) -> Any:  # noqa: ANN401 - orjson's fragment, or a document
     if len(entry.value) <= RECEIPT_BYTES_MAX:
         return orjson.Fragment(entry.value)
     document = entry.document()
-    known = {
-        name: document[name]
-        for name in ("status", "destination", "pipeline", "window", "source", "counts", "object")
-        + ("attempts", "already_existed", "uploaded_at", "error")
-        if name in document
-    }
+    known = {name: document[name] for name in SHORT_FIELDS if name in document}
     cut = known | {"skipped": [], "failed": [], "is_cut": True}
     try:
         orjson.dumps(cut)
@@ -202,10 +203,9 @@ def _header(value: bytes | None) -> str | None:
 
 def _event(asked: Any) -> Event:  # noqa: ANN401 - whatever a client sends
     try:
-        partition, offset = asked["partition"], asked["offset"]
         text, encoded = asked.get("pipeline"), asked.get("key_base64")
-        if not isinstance(partition, int) or not isinstance(offset, int):
-            raise TypeError("partition and offset are whole numbers")
+        # What is no whole number has no such operation.
+        partition, offset = index(asked["partition"]), index(asked["offset"])
         if encoded is not None:
             return Event(partition, offset, base64.b64decode(encoded, validate=True))
         return Event(partition, offset, None if text is None else text.encode())

@@ -179,9 +179,7 @@ class Api:
         document["newer"] = _name(place.partition, found.newer)
         return await asyncio.to_thread(answer, document)
 
-    async def _numbers(
-        self, place: Place, answers: Mapping[str, Answer]
-    ) -> dict[str, int | None]:
+    async def _numbers(self, place: Place, answers: Mapping[str, Answer]) -> dict[str, int | None]:
         entries = {
             id_: it.entry
             for id_, it in answers.items()
@@ -190,9 +188,7 @@ class Api:
         entries = {id_: entries[id_] for id_ in sorted(entries)[:NUMBERED_MAX]}
         numbers = {id_: line_number(it, place.offset) for id_, it in entries.items()}
         uncounted = {
-            id_: it
-            for id_, it in entries.items()
-            if numbers[id_] is None and it.answers is None
+            id_: it for id_, it in entries.items() if numbers[id_] is None and it.answers is None
         }
         if uncounted:
             numbers |= await self._inspection.log.numbers(

@@ -9,29 +9,30 @@ While Kafka is away, `trouble` says so, and it is asked again under back-off.
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from stream_app.errors import SetupError
+from stream_app.inspector.consumers import start, stop
 from stream_app.inspector.outcomes import RECEIPTS_MAX, Entry, Index
 from stream_app.inspector.places import shares
-from stream_app.kafka import client_options, explained, reach
+from stream_app.kafka import explained
 from stream_app.settings import Kafka
 
 POLL_MS: Final = 500
 PROBE_SECONDS: Final = 5.0
 """After so long without a message the broker is asked whether it is there."""
-REQUEST_MS_MAX: Final = 10_000
+COUNT_SECONDS: Final = 60.0
+"""After so long in any case, to learn of new partitions."""
 BACKOFF_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Between two tries to reach Kafka; the last one again and again."""
 METADATA_MS: Final = 60_000
 """How old the number of partitions may be."""
 LOAD_RECORDS_MAX: Final = 500
 RECORDS_MAX: Final = 2_000
-FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
 PARTITION_BYTES_MAX: Final = 1024 * 1024
 BEHIND_MAX: Final = 5_000
 """Records of a partition by which the tail may be behind before it leaves them out."""
@@ -87,23 +88,18 @@ class _Feed(ABC):
                 failures += 1
 
     async def _follow(self) -> None:
-        await reach(self._kafka)
         with explained(self._kafka, topic=self._topic):
-            consumer = AIOKafkaConsumer(
-                **client_options(self._kafka),
-                group_id=None,
-                enable_auto_commit=False,
-                request_timeout_ms=REQUEST_MS_MAX,
+            consumer = await start(
+                self._kafka,
                 metadata_max_age_ms=METADATA_MS,
-                fetch_max_bytes=FETCH_BYTES_MAX,
                 max_partition_fetch_bytes=PARTITION_BYTES_MAX,
                 **self._options,
             )
             try:
-                await consumer.start()
+                self._count(consumer)
                 await self._read(consumer)
             finally:
-                await consumer.stop()
+                await stop(consumer)
 
     @abstractmethod
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
@@ -114,14 +110,34 @@ class _Feed(ABC):
         consumer.assign(partitions)
         return partitions
 
-    async def _probe(self, consumer: AIOKafkaConsumer, of: Sequence[TopicPartition]) -> bool:
-        """Ask the broker whether it is there; return whether the topic has more partitions."""
+    async def _poll(
+        self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], records_max: int
+    ) -> AsyncIterator[dict[TopicPartition, list[Any]]]:
+        """Yield what comes, be it nothing, until the topic has more partitions."""
+        loop = asyncio.get_running_loop()
+        heard_at = counted_at = loop.time()
+        while True:
+            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=records_max)
+            yield fetched
+            now = loop.time()
+            heard_at = now if fetched else heard_at
+            if now - heard_at > PROBE_SECONDS or now - counted_at > COUNT_SECONDS:
+                await self._probe(consumer, partitions)
+                heard_at = counted_at = loop.time()
+                if self._count(consumer):
+                    return
+
+    async def _probe(self, consumer: AIOKafkaConsumer, of: Sequence[TopicPartition]) -> None:
+        """Ask the broker whether it is there."""
         async with asyncio.timeout(PROBE_SECONDS):
             await consumer.end_offsets(of)
         self._is_well()
-        known = consumer.partitions_for_topic(self._topic) or ()
-        has_more = len(known) > self.partitions
-        self.partitions = max(self.partitions, len(known))
+
+    def _count(self, consumer: AIOKafkaConsumer) -> bool:
+        """Note how many partitions the topic has; return whether they have become more."""
+        known = len(consumer.partitions_for_topic(self._topic) or ())
+        has_more = known > self.partitions
+        self.partitions = max(self.partitions, known)
         return has_more
 
     def _is_well(self) -> None:
@@ -196,19 +212,10 @@ class ReceiptsFeed(_Feed):
                 heard_at = loop.time()
 
     async def _go_on(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        loop = asyncio.get_running_loop()
-        heard_at = loop.time()
-        while True:
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=LOAD_RECORDS_MAX)
-            if fetched:
-                heard_at = loop.time()
-                entries = [it for records in fetched.values() for it in self._take(records)]
-                if entries:
-                    self._on_entries(entries)
-            elif loop.time() - heard_at > PROBE_SECONDS:
-                if await self._probe(consumer, partitions):
-                    return
-                heard_at = loop.time()
+        async for fetched in self._poll(consumer, partitions, LOAD_RECORDS_MAX):
+            entries = [it for records in fetched.values() for it in self._take(records)]
+            if entries:
+                self._on_entries(entries)
 
     def _take(self, records: Sequence[Any]) -> list[Entry]:
         entries = []
@@ -273,24 +280,17 @@ class EventsTail(_Feed):
         self._is_well()
         self.at_end.set()
         loop = asyncio.get_running_loop()
-        heard_at = wanted_at = loop.time()
-        while True:
-            fetched = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_MAX)
-            now = loop.time()
+        wanted_at = loop.time()
+        async for fetched in self._poll(consumer, partitions, RECORDS_MAX):
             if self._wanted.is_set():
-                wanted_at = now
-            elif now - wanted_at > LINGER_SECONDS:
+                wanted_at = loop.time()
+            elif loop.time() - wanted_at > LINGER_SECONDS:
                 return
             if fetched:
-                heard_at = now
                 left_out = [await self._catch_up(consumer, tp) for tp in fetched]
                 self._on_records(
                     [it for records in fetched.values() for it in records], sum(left_out)
                 )
-            elif now - heard_at > PROBE_SECONDS:
-                if await self._probe(consumer, partitions):
-                    return
-                heard_at = now
 
     async def _catch_up(self, consumer: AIOKafkaConsumer, tp: TopicPartition) -> int:
         """Leave out what nobody can look at any more; return how many records that were."""

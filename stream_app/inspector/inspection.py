@@ -1,9 +1,9 @@
 """All that the Inspector's routes draw on, and its life: what is started, and ended again.
 
-    1. read the configuration; see that both topics are there
-    2. follow the receipts from the last ones on
-    3. follow the events while a page looks, the configuration while it runs
-    4. at the end: pages first, then what they draw on
+1. read the configuration; see that both topics are there
+2. follow the receipts from the last ones on
+3. follow the events while a page looks, the configuration while it runs
+4. at the end: pages first, then what they draw on
 """
 
 import asyncio

@@ -123,16 +123,20 @@ class _Pages:
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Stream what comes, for as long as the page is open."""
         client = self._inspection.hub.join(wanted_of(request))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.headers["X-Accel-Buffering"] = "no"
         try:
             # What a page reads by /api/events from now on and what is told here leave no gap.
             await self._tail_begins()
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-            response.headers["X-Accel-Buffering"] = "no"
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % RETRY_MS)
             async for text in client.messages():
                 async with asyncio.timeout(WRITE_SECONDS_MAX):
                     await response.write(text)
+        except TimeoutError:
+            # It takes nothing any more, not even the end of its stream.
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._inspection.hub.leave(client)
         return response

@@ -5,7 +5,7 @@ holds of a record that it has read is its row.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -224,8 +224,10 @@ class Log:
 
         begin = position = max(offset, source.first_offset)
         async with self._readers.borrow() as reader:
-            bounds = zip(await reader.begins(), await reader.ends(), strict=True)
-            log_begin, log_end = list(bounds)[source.partition]
+            if source.partition >= reader.partitions:
+                raise NotThereError(f"the topic has no partition {source.partition}")
+            log_begin = (await reader.begins())[source.partition]
+            log_end = (await reader.ends())[source.partition]
             end = min(source.end_offset, log_end)
             for run in _slices(max(begin, log_begin), end):
                 await reader.read({source.partition: run}, take)
@@ -379,6 +381,6 @@ def _hole(place: Place) -> NotThereError:
     )
 
 
-def _slices(first: int, end: int) -> Sequence[Run]:
-    return [Run(it, min(it + RUN_MAX, end)) for it in range(first, end, RUN_MAX)]
-
+def _slices(first: int, end: int) -> Iterator[Run]:
+    for it in range(first, end, RUN_MAX):
+        yield Run(it, min(it + RUN_MAX, end))

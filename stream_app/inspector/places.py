@@ -45,7 +45,7 @@ def at(text: str) -> Place | int:
     try:
         time = datetime.fromisoformat(text.strip())
         seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
+    except ValueError as error:
         raise ValueError(
             f"'{text[:100]}' is no place; write partition@offset (0@4242), or a time as "
             "2026-11-25T12:00:00Z"
@@ -195,7 +195,11 @@ class Backwards:
     def take(self) -> tuple[int, Item] | None:
         """Return partition and record of the newest that was not taken; None: nothing waits."""
         newest = max(
-            ((it.waiting[0].time_ms, number) for number, it in enumerate(self._sides) if it.waiting),
+            (
+                (it.waiting[0].time_ms, number)
+                for number, it in enumerate(self._sides)
+                if it.waiting
+            ),
             default=None,
         )
         if newest is None:

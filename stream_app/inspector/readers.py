@@ -16,16 +16,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream_app.errors import SetupError
+from stream_app.inspector.consumers import start, stop
 from stream_app.inspector.places import Run
 from stream_app.inspector.turns import Turns
-from stream_app.kafka import client_options, explained, reach
+from stream_app.kafka import explained
 from stream_app.settings import Kafka
 
 READERS_MAX: Final = 4
 """Requests that read at the same time; the others wait."""
-REQUEST_MS_MAX: Final = 10_000
-FETCH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of one fetch; one record that is larger comes all the same."""
 PARTITION_BYTES_MAX: Final = 256 * 1024
 FETCH_WAIT_MS: Final = 50
 """How long the broker may wait at the end of the log: the next request waits for it too."""
@@ -105,7 +103,7 @@ class Reader:
     async def _read(self, ends: Mapping[TopicPartition, int], take: Take) -> None:
         loop = asyncio.get_running_loop()
         heard_at = loop.time()
-        seen = {tp: -1 for tp in ends}
+        seen = dict.fromkeys(ends, -1)
         waiting = set(ends)
         while waiting:
             fetched: Mapping[TopicPartition, list[Any]] = {}
@@ -156,7 +154,7 @@ class Readers:
             try:
                 yield Reader(self._kafka, consumer, self._partitions())
             except (SetupError, KafkaError, TimeoutError, asyncio.CancelledError):
-                await consumer.stop()
+                await stop(consumer)
                 raise
             except BaseException:
                 self._idle.append(consumer)
@@ -166,26 +164,15 @@ class Readers:
     async def aclose(self) -> None:
         """Close every reader that is idle."""
         while self._idle:
-            await self._idle.pop().stop()
+            await stop(self._idle.pop())
 
     async def _start(self) -> AIOKafkaConsumer:
-        await reach(self._kafka)
         with explained(self._kafka, topic=self._kafka.events_topic):
-            consumer = AIOKafkaConsumer(
-                **client_options(self._kafka),
-                group_id=None,
-                enable_auto_commit=False,
+            return await start(
+                self._kafka,
                 # What retention has deleted is passed over, and never read from its other end.
                 auto_offset_reset="none",
                 isolation_level="read_committed",
-                request_timeout_ms=REQUEST_MS_MAX,
-                fetch_max_bytes=FETCH_BYTES_MAX,
                 max_partition_fetch_bytes=PARTITION_BYTES_MAX,
                 fetch_max_wait_ms=FETCH_WAIT_MS,
             )
-            try:
-                await consumer.start()
-            except BaseException:
-                await consumer.stop()
-                raise
-        return consumer

@@ -34,6 +34,9 @@ READ_SECONDS_MAX: Final = 30.0
 """For one object."""
 AT_ONCE_MAX: Final = 2
 DENIED: Final = frozenset({"AccessDenied", "403"})
+UNCOUNTED: Final = (
+    "its line could not be counted: its window is too large, or not in the topic any more"
+)
 NO_RECEIPT: Final = "no receipt that is held speaks of it; computed by the expression of now"
 NOT_SENT_YET: Final = "not sent yet; computed by the expression of now"
 NOT_SENT: Final = "its window was given up and is not sent; computed by the expression of now"
@@ -112,9 +115,9 @@ class SentLines:
             why = {Outcome.UNKNOWN: NO_RECEIPT, Outcome.FAILED: NOT_SENT}
             return await self._computed(record, id_, None, why.get(answer.outcome, NOT_SENT_YET))
         number = await self._number(record, answer.entry)
+        if number is None:
+            return await self._computed(record, id_, None, UNCOUNTED)
         try:
-            if number is None:
-                raise UnreadError("its line could not be counted: its window is too large or gone")
             line = await self._read_back(answer.entry, id_, number)
         except UnreadError as error:
             return await self._computed(record, id_, number, str(error))
@@ -186,7 +189,7 @@ class SentLines:
         destination = self._configured.destinations.get(id_)
         if destination is None or destination.bucket != entry.bucket:
             destination = self._configured.of_bucket(entry.bucket or "")
-        if destination is None or entry.key is None:
+        if destination is None or not isinstance(entry.key, str):
             raise UnreadError(
                 f"the object is not read: no destination of {self._configured.path} has the "
                 f"bucket {entry.bucket}"

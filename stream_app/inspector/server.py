@@ -85,4 +85,3 @@ def _taken(bind: str, port: int, error: OSError) -> str:
 def _url(bind: str, port: int) -> str:
     host = f"[{bind}]" if ":" in bind else bind
     return f"http://{host}:{port}/"
-

@@ -70,7 +70,7 @@ def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> Non
         inspector, kafka, s3 = re.findall(r"(?:kafka|http)://(127\.0\.0\.1:\d+)", text)
         assert answers(kafka)
         assert answers(s3)
-        with urllib.request.urlopen(f"http://{inspector}/api/events") as response:  # noqa: S310
+        with urllib.request.urlopen(f"http://{inspector}/api/events") as response:
             rows = json.load(response)["rows"]
         assert len(rows) == 30
         assert sum(it["dest"]["delivered"] for it in rows) == 27

@@ -170,7 +170,7 @@ def test_token_that_others_can_read_is_warned_of(
 
 def test_missing_topic_is_told(configuration: Path) -> None:
     text = configuration.read_text("utf-8")
-    configuration.write_text(text.replace("receipts_topic = \"", "receipts_topic = \"no-"), "utf-8")
+    configuration.write_text(text.replace('receipts_topic = "', 'receipts_topic = "no-'), "utf-8")
     done = run("inspector", "--config", str(configuration), "--port", "0")
     assert done.returncode == 1
     assert "does not exist in Kafka" in done.stderr

@@ -11,7 +11,7 @@ from stream_app.inspector.guard import (
     token_mistake,
 )
 
-TOKEN = "0123456789abcdef"
+TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests
 SECRET = b"x" * 32
 
 

@@ -57,7 +57,7 @@ def test_rows_are_of_the_newest_and_the_others_are_counted() -> None:
 
 
 def test_only_what_is_searched_for_is_chosen() -> None:
-    records = samples(10) + [Sample(offset=77, value=b'{"a":"Needle"}')]
+    records = [*samples(10), Sample(offset=77, value=b'{"a":"Needle"}')]
     chosen, more = newest(records, Search("needle", None))
     assert [it.offset for it in chosen] == [77]
     assert more == 0
@@ -78,9 +78,7 @@ def test_what_was_not_searched_is_counted() -> None:
 
 
 def test_receipts_tell_their_runs_and_destinations_once() -> None:
-    told = spoken_of(
-        entries(receipt(0, 10), receipt(0, 10, destination="other"), receipt(10, 20))
-    )
+    told = spoken_of(entries(receipt(0, 10), receipt(0, 10, destination="other"), receipt(10, 20)))
     assert told == {
         "runs": [
             {"partition": 0, "first_offset": 0, "end_offset": 10},

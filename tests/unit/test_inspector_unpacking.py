@@ -69,7 +69,9 @@ def test_line_that_does_not_end_is_given_up() -> None:
         find(content, 1, len(content), line_bytes_max=PIECE_BYTES)
 
 
-@pytest.mark.parametrize("content", [b"plain text\n", zlib.compress(b"a\n"), OBJECT[:50] + b"x" * 99])
+@pytest.mark.parametrize(
+    "content", [b"plain text\n", zlib.compress(b"a\n"), OBJECT[:50] + b"x" * 99]
+)
 def test_what_is_no_gzip_is_told(content: bytes) -> None:
     with pytest.raises(ValueError, match="the object is no gzip"):
         find(content, 1_000)
