@@ -66,6 +66,11 @@ class Watch:
     """What a page did that no page of ours may do."""
 
     found: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+
+    def allow(self, text: str) -> None:
+        """Let what Chromium itself writes of a failure pass, where a test causes it."""
+        self.allowed.append(text)
 
     def over(self, page: Page) -> Page:
         page.on("console", self._console)
@@ -75,7 +80,8 @@ class Watch:
         return page
 
     def _console(self, message: Any) -> None:
-        if message.type in {"error", "warning"} and not EXPECTED.search(message.text):
+        expected = EXPECTED.search(message.text) or any(it in message.text for it in self.allowed)
+        if message.type in {"error", "warning"} and not expected:
             self.found.append(f"{message.type}: {message.text}")
 
     def _dialog(self, dialog: Any) -> None:

@@ -221,10 +221,10 @@ class Site:
         assert done.returncode == 0, done
 
     def start_inspector(
-        self, *arguments: str, environment: Mapping[str, str] | None = None
+        self, *arguments: str, port: int | None = None, environment: Mapping[str, str] | None = None
     ) -> Inspector:
         """Start an Inspector; return once it answers."""
-        (port,) = free_ports(1)
+        port = free_ports(1)[0] if port is None else port
         log_file = self.folder / f"inspector-{len(self.inspectors)}.log"
         command = ["inspector", "--config", str(self.lab.configuration), "--port", str(port)]
         with log_file.open("wb") as log:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Opener
+from tests.browser.conftest import Opener, Watch
 from tests.browser.shop import Site, order
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 - of this test alone
@@ -37,26 +37,26 @@ def test_a_token_opens_every_page_and_nothing_else_does(
     page.get_by_role("button", name="Log out").click()
     expect(page.get_by_label("Token")).to_be_visible()
     expect(page.locator("tr.event")).to_have_count(0)
+    page.close()
     inspector.stop()
     site.inspectors.remove(inspector)
 
 
 def test_a_broken_stream_is_said_and_mended_without_losing_rows(
-    site: Site, open_page: Opener
+    site: Site, open_page: Opener, watch: Watch
 ) -> None:
+    watch.allow("net::ERR_")
     inspector = site.start_inspector()
     page = open_page(inspector.url)
     expect(page.locator(".live-state")).to_have_text("Live")
     before = site.send(order(1))
     expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
-    page.context.set_offline(offline=True)
     inspector.stop()
     expect(page.locator(".banner.stream")).to_contain_text("live stream is broken")
     expect(page.locator(".live-state")).to_have_text("Reconnecting")
     meanwhile = site.send(order(2))
     site.inspectors.remove(inspector)
-    again = site.start_inspector("--port", inspector.url.rsplit(":", 1)[1])
-    page.context.set_offline(offline=False)
+    again = site.start_inspector(port=int(inspector.url.rsplit(":", 1)[1]))
     expect(page.locator(f'tr.event[data-id="{meanwhile}"]')).to_be_visible(
         timeout=BACK_MILLISECONDS_MAX
     )

@@ -19,7 +19,7 @@ export class DestinationView {
   /** The event to try the expression on, `partition@offset`. */
   #event = "";
   #parts = null;
-  #numbersOpen = false;
+  #opened = new Set();
 
   constructor(context, { id }) {
     this.context = context;
@@ -57,7 +57,7 @@ export class DestinationView {
 
   #again() {
     // Nothing is replaced under a reader's hands: what is hidden or pointed at waits.
-    const isBusy = document.hidden || this.#parts.charts.matches(":hover") || this.#parts.live.contains(document.activeElement);
+    const isBusy = document.hidden || this.#parts.charts.matches(":hover") || [this.#parts.live, this.#parts.windows].some((part) => part.contains(document.activeElement));
     if (isBusy) this.#timer = setTimeout(() => this.#again(), 2000);
     else this.#load();
   }
@@ -65,7 +65,7 @@ export class DestinationView {
   /** What stays; what is typed into the box must not be replaced. */
   #build(it) {
     const box = (className) => el("div", { class: className });
-    this.#parts = { state: box("state-box"), charts: box("charts"), live: box("live-part"), fixed: box("fixed-part") };
+    this.#parts = { state: box("state-box"), charts: box("charts"), live: box("live-part"), fixed: box("fixed-part columns"), windows: box("windows-part") };
     fill(
       this.node,
       el("nav", { class: "crumbs", "aria-label": "Where this is" }, el("a", { href: "/destinations" }, "Destinations"), el("span", { "aria-hidden": "true" }, "/"), el("span", {}, visible(this.id))),
@@ -73,6 +73,7 @@ export class DestinationView {
       el("section", { "aria-label": "The last hour" }, el("h2", {}, "The last hour"), this.#parts.charts),
       this.#parts.live,
       this.#parts.fixed,
+      this.#parts.windows,
     );
     fill(
       this.#parts.fixed,
@@ -116,34 +117,42 @@ export class DestinationView {
         ],
         "terms across",
       ),
-      it.failed.length > 0 ? failed(it) : null,
-      el(
-        "section",
-        { "aria-label": "Windows" },
-        el("h2", {}, "Windows"),
-        it.windows.length > 0 ? windows(it.id, it.windows, "Windows, newest first") : el("p", { class: "note" }, "No receipt of it is held."),
-      ),
+      it.failed.length > 0 ? this.#failed(it) : null,
+    );
+    fill(
+      this.#parts.windows,
+      el("h2", {}, "Windows"),
+      it.windows.length > 0 ? windows(it.id, it.windows, "Windows, newest first") : el("p", { class: "note" }, "No receipt of it is held."),
     );
   }
 
   #numbers(minutes) {
-    const node = folded("The numbers as a table", () => minutesTable(minutes), { open: this.#numbersOpen });
+    return this.#remembered("numbers", "The numbers as a table", () => minutesTable(minutes));
+  }
+
+  /** What is alarming, with the way out. */
+  #failed(it) {
+    const many = it.failed_windows;
+    return el(
+      "section",
+      { class: "panel alarm", "aria-label": "Failed windows" },
+      el("h2", {}, `${count(many, "failed window")} ${many === 1 ? "waits" : "wait"} for redelivery`),
+      el("p", { class: "error-text" }, visible(it.failed[0].error ?? "")),
+      el("p", {}, "The events are in Kafka still. When the reason is gone, this delivers each of them once, under the keys that they would have had:"),
+      el("div", { class: "command" }, el("code", {}, visible(it.redeliver)), copyButton("Copy", it.redeliver, { what: "the command", small: true })),
+      this.#remembered("failed", `Show ${many > it.failed.length ? `the newest ${number(it.failed.length)}` : "them"}`, () => windows(it.id, it.failed, "Failed windows")),
+    );
+  }
+
+  /** A part that stays open or closed when its numbers are replaced. */
+  #remembered(name, words, make) {
+    const node = folded(words, make, { open: this.#opened.has(name) });
     node.addEventListener("toggle", () => {
-      this.#numbersOpen = node.open;
+      if (node.open) this.#opened.add(name);
+      else this.#opened.delete(name);
     });
     return node;
   }
-}
-
-function failed(it) {
-  return el(
-    "section",
-    { class: "panel alarm", "aria-label": "Failed windows" },
-    el("h2", {}, `${count(it.failed_windows, "failed window")} ${it.failed_windows === 1 ? "waits" : "wait"} for redelivery`),
-    el("p", {}, "Their events are in Kafka still. When the reason is gone, this command delivers them, each once, under the keys that they would have had:"),
-    el("div", { class: "command" }, el("code", {}, visible(it.redeliver)), copyButton("Copy", it.redeliver, { what: "the command", small: true })),
-    windows(it.id, it.failed, "Failed windows"),
-  );
 }
 
 const COLUMNS = [

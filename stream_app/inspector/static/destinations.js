@@ -23,7 +23,7 @@ const STATE_MARK = { failed: "failed", retrying: "retrying", delivering: "delive
 /** A destination's state as a mark and in words. */
 export function stateOf(it) {
   const words = {
-    failed: `${count(it.failed_windows, "failed window")} ${it.failed_windows === 1 ? "waits" : "wait"} for redelivery`,
+    failed: count(it.failed_windows, "failed window"),
     retrying: it.retrying_since ? `retrying for ${ago(it.retrying_since).replace(" ago", "")}` : "retrying",
     delivering: "delivering",
     quiet: "quiet",

@@ -1,7 +1,7 @@
 /** One event: what is in it, and what became of it at every destination. */
 
 import { get, post } from "./api.js";
-import { announce, copyButton, el, fill, tabs, terms, visible } from "./dom.js";
+import { announce, copyButton, el, fill, tabs, terms, visible, visibleBlock } from "./dom.js";
 import { bytes, count, number, time } from "./format.js";
 import { canChange, destContent, destWords, isOpen, isSame, outcome } from "./outcomes.js";
 import { copyable, destinationPath, folded, otherReceipts, receiptTerms, span, wholeReceipt, windowPath } from "./receipt.js";
@@ -147,7 +147,7 @@ export class EventView {
         it.error ? el("p", { class: "error-text" }, visible(it.error)) : null,
         terms([
           ["Destination", el("a", { href: destinationPath(it.id) }, visible(it.id))],
-          ["Expression", it.payload && el("span", { class: "copyable" }, el("code", { class: "expression" }, visible(it.payload)), this.#tryLink(it))],
+          ["Expression", it.payload && el("span", { class: "copyable" }, el("code", { class: "expression" }, visibleBlock(it.payload.trim())), this.#tryLink(it))],
           ["Window", it.window && el("a", { href: windowPath(it.id, it.window) }, span(it.window.start, it.window.end), ` from ${it.window.partition}@${it.window.first_offset}`)],
         ]),
         tabs(`${it.id}: sent and response`, [

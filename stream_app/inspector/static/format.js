@@ -48,6 +48,7 @@ export function bytes(value) {
 /** 2.3 s, 4 min, 3 h */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
+  if (seconds === 0) return "0 s";
   if (seconds < 0.0015) return `${number(Math.round(seconds * 1e6))} µs`;
   if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 100) return `${Number(seconds.toFixed(1))} s`;

@@ -15,7 +15,7 @@ let made = 0;
 /** The box: `payload` is the destination's expression, `event` a `partition@offset` to begin with. */
 export function tryBox({ payload, event = "", signal }) {
   const id = `try-${(made += 1)}`;
-  const expression = el("textarea", { id: `${id}-expression`, class: "code", rows: 3, spellcheck: "false", autocapitalize: "off", value: payload ?? "$event" });
+  const expression = el("textarea", { id: `${id}-expression`, class: "code", rows: Math.min(12, Math.max(3, (payload ?? "").trim().split("\n").length)), spellcheck: "false", autocapitalize: "off", value: payload?.trim() ?? "$event" });
   const position = el("input", { type: "text", id: `${id}-position`, placeholder: "0@42", value: event, autocomplete: "off", spellcheck: "false" });
   const pasted = el("textarea", { id: `${id}-json`, class: "code", rows: 5, spellcheck: "false", autocapitalize: "off", placeholder: '{"id": 7}' });
   const byPosition = radio(id, "An event of the topic", true);
