@@ -1,7 +1,6 @@
 """Debian's Chromium, driven by Playwright, in front of a real site."""
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +40,10 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture(scope="module")
 def site(
-    kafka: KafkaServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory, background: Background
+    kafka: KafkaServer,
+    s3: S3Server,
+    tmp_path_factory: pytest.TempPathFactory,
+    background: Background,
 ) -> Iterator[Site]:
     """Topics, buckets, a worker and an Inspector for the tests of one file."""
     site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background)
@@ -127,13 +129,3 @@ def open_page(browser: Browser, watch: Watch) -> Iterator[Opener]:
 def page(open_page: Opener, site: Site) -> Page:
     """The list of events."""
     return open_page(site.url)
-
-
-@pytest.fixture
-def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """Where screenshots go; with `--screenshots` they are put into the documentation."""
-    yield tmp_path
-    if request.config.getoption("--screenshots"):
-        target = Path(__file__).parents[2] / "docs" / "images"
-        for picture in tmp_path.glob("inspector-*.png"):
-            shutil.copy(picture, target / picture.name)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 from stream_app.embedded import S3Server, free_ports
 from stream_app.serverprocess import HOST
@@ -78,10 +79,11 @@ class Place:
 
 @dataclass
 class Counter(Lab):
-    """A shop's topics: `orders` go two ways, `signups` are picked over, `returns` find no bucket."""
+    """A shop: `orders` go two ways, `signups` are picked over, `returns` find no bucket."""
 
     window_seconds: int = WINDOW_SECONDS
     partitions: int = 2
+    name: str = field(default_factory=lambda: f"shop-{uuid4().hex[:6]}")
 
     @property
     def late_bucket(self) -> str:

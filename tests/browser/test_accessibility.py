@@ -87,7 +87,8 @@ def test_a_narrow_screen_scrolls_only_up_and_down(
     assert wide == {}
 
 
-def test_everything_is_done_by_keys_alone(site: Site, open_page: Opener, place: Place) -> None:
+@pytest.mark.usefixtures("place")
+def test_everything_is_done_by_keys_alone(site: Site, open_page: Opener) -> None:
     page = open_page(site.url)
     expect(page.locator("tr.event").first).to_be_visible()
     keys = page.keyboard

@@ -42,7 +42,7 @@ def test_a_destinations_page_has_its_numbers_its_windows_and_its_policy(
     page.locator("section", has_text="Bucket policy").get_by_role("button", name="Copy").click()
     page.wait_for_function("navigator.clipboard.readText().then(it => it.startsWith('{'))")
     policy = json.loads(page.evaluate("navigator.clipboard.readText()"))
-    assert policy["Statement"][0]["Action"] == ["s3:PutObject"] or policy["Statement"]
+    assert "s3:PutObject" in policy["Statement"][0]["Action"]
     assert site.lab.bucket in json.dumps(policy)
     page.locator("tr.window .row-link").first.click()
     expect(page.locator("h1")).to_contain_text("Window")

@@ -8,7 +8,10 @@ from tests.browser.conftest import Opener
 from tests.browser.shop import Place, Site, order, signup
 
 DELIVERED_MILLISECONDS_MAX = 30_000
-EXACT = b'{"big": 9007199254740993, "float": 1.10, "exp": 1E400, "b": 1, "10": 2, "9": 3, "twice": 1, "twice": 2}'
+EXACT = (
+    b'{"big": 9007199254740993, "float": 1.10, "exp": 1E400, '
+    b'"b": 1, "10": 2, "9": 3, "twice": 1, "twice": 2}'
+)
 ODD = {
     "body": {"user": {"name": "Ada", "roles": ["admin", "author"]}},
     "items": [{"odd key": True, "näme": None, 'q"uote': [[]]}],
@@ -17,10 +20,6 @@ ODD = {
 
 def copied(page: Page) -> str:
     return str(page.evaluate("navigator.clipboard.readText()"))
-
-
-def node(page: Page, key: str) -> object:
-    return page.locator(".event-body .node").filter(has=page.locator(f".key:text-is({key!r})"))
 
 
 def delivered(page: Page, count: int) -> None:
@@ -46,7 +45,9 @@ def test_nodes_copy_the_path_that_an_expression_takes(site: Site, open_page: Ope
         at = tree.locator(".node").filter(has_text=text).last
         at.hover()
         at.locator(".node-copy").click()
-        page.wait_for_function("path => navigator.clipboard.readText().then(it => it === path)", arg=path)
+        page.wait_for_function(
+            "path => navigator.clipboard.readText().then(it => it === path)", arg=path
+        )
 
 
 def test_the_tree_is_walked_and_copied_by_keys(site: Site, open_page: Opener) -> None:
@@ -174,9 +175,7 @@ def test_an_event_is_left_for_its_neighbours(site: Site, open_page: Opener) -> N
     expect(page.locator(".crumbs")).to_contain_text(str(mine[-2]))
 
 
-def test_an_event_that_is_not_there_is_said_to_be_not_there(
-    site: Site, open_page: Opener
-) -> None:
+def test_an_event_that_is_not_there_is_said_to_be_not_there(site: Site, open_page: Opener) -> None:
     page = open_page(f"{site.url}/events/0/999999999")
     expect(page.locator("main")).to_contain_text("not there yet")
     page = open_page(f"{site.url}/events/77/1")

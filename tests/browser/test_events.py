@@ -31,7 +31,9 @@ def word() -> str:
 def test_a_row_turns_from_pending_to_delivered_where_it_stands(site: Site, page: Page) -> None:
     expect(page.locator(".live-state")).to_have_text("Live")
     place = site.send(order(1))
-    expect(dest(page, place)).to_have_text("0 of 2 delivered, 2 pending", timeout=LIVE_MILLISECONDS_MAX)
+    expect(dest(page, place)).to_have_text(
+        "0 of 2 delivered, 2 pending", timeout=LIVE_MILLISECONDS_MAX
+    )
     expect(row(page, place)).to_contain_text("POST/orders")
     assert row(page, place).locator(".mark.is-pending").count() == 1
     row(page, place).evaluate("node => { node.seenBefore = true; }")

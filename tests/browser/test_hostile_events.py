@@ -15,7 +15,7 @@ SCRIPTS = {
     "svg": f"<svg onload='{MARK}'><use href='data:image/svg+xml,x'/></svg>",
     "link": f"javascript:{MARK}",
     "template": "{{constructor.constructor('" + MARK + "')()}}",
-    "attribute": f"\" autofocus onfocus=\"{MARK}",
+    "attribute": f'" autofocus onfocus="{MARK}',
     "style": "</style><style>body{display:none}</style>",
     "comment": "--><iframe srcdoc='<script>parent.wasRun=true</script>'>",
 }
@@ -26,7 +26,9 @@ DELIVERED_MILLISECONDS_MAX = 30_000
 def everywhere(page: Page, site: Site, place: Place) -> None:
     """Look at an event on every page that shows it, all of it opened."""
     page.goto(site.url)
-    expect(page.locator(f'tr.event[data-id="{place}"]')).to_be_visible(timeout=LIVE_MILLISECONDS_MAX)
+    expect(page.locator(f'tr.event[data-id="{place}"]')).to_be_visible(
+        timeout=LIVE_MILLISECONDS_MAX
+    )
     page.locator(f'tr.event[data-id="{place}"] .dest').hover()
     page.goto(f"{site.url}{place.path}")
     expect(page.locator("details.delivery").first).to_be_visible()
@@ -45,8 +47,12 @@ def everywhere(page: Page, site: Site, place: Place) -> None:
         window.click()
         expect(page.locator(".window-view tr.event").first).to_be_visible()
     assert page.evaluate("window.wasRun") is None
-    assert page.locator("iframe, object, embed, base, main img, main style, main script").count() == 0
-    hrefs = page.locator("main a[href]").evaluate_all("all => all.map(it => it.getAttribute('href'))")
+    assert (
+        page.locator("iframe, object, embed, base, main img, main style, main script").count() == 0
+    )
+    hrefs = page.locator("main a[href]").evaluate_all(
+        "all => all.map(it => it.getAttribute('href'))"
+    )
     assert all(it.startswith(("/", "#")) for it in hrefs), hrefs
 
 

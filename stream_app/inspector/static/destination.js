@@ -57,7 +57,7 @@ export class DestinationView {
 
   #again() {
     // Nothing is replaced under a reader's hands: what is hidden or pointed at waits.
-    const isBusy = document.hidden || this.#parts.charts.matches(":hover") || [this.#parts.live, this.#parts.windows].some((part) => part.contains(document.activeElement));
+    const isBusy = document.hidden || this.#parts.charts.matches(":hover") || [this.#parts.alarm, this.#parts.live, this.#parts.windows].some((part) => part.contains(document.activeElement));
     if (isBusy) this.#timer = setTimeout(() => this.#again(), 2000);
     else this.#load();
   }
@@ -65,11 +65,12 @@ export class DestinationView {
   /** What stays; what is typed into the box must not be replaced. */
   #build(it) {
     const box = (className) => el("div", { class: className });
-    this.#parts = { state: box("state-box"), charts: box("charts"), live: box("live-part"), fixed: box("fixed-part columns"), windows: box("windows-part") };
+    this.#parts = { state: box("state-box"), charts: box("charts"), alarm: box("alarm-part"), live: box("live-part"), fixed: box("fixed-part columns"), windows: box("windows-part") };
     fill(
       this.node,
       el("nav", { class: "crumbs", "aria-label": "Where this is" }, el("a", { href: "/destinations" }, "Destinations"), el("span", { "aria-hidden": "true" }, "/"), el("span", {}, visible(this.id))),
       el("header", { class: "page-head" }, el("h1", { tabindex: "-1" }, visible(this.id)), this.#parts.state),
+      this.#parts.alarm,
       el("section", { "aria-label": "The last hour" }, el("h2", {}, "The last hour"), this.#parts.charts),
       this.#parts.live,
       this.#parts.fixed,
@@ -117,8 +118,8 @@ export class DestinationView {
         ],
         "terms across",
       ),
-      it.failed.length > 0 ? this.#failed(it) : null,
     );
+    fill(this.#parts.alarm, it.failed.length > 0 ? this.#failed(it) : null);
     fill(
       this.#parts.windows,
       el("h2", {}, "Windows"),

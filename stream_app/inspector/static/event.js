@@ -147,7 +147,7 @@ export class EventView {
         it.error ? el("p", { class: "error-text" }, visible(it.error)) : null,
         terms([
           ["Destination", el("a", { href: destinationPath(it.id) }, visible(it.id))],
-          ["Expression", it.payload && el("span", { class: "copyable" }, el("code", { class: "expression" }, visibleBlock(it.payload.trim())), this.#tryLink(it))],
+          ["Expression", it.payload && el("span", { class: "copyable" }, el("code", { class: it.payload.trim().includes("\n") ? "expression long" : "expression" }, visibleBlock(it.payload.trim())), this.#tryLink(it))],
           ["Window", it.window && el("a", { href: windowPath(it.id, it.window) }, span(it.window.start, it.window.end), ` from ${it.window.partition}@${it.window.first_offset}`)],
         ]),
         tabs(`${it.id}: sent and response`, [

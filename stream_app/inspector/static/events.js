@@ -9,6 +9,9 @@ import { Stream } from "./stream.js";
 
 const ROWS_READ_AT_ONCE = 100;
 
+/** Of a list left at its top so many rows wait for the reader's return. */
+const ROWS_KEPT_AWAY = 300;
+
 /** Scrolled less than this, a reader is at the top. */
 const TOP_PIXELS = 24;
 
@@ -102,6 +105,10 @@ export class EventsView {
   leave() {
     this.#loading = null;
     this.#scrollTop = scrollY;
+    if (scrollY <= TOP_PIXELS) {
+      this.#list.keepNewest(ROWS_KEPT_AWAY);
+      if (this.#list.trimmed) this.#complete = false;
+    }
     this.context.banners.clear("stream");
     removeEventListener("scroll", this.#onScroll);
     document.removeEventListener("visibilitychange", this.#onVisible);

@@ -254,8 +254,13 @@ export class RowList {
     return node;
   }
 
-  #trimOldest() {
-    while (this.#entries.size > ROWS_MAX) {
+  /** Let the oldest go, so that a list nobody looks at is quick to show again. */
+  keepNewest(rows) {
+    this.#trimOldest(rows);
+  }
+
+  #trimOldest(rowsMax = ROWS_MAX) {
+    while (this.#entries.size > rowsMax) {
       const last = this.#body.lastElementChild;
       this.#entries.delete(last.dataset.id);
       last.remove();
