@@ -25,6 +25,7 @@ import click
 
 from stream_app import __version__
 from stream_app.cli_redeliver import redeliver
+from stream_app.cli_worker import worker
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
 from stream_app.printable import printable
 
@@ -105,42 +106,6 @@ def stream_app() -> None:
     # What goes wrong is said in one line by whoever catches it.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
-
-
-@stream_app.command()
-@_with_config
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="The least grave of the messages that are logged.",
-)
-def worker(config: str, log_level: str) -> None:
-    """Run a worker until it is told to stop (SIGTERM or Ctrl-C).
-
-    Any number of workers share the partitions of the events topic.
-
-    \b
-    Example:
-      stream-app worker --config production.toml
-    """
-    from stream_app.configfile import compile_program
-    from stream_app.memory import settle_malloc
-
-    settle_malloc()
-    settings = _load(config)
-    program = compile_program(settings, config)
-    from stream_app.kafka import require_topics
-
-    kafka = settings.kafka
-    asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
-    from stream_app.app import run_worker
-    from stream_app.logs import log_to_standard_error
-
-    logging.getLogger("aiokafka").propagate = True
-    log_to_standard_error(log_level)
-    run_worker(settings, program, config)
 
 
 @stream_app.command()
@@ -418,8 +383,9 @@ def demo(*, keep: bool) -> int:
     return run_demo(keep=keep)
 
 
-_with_config(redeliver)
-stream_app.add_command(redeliver)
+for command in (redeliver, worker):
+    _with_config(command)
+    stream_app.add_command(command)
 
 
 @contextlib.contextmanager
