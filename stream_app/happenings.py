@@ -338,7 +338,7 @@ NOT_BEGUN: Final = Happening(
 CONNECTION_LOST: Final = Happening(
     "connection-lost",
     "debug",
-    "A connection to S3 has ended while a request was written; the attempt tells of it.",
+    "A connection to S3 has ended under a request, which is repeated, or its attempt tells of it.",
     ERROR,
     DELIVERY_LINES_PER_MINUTE_MAX,
 )

@@ -118,7 +118,7 @@ class WindowTable(faust.Table[Any, Any]):
             await self._load(epoch)
             await self._collect(tp, epoch, cast("Batch", message.value))
         except FencedError as error:
-            telling.not_ours("batch dropped", error)
+            telling.not_ours("batch dropped", error, tp)
 
     async def _collect(self, tp: TP, epoch: int, batch: Batch) -> None:
         program = self._program_for(tp)
@@ -229,7 +229,7 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             await self._rebuild(task.partition.tp, task.epoch, error)
         except FencedError as fenced:
-            telling.not_ours("not built anew by us", fenced)
+            telling.not_ours("not built anew by us", fenced, task.partition.tp)
 
     async def _rebuild(self, tp: TP, epoch: int, error: StreamAppError) -> None:
         """Forget a partition whose state cannot be trusted and begin again at its commit."""
@@ -336,7 +336,7 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             await steps
         except FencedError as error:
-            telling.not_ours("not delivered by us", error)
+            telling.not_ours("not delivered by us", error, task.partition.tp)
         except UploadGoneError as error:
             await self._build_anew(task, error)
             self._moved.set()

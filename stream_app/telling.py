@@ -160,9 +160,10 @@ def unexplained(tp: TP, gap: GapError, error: DeliveryError) -> None:
     )
 
 
-def not_ours(what: str, error: StreamAppError) -> None:
+def not_ours(what: str, error: StreamAppError, tp: TP | None = None) -> None:
     """Tell of work that another assignment has to do."""
-    say(logger, happenings.NOT_OURS, "%s: %s", what, error)
+    where = {} if tp is None else _partition(tp)
+    say(logger, happenings.NOT_OURS, "%s: %s", what, error, **where)
 
 
 def not_read_back(error: DeliveryError) -> None:

@@ -27,6 +27,8 @@ RELIEVED_SECONDS: Final = 5.0
 """They do no more when they have not for so long: at the bound, waiting comes and goes."""
 AWAY_SECONDS: Final = 2.0
 """A coordinator that is unknown for so long is away; a group changes it in less."""
+START_SECONDS: Final = 10.0
+"""A worker that begins may take so long to learn who it is."""
 LAGGING_OFFSETS_MIN: Final = 1_000
 """Less than this is on its way, and no lag."""
 MIB: Final = 1024 * 1024
@@ -72,7 +74,8 @@ class Watch:
         """When batches were last seen to wait."""
         self._waited_before = self._waited_first = 0.0
         self._knew_at: float | None = None
-        """When the broker was last there; None before it was for the first time."""
+        """When the broker was last there, or first looked for."""
+        self._absent_seconds_max = START_SECONDS
         self._is_away = False
         self._lagging_at: float | None = None
 
@@ -159,25 +162,24 @@ class Watch:
         self._waited_before = waited
 
     def _look_at_broker(self, now: float) -> None:
+        if self._knew_at is None:
+            self._knew_at = now
+        seconds = now - self._knew_at
         if self._knows_broker():
-            if self._is_away and self._knew_at is not None:
-                seconds = now - self._knew_at
+            if self._is_away:
                 say(
-                    *(logger, happenings.BROKER_BACK, "the broker is back, after %.0f s"),
-                    seconds,
+                    *(logger, happenings.BROKER_BACK, "the broker is back, after %.0f s", seconds),
                     broker=self._broker,
                     seconds=round(seconds, 1),
                 )
-            self._is_away, self._knew_at = False, now
-            return
-        if self._is_away or self._knew_at is None or now - self._knew_at < AWAY_SECONDS:
-            return
-        self._is_away = True
-        say(
-            *(logger, happenings.BROKER_AWAY),
-            *("the group's broker (%s) is away; nothing can be committed", self._broker),
-            broker=self._broker,
-        )
+            self._is_away, self._knew_at, self._absent_seconds_max = False, now, AWAY_SECONDS
+        elif not self._is_away and seconds >= self._absent_seconds_max:
+            self._is_away = True
+            say(
+                *(logger, happenings.BROKER_AWAY),
+                *("the group's broker (%s) is away; nothing can be committed", self._broker),
+                broker=self._broker,
+            )
 
     def _look_at_lag(self, now: float, events: int, unread: int) -> None:
         is_lagging = unread > max(events, LAGGING_OFFSETS_MIN)
@@ -209,8 +211,8 @@ def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Take what asyncio has to complain of, as its exception handler.
 
     aiohttp writes a request in a task of its own, and asks for its end only if a response comes: a
-    connection that has ended by then leaves an error that nobody asks for. The request has failed
-    by itself, and its attempt tells so.
+    connection that has ended by then leaves an error that nobody asks for. The request itself is
+    repeated by aiohttp, or fails, and its attempt tells so.
     """
     error, task = context.get("exception"), context.get("future")
     name = getattr(task.get_coro(), "__qualname__", "") if isinstance(task, asyncio.Task) else ""
