@@ -67,6 +67,7 @@ class Shell:
                     for name, value in os.environ.items()
                     if not name.startswith("STREAM_APP_")
                 },
+                "STREAM_APP_LOG_FORMAT": "text",
                 **self.environment,
             },
             stdin=subprocess.PIPE,
