@@ -135,7 +135,8 @@ STOPPED: Final = Happening("stopped", "info", "It has ended: its last message.",
 SUMMARY: Final = Happening(
     "summary",
     "info",
-    "What was done since the last one, once a minute and at the end, and how things stand.",
+    "What was done since the last one, once a minute and at the end, and how things stand, but for "
+    "the end.",
     (
         *("seconds", "events", "delivered", "skipped", "failed", "given_up", "objects", "bytes"),
         *("receipts", "retries", "open_windows", "waiting", "held_mib", "bound_mib", "unread"),

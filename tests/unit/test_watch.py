@@ -186,6 +186,7 @@ def test_watch_that_ends_sums_up_once_more(scene: Scene) -> None:
     asyncio.run(scenario())
     (last,) = scene.summaries()
     assert last.fields["events"] == 3  # type: ignore[attr-defined] # `say` sets it
+    assert last.getMessage().endswith(" receipts, 0 retries"), "its partitions are gone"
 
 
 # --- lag -----------------------------------------------------------------------------------------
