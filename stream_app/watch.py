@@ -8,16 +8,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
 
 from stream_app import happenings
 from stream_app.assignment import Assignment
-from stream_app.counts import Counts
 from stream_app.expressions import TP
 from stream_app.logs import say
+from stream_app.metrics import Counts
 
 LOOK_SECONDS: Final = 1.0
 SUMMARY_SECONDS: Final = 60.0
@@ -67,7 +66,7 @@ class Watch:
         self._log_ends = log_ends
         self._waited = waited
         self._knows_broker = knows_broker
-        self._before = replace(counts)
+        self._before = counts.totals()
         self._summed_at: float | None = None
         self._pressed_at: float | None = None
         self._waited_at = 0.0
@@ -105,11 +104,9 @@ class Watch:
     def _done(self, now: float) -> dict[str, Any]:
         """Return what was done since the last time."""
         seconds = now - (now if self._summed_at is None else self._summed_at)
-        done = {
-            name: getattr(self._counts, name) - getattr(self._before, name)
-            for name in Counts.__slots__
-        }
-        self._summed_at, self._before = now, replace(self._counts)
+        totals = self._counts.totals()
+        done = {name: number - self._before[name] for name, number in totals.items()}
+        self._summed_at, self._before = now, totals
         return {"seconds": round(seconds, 1), **done}
 
     def _tell(self, done: Mapping[str, Any], stands: Mapping[str, Any]) -> None:
