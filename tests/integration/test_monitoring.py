@@ -297,7 +297,48 @@ def _last_port() -> socket.socket:
 
 
 @in_a_loop
-async def test_worker_is_asked_before_kafka_lets_it_in_and_lives_through_an_outage(
+async def test_worker_that_still_waits_for_the_group_says_so(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, partitions=1) as lab:
+        first = await lab.start_worker()
+        await lab.load.send(10)
+        await lab.settled()
+        # The broker lets nobody in until the session of a member that says nothing is over.
+        first.pause()
+        address = f"http://127.0.0.1:{free_ports(1)[0]}"
+        port = address.rpartition(":")[2]
+        second = lab.launch_worker(environment={"STREAM_APP_HTTP_PORT": port})
+
+        async def answers() -> bool:
+            try:
+                await asked(address, "/health/live")
+            except urllib.error.URLError:
+                return False
+            return True
+
+        await wait_until(answers, 20, "an answer")
+        assert await verdict(address, "live") == (True, [])
+        assert await verdict(address, "ready") == (
+            False,
+            [
+                "the worker has not started yet",
+                "the worker has no place in the group: it joins, or Kafka is away",
+            ],
+        )
+        assert total(await scraped(address), "ready") == 0
+        assert "ready: " not in second.log
+        await second.logged("ready: ")
+
+        async def is_ready() -> bool:
+            return (await verdict(address, "ready"))[0]
+
+        await wait_until(is_ready, 20, "a place in the group")
+        first.resume()
+
+
+@in_a_loop
+async def test_worker_lives_while_kafka_is_away_and_is_ready_when_it_is_back(
     s3: S3Server, tmp_path: Path
 ) -> None:
     with KafkaServer(tmp_path / "kafka") as kafka:
@@ -307,9 +348,7 @@ async def test_worker_is_asked_before_kafka_lets_it_in_and_lives_through_an_outa
             await lab.settled()
             assert await verdict(address, "ready") == (True, [])
             await asyncio.to_thread(kafka.kill)
-            other = lab.launch_worker()
-            assert await other.ended() == 1  # nothing to begin with
-            await lab_lives(address, 20)
+            await lives_on(address, 20)
             await asyncio.to_thread(kafka.start)
             await lab.load.send(10)
             await lab.settled()
@@ -321,7 +360,7 @@ async def test_worker_is_asked_before_kafka_lets_it_in_and_lives_through_an_outa
             assert await verdict(address, "live") == (True, [])
 
 
-async def lab_lives(address: str, seconds: float) -> None:
+async def lives_on(address: str, seconds: float) -> None:
     """Fail unless the worker lives for so long."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
