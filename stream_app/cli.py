@@ -29,6 +29,7 @@ from stream_app.cli_inspector import inspector
 from stream_app.cli_receipts import receipts
 from stream_app.cli_redeliver import redeliver
 from stream_app.cli_style import complete_buckets
+from stream_app.cli_worker import worker
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
 from stream_app.printable import printable
 
@@ -114,42 +115,6 @@ def stream_app() -> None:
 @stream_app.command()
 @_with_config
 @click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="The least grave of the messages that are logged.",
-)
-def worker(config: str, log_level: str) -> None:
-    """Run a worker until it is told to stop (SIGTERM or Ctrl-C).
-
-    Any number of workers share the partitions of the events topic.
-
-    \b
-    Example:
-      stream-app worker --config production.toml
-    """
-    from stream_app.memory import settle_malloc
-
-    settle_malloc()  # before anything else is imported: some of it takes memory of its own
-    settings = _load(config)
-    from stream_app.configfile import compile_program
-    from stream_app.kafka import require_topics
-
-    program = compile_program(settings, config)
-    kafka = settings.kafka
-    asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
-    from stream_app.app import run_worker
-    from stream_app.logs import log_to_standard_error
-
-    logging.getLogger("aiokafka").propagate = True
-    log_to_standard_error(log_level)
-    run_worker(settings, program, config)
-
-
-@stream_app.command()
-@_with_config
-@click.option(
     "--partitions",
     type=click.IntRange(1, PARTITIONS_MAX),
     default=PARTITIONS_DEFAULT,
@@ -219,10 +184,8 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     with _progress(names) as read:
         sent = asyncio.run(send_events(settings.kafka, names, pipeline=pipeline, read=read))
     where = ", ".join(f"{partition}: {count}" for partition, count in sorted(sent.items()))
-    click.echo(
-        f"{sent.total()} events sent to {settings.kafka.events_topic}"
-        + (f" (by partition: {where})" if where else "")
-    )
+    by = f" (by partition: {where})" if where else ""
+    click.echo(f"{sent.total()} events sent to {settings.kafka.events_topic}{by}")
 
 
 @stream_app.command()
@@ -289,7 +252,7 @@ def demo(*, keep: bool, as_json: bool) -> int:
     return run_demo(keep=keep, as_json=as_json)
 
 
-for _command in (check, inspector, receipts, redeliver):
+for _command in (check, inspector, receipts, redeliver, worker):
     stream_app.add_command(_with_config(_command))
 stream_app.add_command(completion)
 

@@ -300,6 +300,7 @@ class _Demo:
         with self._log.open("wb") as log:
             worker = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stream_app", "worker", "--config", str(self._config)),
+                *("--log-format", "text"),  # for whoever reads it
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

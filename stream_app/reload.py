@@ -15,9 +15,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from stream_app import happenings
 from stream_app.batches import Program
 from stream_app.configfile import compile_program, load
 from stream_app.errors import ConfigurationError
+from stream_app.logs import say
 from stream_app.settings import Settings
 
 LOOK_SECONDS: Final = 2.0
@@ -78,30 +80,49 @@ class Reloader:
         except ConfigurationError as error:
             for mistake in error.mistakes:
                 first_line = mistake.partition("\n")[0]
-                logger.error("not taken, the old destinations stay: %s", first_line)  # noqa: TRY400
+                say(
+                    *(logger, happenings.NOT_RELOADED),
+                    *("not taken, the old destinations stay: %s", first_line),
+                    config=self._path,
+                )
             return
         for field in fields(Settings):
             if field.name != "destinations" and getattr(settings, field.name) != getattr(
                 self._settings, field.name
             ):
-                logger.warning(
-                    "%s: [%s] has changed; restart the worker to use it", self._path, field.name
+                say(
+                    *(logger, happenings.NEEDS_RESTART),
+                    "%s: [%s] has changed; restart the worker to use it",
+                    *(self._path, field.name),
+                    config=self._path,
+                    table=field.name,
                 )
         if settings.destinations == self._settings.destinations:
-            logger.info("%s: the destinations have not changed", self._path)
+            say(
+                *(logger, happenings.NOT_CHANGED),
+                *("%s: the destinations have not changed", self._path),
+                config=self._path,
+            )
             return
-        before = {it.id: it for it in self._settings.destinations}
-        after = {it.id: it for it in settings.destinations}
-        logger.info(
-            "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
-            self._path,
-            len(after),
-            len(after.keys() - before.keys()),
-            sum(after[id_] != before[id_] for id_ in after.keys() & before.keys()),
-            len(before.keys() - after.keys()),
-        )
+        self._say_taken(settings)
         self._settings = settings
         self._use(program)
+
+    def _say_taken(self, settings: Settings) -> None:
+        before = {it.id: it for it in self._settings.destinations}
+        after = {it.id: it for it in settings.destinations}
+        added, removed = (len(after.keys() - before.keys()), len(before.keys() - after.keys()))
+        changed = sum(after[id_] != before[id_] for id_ in after.keys() & before.keys())
+        say(
+            *(logger, happenings.RELOADED),
+            "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
+            *(self._path, len(after), added, changed, removed),
+            config=self._path,
+            destinations=len(after),
+            added=added,
+            changed=changed,
+            removed=removed,
+        )
 
     def _read(self) -> tuple[Settings, Program]:
         settings = load(self._path, self._environment)

@@ -47,7 +47,7 @@ def iso(seconds: float) -> str:
 
 def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
     """Return the row of a record; `dest` as `Index.dest` has it."""
-    method, path = _request(record.value)
+    method, path, body = _request(record.value)
     found: dict[str, Any] = {
         "partition": record.partition,
         "offset": record.offset,
@@ -56,7 +56,7 @@ def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
         "size": len(record.value or b""),
         "method": method,
         "path": path,
-        "summary": _summary(record.value),
+        "summary": _summary(record.value if body is None else body),
         "dest": dest,
     }
     if record.key is not None:
@@ -159,18 +159,28 @@ def _text(value: object) -> str:
     return {True: "true", False: "false"}.get(value, "null")  # type: ignore[call-overload,no-any-return]
 
 
-def _request(value: bytes | None) -> tuple[str | None, str | None]:
-    """Return method and path of an HTTP event."""
+def _request(value: bytes | None) -> tuple[str | None, str | None, bytes | None]:
+    """Return method, path and body of an HTTP event."""
     if value is None or len(value) > PARSED_BYTES_MAX or b'"method"' not in value:
-        return None, None
+        return None, None, None
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return None, None
+        return None, None, None
     method = event.get("method") if isinstance(event, dict) else None
     if not isinstance(method, str) or METHOD.fullmatch(method) is None:
-        return None, None
-    return method, _path(event)
+        return None, None, None
+    return method, _path(event), _body(event)
+
+
+def _body(event: Mapping[str, Any]) -> bytes | None:
+    """Return what an HTTP event is about, without the headers that all of them have."""
+    if event.get("body") is None:
+        return None
+    try:
+        return orjson.dumps(event["body"])
+    except orjson.JSONEncodeError:
+        return None  # Nested so deep that it is read but not written.
 
 
 def _path(event: Mapping[str, Any]) -> str | None:

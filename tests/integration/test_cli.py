@@ -67,6 +67,7 @@ class Shell:
                     for name, value in os.environ.items()
                     if not name.startswith("STREAM_APP_")
                 },
+                "STREAM_APP_LOG_FORMAT": "text",
                 **self.environment,
             },
             stdin=subprocess.PIPE,
@@ -182,7 +183,12 @@ def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: st
     process = subprocess.Popen(
         [sys.executable, "-m", "stream_app", *arguments],
         cwd=shell.folder,
-        env={**os.environ, "TERM": "xterm-256color", **environment},
+        # Whoever runs the tests in parallel says how wide they are, and that goes before.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
+            "TERM": "xterm-256color",
+            **environment,
+        },
         stdin=subprocess.DEVNULL,
         stdout=follower,
         stderr=subprocess.PIPE,

@@ -76,6 +76,20 @@ def test_other_events_have_no_method(value: bytes | None) -> None:
     assert shown(value=value)["method"] is None
 
 
+@pytest.mark.parametrize(
+    ("rest", "summary"),
+    [
+        (b'"headers": {}, "body": {"id": 7, "text": "a b"}', '{"id":7,"text":"a b"}'),
+        (b'"body": "plain"', '"plain"'),
+        (b'"body": null', '{"method": "POST", "body": null}'),
+        (b'"path": "/"', '{"method": "POST", "path": "/"}'),
+        (b'"body": ' + b"[" * 300 + b"]" * 300, '{"method": "POST", "body": ' + "[" * 172 + "…"),
+    ],
+)
+def test_the_summary_of_an_http_event_is_its_body(rest: bytes, summary: str) -> None:
+    assert shown(value=b'{"method": "POST", ' + rest + b"}")["summary"] == summary
+
+
 def test_a_summary_is_one_short_printable_line() -> None:
     assert shown(value=b'{\n  "a":\t"\x1b\xff"}')["summary"] == '{ "a": "\\x1b�"}'
     assert shown(value=None)["summary"] == "(no value)"
