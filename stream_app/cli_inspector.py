@@ -9,6 +9,7 @@ a wrong command line, configuration or token file.
 # ruff: noqa: PLC0415, D301
 
 import asyncio
+import logging
 import os
 from typing import Final
 
@@ -16,6 +17,15 @@ import click
 
 PORT_DEFAULT: Final = 8080
 PORT_MAX: Final = 65_535
+QUIET: Final = {
+    # Where credentials were found.
+    "aiobotocore": logging.WARNING,
+    "botocore": logging.WARNING,
+    # Requests that are no HTTP: whoever reaches the port could fill the log. Defects are logged by
+    # ourselves.
+    "aiohttp.server": logging.CRITICAL,
+}
+"""How grave must be what others log."""
 
 
 @click.command()
@@ -62,6 +72,8 @@ def inspector(config: str, bind: str, port: int, token_file: str | None) -> None
     from stream_app.logs import log_to_standard_error
 
     log_to_standard_error("info")
+    for name, level in QUIET.items():
+        logging.getLogger(name).setLevel(level)
     token = None if token_file is None else read_token(token_file)
     inspection = Inspection(config, os.environ)
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from stream_app.inspector.guard import Gate
 from stream_app.inspector.inspection import Inspection
 from stream_app.inspector.pages import Asset, application
+from stream_app.inspector.server import runner_of
 
 ASSETS = {
     "index.html": Asset(b"<!doctype html><title>page</title>", "text/html", "1"),
@@ -121,11 +122,7 @@ async def inspecting(
 ) -> AsyncIterator[Client]:
     """Serve an Inspector meanwhile."""
     async with Inspection(str(config), environment or {}, **options) as inspection:
-        runner = web.AppRunner(
-            application(inspection, Gate(token, SECRET), ASSETS),
-            handler_cancellation=True,
-            shutdown_timeout=1,
-        )
+        runner = runner_of(application(inspection, Gate(token, SECRET), ASSETS))
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -29,6 +29,7 @@ from stream_app.inspector.turns import BusyError
 
 API: Final = "/api/"
 LOGIN: Final = "/api/login"
+LOGOUT: Final = "/api/logout"
 LOGIN_BYTES_MAX: Final = 16 * 1024
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -111,7 +112,7 @@ class Door:
         application.middlewares.append(_explain)
         application.middlewares.append(ask)
         application.router.add_post(LOGIN, self._login)
-        application.router.add_post("/api/logout", self._logout)
+        application.router.add_post(LOGOUT, self._logout)
 
     async def _ask(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._gate.is_open and not is_local_name(request.headers.get("Host")):
@@ -126,7 +127,7 @@ class Door:
         headers = request.headers
         if is_foreign(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
             return refusal(HTTPStatus.FORBIDDEN, "only the Inspector's own page may ask")
-        if route != LOGIN and not self._gate.admits(
+        if route not in {LOGIN, LOGOUT} and not self._gate.admits(
             headers.get("Authorization"), request.cookies.get(COOKIE)
         ):
             return refusal(

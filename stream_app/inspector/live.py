@@ -16,7 +16,7 @@ from stream_app.inspector.rows import Record, Search
 
 ROWS_MAX: Final = 50
 """Rows of one message; what came beside is counted."""
-LOOKED_MAX: Final = 2_000
+LOOKED_MAX: Final = 4_000
 """Records that are searched for all filters together each time messages are made."""
 LOOKED_BYTES_MAX: Final = 4 * 1024 * 1024
 """Bytes of them."""

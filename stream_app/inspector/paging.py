@@ -20,7 +20,10 @@ SEARCHED_MAX: Final = 20_000
 """Events that one request looks at."""
 SEARCH_SECONDS_MAX: Final = 5.0
 """How long it looks."""
-SEARCH_RUN: Final = 500
+RUN: Final = 64
+"""Offsets of a partition that are read at first: a record can have megabytes."""
+SLOW_SECONDS: Final = 0.5
+"""What took longer was too much to read at a time."""
 NEIGHBOURS: Final = 2
 """Offsets that are read at each side of an event to find the ones beside it."""
 NEIGHBOURS_MAX: Final = 1_024
@@ -99,7 +102,7 @@ class Log:
         page = Page()
         async with self._readers.borrow() as reader:
             begins = await reader.begins()
-            run = SEARCH_RUN if search is not None else 2 * limit // reader.partitions + 1
+            run = RUN if search is not None else min(RUN, 2 * limit // reader.partitions + 1)
             back = Backwards(begins, await self._start(reader, begins, begin), run=run)
             while len(page.items) < limit and not back.at_end:
                 late = asyncio.get_running_loop().time() > deadline
@@ -294,8 +297,10 @@ async def _fill(
         found = await asyncio.to_thread(_items, records, search)
         items.setdefault(partition, []).extend(found)
 
+    began = asyncio.get_running_loop().time()
     await reader.read(wanted, take)
-    back.give(wanted, items)
+    was_slow = asyncio.get_running_loop().time() - began > SLOW_SECONDS
+    back.give(wanted, items, was_slow=was_slow)
 
 
 def _items(records: Sequence[Any], search: Search | None) -> list[Item]:

@@ -180,13 +180,25 @@ class Backwards:
         for partition, side in enumerate(self._sides):
             if side.is_dry:
                 wanted[partition] = Run(max(side.begin, side.read_from - side.size), side.read_from)
-                side.size = min(2 * side.size, RUN_MAX)
         return wanted
 
-    def give(self, read: Mapping[int, Run], items: Mapping[int, Sequence[Item]]) -> None:
-        """Take what was read of the runs that were wanted, in offset order; there may be holes."""
+    def give(
+        self,
+        read: Mapping[int, Run],
+        items: Mapping[int, Sequence[Item]],
+        *,
+        was_slow: bool = False,
+    ) -> None:
+        """Take what was read.
+
+        Args:
+            read: The runs that were wanted.
+            items: Their records, in offset order; there may be holes.
+            was_slow: Whether it took long, since the records are large: less is wanted next.
+        """
         for partition, run in read.items():
             side = self._sides[partition]
+            side.size = max(1, side.size // 4) if was_slow else min(2 * side.size, RUN_MAX)
             side.read_from = run.first
             side.waiting.extend(reversed(items.get(partition, ())))
             if not side.waiting:

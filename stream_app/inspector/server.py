@@ -47,14 +47,7 @@ async def serve(
     assets = read_assets()
     async with inspection:
         gate = Gate(token, secrets.token_bytes(SECRET_BYTES))
-        runner = web.AppRunner(
-            application(inspection, gate, assets),
-            access_log=None,
-            handler_cancellation=True,
-            shutdown_timeout=STOP_SECONDS_MAX,
-            max_line_size=HEAD_BYTES_MAX,
-            max_field_size=HEAD_BYTES_MAX,
-        )
+        runner = runner_of(application(inspection, gate, assets))
         await runner.setup()
         try:
             await _listen(runner, bind, port)
@@ -62,6 +55,18 @@ async def serve(
             await stop.wait()
         finally:
             await runner.cleanup()
+
+
+def runner_of(served: web.Application) -> web.AppRunner:
+    """Return what runs an application, with the bounds of a request."""
+    return web.AppRunner(
+        served,
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=STOP_SECONDS_MAX,
+        max_line_size=HEAD_BYTES_MAX,
+        max_field_size=HEAD_BYTES_MAX,
+    )
 
 
 async def _listen(runner: web.AppRunner, bind: str, port: int) -> None:

@@ -124,6 +124,16 @@ def test_hole_is_passed_over_in_runs_that_grow() -> None:
     assert back.at_end
 
 
+def test_less_is_read_at_a_time_where_reading_is_slow() -> None:
+    back = Backwards([0], [10_000], run=64)
+    sizes = []
+    for was_slow in (False, True, True, True, True, True, False):
+        wanted = back.wanted()
+        sizes.append(wanted[0].end - wanted[0].first)
+        back.give(wanted, {}, was_slow=was_slow)
+    assert sizes == [64, 128, 32, 8, 2, 1, 1]
+
+
 def test_pages_of_any_size_hold_every_record_once_in_the_same_order() -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
