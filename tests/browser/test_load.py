@@ -15,6 +15,8 @@ RATE: Final = 2_000
 SECONDS: Final = 20
 BATCHES_PER_SECOND: Final = 20
 ROWS_MAX: Final = 2_000
+SEARCHED_MAX: Final = 20_000
+"""By one request."""
 ANSWER_MILLISECONDS_MAX: Final = 500
 PAGE_MIB_MAX: Final = 150
 INSPECTOR_MIB_MAX: Final = 320
@@ -120,3 +122,29 @@ def test_a_gap_in_the_flow_is_a_row_that_loads_what_is_missing(
     page.wait_for_function(
         "before => document.querySelectorAll('tr.event').length > before", arg=before
     )
+
+
+@pytest.mark.timeout(120)
+def test_a_search_says_how_far_it_has_looked_and_goes_on_when_asked(
+    site: Site, open_page: Opener
+) -> None:
+    needle = site.send({"needle": "in a haystack"})
+
+    async def haystack() -> None:
+        producer = site.lab.load._running
+        for number in range(SEARCHED_MAX + 2_000):
+            await producer.send(site.lab.events_topic, b'{"n":%d}' % number, key=b"hay")
+        await producer.flush()
+
+    site.background.run(haystack())
+    page = open_page(f"{site.url}/?search=IN+A+HAYSTACK")
+    foot = page.locator(".list-foot")
+    expect(foot).to_contain_text("Looked at", timeout=20_000)
+    found = page.locator(f'tr.event[data-id="{needle}"]')
+    go_on = foot.get_by_role("button", name="Search older ones")
+    expect(go_on).to_be_visible()
+    expect(found).to_have_count(0)
+    while found.count() == 0 and go_on.is_visible():
+        go_on.click()
+        expect(foot).not_to_contain_text("Searching", timeout=20_000)
+    expect(found).to_be_visible()
