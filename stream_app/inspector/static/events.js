@@ -12,7 +12,7 @@ import { Stream } from "./stream.js";
 const ROWS_READ_AT_ONCE = 100;
 
 /** Of a list left at its top so many rows wait for the reader's return. */
-const ROWS_KEPT_AWAY = 300;
+const ROWS_KEPT_AWAY = 100;
 
 /** Scrolled less than this, a reader is at the top. */
 const TOP_PIXELS = 24;
