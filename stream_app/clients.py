@@ -25,9 +25,11 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
 
+from stream_app import happenings
 from stream_app.clockskew import ClockSkew
 from stream_app.contents import Body
 from stream_app.errors import DeliveryError, PermanentError, SetupError
+from stream_app.logs import say
 from stream_app.oneserver import OneServer
 from stream_app.policy import bucket_region
 from stream_app.roles import ROLE_SECONDS_MIN, STS_SECONDS_MAX, Role
@@ -182,9 +184,13 @@ class Clients:
             region = await self._region(access, destination, error)
             if region is None or region == access.region:
                 raise
-        logger.info(
+        say(
+            *(logger, happenings.REGION_LEARNT),
             "bucket %s is in region %s, not in %s, and is asked there from now on; set region",
             *(bucket, region, access.region),
+            destination=destination.id,
+            bucket=bucket,
+            region=region,
         )
         _keep(self._regions, (access_to(destination, self._settings), bucket), region)
         return await self._ask(access._replace(region=region), operation, seconds_max, arguments)
@@ -221,7 +227,14 @@ class Clients:
                     access, "get_bucket_location", self.answer_seconds_max, arguments
                 )
             except DeliveryError as refusal:
-                logger.info("the region of bucket %s: %s", destination.bucket, refusal)
+                say(
+                    *(logger, happenings.REGION_UNKNOWN, "the region of bucket %s: %s"),
+                    *(destination.bucket, refusal),
+                    destination=destination.id,
+                    bucket=destination.bucket,
+                    code=refusal.code,
+                    error=refusal.message,
+                )
                 return None
             region = bucket_region(answer.get("LocationConstraint"))
         return region if is_elsewhere and region is not None and is_region(region) else None

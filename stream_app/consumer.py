@@ -217,6 +217,11 @@ class RecordBatchConsumer(driver.Consumer):
         starts = await self.log_starts([tp for tp in tps if tp not in commits])
         return commits | {tp: Commit(start, ()) for tp, start in starts.items()}
 
+    @property
+    def knows_broker(self) -> bool:
+        """Whether the group's broker is there."""
+        return self._thread.knows_coordinator
+
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Fetch from an offset next.
 

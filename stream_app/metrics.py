@@ -228,6 +228,21 @@ class Counts:
         self.total.retries += 1
         self.of(destination).retries += 1
 
+    def totals(self) -> dict[str, int]:
+        """Return what a summary of all destinations tells; each number only grows."""
+        total = self.total
+        return {
+            "events": self.events,
+            "delivered": total.delivered,
+            "skipped": total.skipped,
+            "failed": total.failed,
+            "given_up": total.given_up,
+            "objects": total.objects,
+            "bytes": total.object_bytes,
+            "receipts": sum(self.receipts.values()),
+            "retries": total.retries,
+        }
+
     def committed(self, now: float) -> None:
         """Count a commit that the broker has taken."""
         self.commits += 1

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mode import Service
 
+from stream_app import happenings
 from stream_app.consumer import StreamApp
 from stream_app.fetching import SERVICE_LOGGER
 from stream_app.health import (
@@ -27,6 +28,7 @@ from stream_app.health import (
     ready,
     signs,
 )
+from stream_app.logs import say
 from stream_app.metrics import Delays, Pulse, Samples, Watched, readings
 
 if TYPE_CHECKING:
@@ -171,4 +173,5 @@ def _server_class() -> "type[WatchServer]":
 def _tell_of_failure(task: asyncio.Task[None]) -> None:
     """Log why one of the two has ended; the worker goes on without it."""
     if not task.cancelled() and task.exception() is not None:
-        logger.error("monitoring has failed; report it", exc_info=task.exception())
+        text = "monitoring has failed; report it: %r"
+        say(logger, happenings.WATCHING_FAILED, text, task.exception())

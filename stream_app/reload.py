@@ -16,9 +16,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from stream_app import happenings
 from stream_app.batches import Program
 from stream_app.configfile import compile_program, load
 from stream_app.errors import ConfigurationError
+from stream_app.logs import say
 from stream_app.metrics import ReloadState
 from stream_app.settings import Settings
 
@@ -84,7 +86,11 @@ class Reloader:
             self._state.is_right = False
             for mistake in error.mistakes:
                 first_line = mistake.partition("\n")[0]
-                logger.error("not taken, the old destinations stay: %s", first_line)  # noqa: TRY400
+                say(
+                    *(logger, happenings.NOT_RELOADED),
+                    *("not taken, the old destinations stay: %s", first_line),
+                    config=self._path,
+                )
             return
         changed = [
             name
@@ -92,25 +98,42 @@ class Reloader:
             if getattr(settings, name) != getattr(self._began_with, name)
         ]
         for name in changed:
-            logger.warning("%s: [%s] has changed; restart the worker to use it", self._path, name)
+            say(
+                *(logger, happenings.NEEDS_RESTART),
+                "%s: [%s] has changed; restart the worker to use it",
+                *(self._path, name),
+                config=self._path,
+                table=name,
+            )
         state = self._state
         state.is_right, state.needs_restart, state.taken_at = True, bool(changed), time.time()
         if settings.destinations == self._settings.destinations:
-            logger.info("%s: the destinations have not changed", self._path)
+            say(
+                *(logger, happenings.NOT_CHANGED),
+                *("%s: the destinations have not changed", self._path),
+                config=self._path,
+            )
             return
+        self._say_taken(settings)
+        self._settings = settings
+        state.destinations = len(settings.destinations)
+        self._use(program)
+
+    def _say_taken(self, settings: Settings) -> None:
         before = {it.id: it for it in self._settings.destinations}
         after = {it.id: it for it in settings.destinations}
-        logger.info(
+        added, removed = (len(after.keys() - before.keys()), len(before.keys() - after.keys()))
+        changed = sum(after[id_] != before[id_] for id_ in after.keys() & before.keys())
+        say(
+            *(logger, happenings.RELOADED),
             "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
-            self._path,
-            len(after),
-            len(after.keys() - before.keys()),
-            sum(after[id_] != before[id_] for id_ in after.keys() & before.keys()),
-            len(before.keys() - after.keys()),
+            *(self._path, len(after), added, changed, removed),
+            config=self._path,
+            destinations=len(after),
+            added=added,
+            changed=changed,
+            removed=removed,
         )
-        self._settings = settings
-        state.destinations = len(after)
-        self._use(program)
 
     def _read(self) -> tuple[Settings, Program]:
         settings = load(self._path, self._environment)

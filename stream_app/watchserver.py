@@ -11,6 +11,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from stream_app import happenings
+from stream_app.logs import say
 from stream_app.settings import HTTP_PORT_MAX
 
 PORTS_MAX: Final = 32
@@ -60,14 +62,16 @@ class WatchServer:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
-                logger.warning(
+                say(
+                    *(logger, happenings.NOT_WATCHED),
                     "no metrics and health: %s:%d cannot be listened at: %s; set [http] bind and "
                     "port, or port = 0 for none",
                     *(host, tried, error.strerror or error),
                 )
                 return None
             return f"http://{host}:{tried}"
-        logger.warning(
+        say(
+            *(logger, happenings.NOT_WATCHED),
             "no metrics and health: ports %d to %d of %s are taken; set [http] port, or 0 for none",
             *(port, last, host),
         )

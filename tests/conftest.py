@@ -10,7 +10,7 @@ from stream_app.embedded import KafkaServer, S3Server
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Offer longer runs of the random tests, and the same ones again."""
+    """Offer longer runs of the random tests, the same ones again, and new pictures."""
     parser.addoption(
         "--chaos-seed",
         type=int,
@@ -27,6 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chaos-report",
         metavar="FILE",
         help="the document into which the schedule writes its table of faults when it has passed",
+    )
+    parser.addoption(
+        "--screenshots",
+        action="store_true",
+        help="put the pictures that the browser tests take into docs/images",
     )
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from stream_app.inspector.shapes import require_receipt
 from stream_app.receipts import FINAL, Source, Status
 from stream_app.told import read
 
@@ -410,6 +411,7 @@ def _entry(
     told = read(headers, value, group, frozenset(Status), with_failed=False)
     if told is None or value is None:  # Only a receipt has a value.
         return None
+    require_receipt(value)
     document = orjson.loads(value)
     tallied, error = document["counts"], document["error"]
     return Entry(

@@ -19,6 +19,10 @@ from stream_app.printable import printable
 SUMMARY_CHARACTERS_MAX: Final = 200
 PARSED_BYTES_MAX: Final = 256 * 1024
 """A longer event is not read for its row: method and path would cost too much."""
+SECONDS_MIN: Final = -62_135_596_800
+"""Year 1. A producer can claim any time."""
+SECONDS_MAX: Final = 253_402_300_799
+"""The end of year 9999."""
 METHOD: Final = re.compile(r"[A-Z]{1,20}")
 NO_VALUE: Final = "(no value)"
 
@@ -35,14 +39,15 @@ class Record(Protocol):
 
 
 def iso(seconds: float) -> str:
-    """Return a time as text, to the millisecond."""
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    """Return a time as text, to the millisecond; one beyond the calendar becomes its end."""
+    within = min(max(seconds, SECONDS_MIN), SECONDS_MAX)
+    text = datetime.fromtimestamp(within, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
 def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
     """Return the row of a record; `dest` as `Index.dest` has it."""
-    method, path = _request(record.value)
+    method, path, body = _request(record.value)
     found: dict[str, Any] = {
         "partition": record.partition,
         "offset": record.offset,
@@ -51,7 +56,7 @@ def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
         "size": len(record.value or b""),
         "method": method,
         "path": path,
-        "summary": _summary(record.value),
+        "summary": _summary(record.value if body is None else body),
         "dest": dest,
     }
     if record.key is not None:
@@ -154,18 +159,28 @@ def _text(value: object) -> str:
     return {True: "true", False: "false"}.get(value, "null")  # type: ignore[call-overload,no-any-return]
 
 
-def _request(value: bytes | None) -> tuple[str | None, str | None]:
-    """Return method and path of an HTTP event."""
+def _request(value: bytes | None) -> tuple[str | None, str | None, bytes | None]:
+    """Return method, path and body of an HTTP event."""
     if value is None or len(value) > PARSED_BYTES_MAX or b'"method"' not in value:
-        return None, None
+        return None, None, None
     try:
         event = orjson.loads(value)
     except orjson.JSONDecodeError:
-        return None, None
+        return None, None, None
     method = event.get("method") if isinstance(event, dict) else None
     if not isinstance(method, str) or METHOD.fullmatch(method) is None:
-        return None, None
-    return method, _path(event)
+        return None, None, None
+    return method, _path(event), _body(event)
+
+
+def _body(event: Mapping[str, Any]) -> bytes | None:
+    """Return what an HTTP event is about, without the headers that all of them have."""
+    if event.get("body") is None:
+        return None
+    try:
+        return orjson.dumps(event["body"])
+    except orjson.JSONEncodeError:
+        return None  # Nested so deep that it is read but not written.
 
 
 def _path(event: Mapping[str, Any]) -> str | None:
@@ -190,7 +205,8 @@ def _summary(value: bytes | None) -> str:
 
 
 def _cut(text: str) -> str:
-    shown = printable(" ".join(text.split()))
+    # Far more would only be cut off again, and escapes take time.
+    shown = printable(" ".join(text[: 4 * SUMMARY_CHARACTERS_MAX].split()))
     if len(shown) <= SUMMARY_CHARACTERS_MAX:
         return shown
     return shown[: SUMMARY_CHARACTERS_MAX - 1] + "…"

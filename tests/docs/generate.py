@@ -14,6 +14,9 @@ from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from typing import Any
 
+import click
+
+from stream_app.cli import stream_app
 from stream_app.config import environment_name
 from stream_app.metrics import METRICS
 from stream_app.settings import TABLES, Destination, about
@@ -22,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SCHEMA = ROOT / "schemas" / "receipt.schema.json"
 PLACE = re.compile(r"(<!-- generated: (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+HELP_COLUMNS = 100
 LANGUAGES = {
     ".java": "java",
     ".js": "js",
@@ -112,8 +116,27 @@ def shown_type(part: dict[str, Any], named: dict[str, Any]) -> str:
     return " or ".join("text" if kind == "string" else kind for kind in kinds)
 
 
+def commands() -> str:
+    """Return what `--help` says of every command."""
+    return "\n".join(
+        f"## `stream-app {name}`\n\n```text\n{help_of(name)}\n```\n"
+        for name in sorted(stream_app.commands)
+    )
+
+
+def help_of(name: str) -> str:
+    """Return what a command says of itself, on a page of 100 columns."""
+    group = click.Context(stream_app, info_name="stream-app", terminal_width=HELP_COLUMNS)
+    context = click.Context(
+        stream_app.commands[name], parent=group, info_name=name, terminal_width=HELP_COLUMNS
+    )
+    return context.command.get_help(context)
+
+
 def generated(name: str) -> str | None:
     """Return what stands at a place; None when it is none of ours."""
+    if name == "commands":
+        return commands()
     if name == "receipt fields":
         return receipt_fields()
     if name == "metrics":

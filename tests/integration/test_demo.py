@@ -1,11 +1,13 @@
 """The demo as a user sees it, on servers of its own."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,16 @@ def test_demo_shows_objects_and_receipts_and_ends_by_itself(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_demo_as_json_is_one_document_and_the_rest_are_notes(tmp_path: Path) -> None:
+    with start(tmp_path, "--json") as process:
+        output, error = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0
+    document = json.loads(output)
+    assert {len(it["lines"]) for it in document["objects"]} == {18, 9}
+    assert {it["status"] for it in document["receipts"]} == {"delivered"}
+    assert b"started a worker" in error
+
+
 def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> None:
     with start(tmp_path, "--keep") as process:
         assert process.stdout is not None
@@ -65,12 +77,17 @@ def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> Non
             lines.append(process.stdout.readline().decode())
             assert lines[-1], process.communicate()
         text = "".join(lines)
-        kafka, s3 = re.findall(r"(?:kafka|http)://(127\.0\.0\.1:\d+)", text)
+        inspector, kafka, s3 = re.findall(r"(?:kafka|http)://(127\.0\.0\.1:\d+)", text)
         assert answers(kafka)
         assert answers(s3)
+        with urllib.request.urlopen(f"http://{inspector}/api/events") as response:
+            rows = json.load(response)["rows"]
+        assert len(rows) == 30
+        assert sum(it["dest"]["delivered"] for it in rows) == 27
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=SECONDS_MAX)
     assert (process.returncode, error.strip()) == (0, b"")
+    assert not answers(inspector)
     assert not answers(kafka)
     assert not answers(s3)
     assert list(tmp_path.iterdir()) == []

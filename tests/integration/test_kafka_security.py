@@ -20,6 +20,7 @@ from stream_app.serverprocess import free_ports
 from stream_app.settings import Kafka
 from tests.certificates import Identity, identities
 from tests.chaos.harness import Lab, in_a_loop
+from tests.inspecting import inspecting
 from tests.secrets import given_away
 
 PASSWORD = "made-up-password"  # noqa: S105 - of a broker that lives as long as this module's tests
@@ -298,14 +299,42 @@ async def test_workers_deliver_over_every_encrypted_way_and_with_the_least_right
         assert given_away({"a password": PASSWORD}, [it.log for it in workers]) == []
 
 
+@in_a_loop
+async def test_inspector_needs_to_read_both_topics_and_nothing_else(
+    secured: Secured, s3: S3Server, tmp_path: Path
+) -> None:
+    broker = secured.plain.broker.removeprefix("kafka://")
+    async with Lab(broker, s3, tmp_path, partitions=2) as lab:
+        await allow(lab, (TOPIC, lab.events_topic, READ), (TOPIC, lab.receipts_topic, READ))
+        await lab.load.send(10)
+        await lab.start_worker()
+        await lab.settled()
+        nobody = replace(secured.login, sasl_username="nobody")
+        async with (
+            inspecting(lab.configuration, environment(nobody)) as client,
+            client.live() as stream,
+        ):
+            row = (await client.rows())[-1]
+            assert row["dest"]["pending"] == 0
+            assert (await client.ask(f"/api/events/{row['partition']}/0"))["destinations"]
+            await lab.load.send(1)
+            assert (await stream.next("rows"))[1]["rows"]
+
+
 async def allow_nobody(lab: Lab) -> None:
     """Give the user `nobody` what `docs/security.md` says that a worker needs."""
-    assert lab._admin is not None
-    for kind, name, operation in (
+    await allow(
+        lab,
         (TOPIC, lab.events_topic, READ),
         (GROUP, lab.name, READ),
         (TOPIC, lab.receipts_topic, WRITE),
-    ):
+    )
+
+
+async def allow(lab: Lab, *rights: tuple[int, str, int]) -> None:
+    """Give the user `nobody` rights."""
+    assert lab._admin is not None
+    for kind, name, operation in rights:
         request = CreateAclsRequest(kind, name, LITERAL, "User:nobody", "*", operation, ALLOW)
         answer = await lab._admin._send_request(request)
         assert [code for code, _ in answer.creation_responses] == [0]

@@ -262,10 +262,10 @@ async def test_bomb_of_compression_is_refused_by_a_topic_that_unpacks(
 
 # --- What others write, in logs and on terminals -------------------------------------------------
 
-FORGED: Final = "2026-01-01 00:00:00,000 INFO stream_app.app: forged"
+FORGED: Final = "2026-01-01 00:00:00 INFO forged"
 NASTY: Final = f"no\n{FORGED}\r\x85\u2028\x9b2J\x9d0;owned\x9c\u202e\x7f"
 """A forged line, ends of lines, and commands to a terminal, as far as XML can hold them."""
-LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ [a-z_.0-9]+: |  ")
+LOG_LINE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ \S|  ")
 """How a line of the log begins; those below a message are indented."""
 
 

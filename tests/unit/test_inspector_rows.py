@@ -76,6 +76,20 @@ def test_other_events_have_no_method(value: bytes | None) -> None:
     assert shown(value=value)["method"] is None
 
 
+@pytest.mark.parametrize(
+    ("rest", "summary"),
+    [
+        (b'"headers": {}, "body": {"id": 7, "text": "a b"}', '{"id":7,"text":"a b"}'),
+        (b'"body": "plain"', '"plain"'),
+        (b'"body": null', '{"method": "POST", "body": null}'),
+        (b'"path": "/"', '{"method": "POST", "path": "/"}'),
+        (b'"body": ' + b"[" * 300 + b"]" * 300, '{"method": "POST", "body": ' + "[" * 172 + "…"),
+    ],
+)
+def test_the_summary_of_an_http_event_is_its_body(rest: bytes, summary: str) -> None:
+    assert shown(value=b'{"method": "POST", ' + rest + b"}")["summary"] == summary
+
+
 def test_a_summary_is_one_short_printable_line() -> None:
     assert shown(value=b'{\n  "a":\t"\x1b\xff"}')["summary"] == '{ "a": "\\x1b�"}'
     assert shown(value=None)["summary"] == "(no value)"
@@ -151,3 +165,13 @@ def test_every_event_of_a_destination_without_a_pipeline_is_a_line() -> None:
 def test_answers_are_the_lines_of_an_object_of_their_own() -> None:
     lines = Lines(entry(status=Status.REDELIVERED, answers=(3, 5, 8), failed=[5]))
     assert [lines.take(it, b"orders") for it in (2, 3, 5, 8)] == [None, 1, None, 2]
+
+
+def test_a_time_beyond_the_calendar_becomes_its_end() -> None:
+    assert iso(2**62) == "9999-12-31T23:59:59.000Z"
+    assert iso(-(2**62)) == "0001-01-01T00:00:00.000Z"
+
+
+def test_a_long_path_is_cut_before_it_is_made_printable() -> None:
+    event = {"method": "GET", "path": "/" + "\x01" * 20_000}
+    assert len(str(shown(value=json.dumps(event).encode())["path"])) == SUMMARY_CHARACTERS_MAX

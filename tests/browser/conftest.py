@@ -1,0 +1,131 @@
+"""Debian's Chromium, driven by Playwright, in front of a real site."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from stream_app.embedded import KafkaServer, S3Server
+from tests.browser import shop
+from tests.browser.shop import Background, Site
+
+CHROMIUM: Final = Path("/usr/bin/chromium")
+WIDE: Final = {"width": 1280, "height": 860}
+PHONE: Final = {"width": 360, "height": 740}
+ACTION_MILLISECONDS_MAX: Final = 10_000
+EXPECTED: Final = re.compile(r"the server responded with a status of (401|404|400)")
+"""What Chromium writes to its console of an answer that a test asks for."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a browser where there is none."""
+    if CHROMIUM.exists():
+        return
+    reason = f"{CHROMIUM} is not there; on Debian: apt-get install chromium"
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    background = Background()
+    yield background
+    background.stop()
+
+
+@pytest.fixture(scope="module")
+def site(
+    kafka: KafkaServer,
+    s3: S3Server,
+    tmp_path_factory: pytest.TempPathFactory,
+    background: Background,
+) -> Iterator[Site]:
+    """Topics, buckets, a worker and an Inspector for the tests of one file."""
+    site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background)
+    yield site
+    shop.stop(site)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            # A container has no user namespaces for the sandbox, and little /dev/shm.
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
+        )
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Watch:
+    """What a page did that no page of ours may do."""
+
+    found: list[str] = field(default_factory=list)
+    allowed: list[str] = field(default_factory=list)
+
+    def allow(self, text: str) -> None:
+        """Let what Chromium itself writes of a failure pass, where a test causes it."""
+        self.allowed.append(text)
+
+    def over(self, page: Page) -> Page:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.found.append(f"error: {error}"))
+        page.on("dialog", self._dialog)
+        page.on("popup", lambda popup: self.found.append(f"popup: {popup.url}"))
+        return page
+
+    def _console(self, message: Any) -> None:
+        expected = EXPECTED.search(message.text) or any(it in message.text for it in self.allowed)
+        if message.type in {"error", "warning"} and not expected:
+            self.found.append(f"{message.type}: {message.text}")
+
+    def _dialog(self, dialog: Any) -> None:
+        self.found.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+
+Opener = Callable[..., Page]
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """No script error, refused content, dialog or popup in any test."""
+    watch = Watch()
+    yield watch
+    assert watch.found == []
+
+
+@pytest.fixture
+def open_page(browser: Browser, watch: Watch) -> Iterator[Opener]:
+    """Open a page: `open_page(url, scheme="dark", viewport=PHONE)`."""
+    contexts: list[BrowserContext] = []
+
+    def opened(url: str, *, scheme: str = "light", viewport: Any = None, **options: Any) -> Page:
+        context = browser.new_context(
+            viewport=viewport or WIDE,
+            color_scheme=scheme,
+            permissions=["clipboard-read", "clipboard-write"],
+            **options,
+        )
+        context.set_default_timeout(ACTION_MILLISECONDS_MAX)
+        contexts.append(context)
+        page = watch.over(context.new_page())
+        page.goto(url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page(open_page: Opener, site: Site) -> Page:
+    """The list of events."""
+    return open_page(site.url)

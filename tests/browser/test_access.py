@@ -1,0 +1,100 @@
+"""An Inspector that wants a token, one that is away for a while, and a broker that is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from stream_app.embedded import KafkaServer, S3Server
+from tests.browser import shop
+from tests.browser.conftest import Opener, Watch
+from tests.browser.shop import Background, Site, order
+
+TOKEN = "correct-horse-battery-staple"  # noqa: S105 - of this test alone
+BACK_MILLISECONDS_MAX = 40_000
+
+
+def test_a_token_opens_every_page_and_nothing_else_does(
+    site: Site, open_page: Opener, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN + "\n", "ascii")
+    token.chmod(0o600)
+    inspector = site.start_inspector("--token-file", str(token))
+    place = site.send(order(1))
+    page = open_page(f"{inspector.url}{place.path}")
+    box = page.get_by_label("Token")
+    expect(box).to_be_focused()
+    box.fill("wrong-horse-battery-staple")
+    box.press("Enter")
+    expect(page.get_by_role("alert").filter(has_text="token")).to_be_visible()
+    expect(page.locator("details.delivery")).to_have_count(0)
+    box.fill(TOKEN)
+    box.press("Enter")
+    expect(page.locator("details.delivery")).to_have_count(2)
+    page.get_by_role("link", name="Events", exact=True).first.click()
+    expect(page.locator("tr.event").first).to_be_visible()
+    expect(page.locator(".live-state")).to_have_text("Live")
+    page.reload()
+    expect(page.locator("tr.event").first).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("Token")).to_be_visible()
+    expect(page.locator("tr.event")).to_have_count(0)
+    page.close()
+    inspector.stop()
+    site.inspectors.remove(inspector)
+
+
+def test_a_broken_stream_is_said_and_mended_without_losing_rows(
+    site: Site, open_page: Opener, watch: Watch
+) -> None:
+    watch.allow("net::ERR_")
+    inspector = site.start_inspector()
+    page = open_page(inspector.url)
+    expect(page.locator(".live-state")).to_have_text("Live")
+    before = site.send(order(1))
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    inspector.stop()
+    expect(page.locator(".banner.stream")).to_contain_text("live stream is broken")
+    expect(page.locator(".live-state")).to_have_text("Reconnecting")
+    meanwhile = site.send(order(2))
+    site.inspectors.remove(inspector)
+    again = site.start_inspector(port=int(inspector.url.rsplit(":", 1)[1]))
+    expect(page.locator(f'tr.event[data-id="{meanwhile}"]')).to_be_visible(
+        timeout=BACK_MILLISECONDS_MAX
+    )
+    expect(page.locator(".banner.stream")).to_have_count(0)
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    again.stop()
+    site.inspectors.remove(again)
+
+
+@pytest.fixture
+def own_site(
+    s3: S3Server, tmp_path: Path, background: Background
+) -> Iterator[tuple[Site, KafkaServer]]:
+    """A site whose broker the test may stop."""
+    with KafkaServer() as kafka:
+        site = shop.start(kafka.address, s3, tmp_path, background)
+        yield site, kafka
+        shop.stop(site)
+
+
+def test_a_broker_that_is_away_is_said_and_rows_go_on_when_it_is_back(
+    own_site: tuple[Site, KafkaServer], open_page: Opener, watch: Watch
+) -> None:
+    watch.allow("status of 503")
+    site, kafka = own_site
+    before = site.send(order(1))
+    page = open_page(site.url)
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    kafka.kill()
+    expect(page.locator(".banner.kafka")).to_be_visible(timeout=BACK_MILLISECONDS_MAX)
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    kafka.start()
+    expect(page.locator(".banner.kafka")).to_have_count(0, timeout=BACK_MILLISECONDS_MAX)
+    after = site.send(order(2))
+    expect(page.locator(f'tr.event[data-id="{after}"]')).to_be_visible(
+        timeout=BACK_MILLISECONDS_MAX
+    )

@@ -1,0 +1,195 @@
+"""`stream-app inspector` as a user runs it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stream_app.embedded import KafkaServer
+from tests.chaos.harness import ROOT
+
+TOKEN = "a-token-of-twenty-characters"  # noqa: S105 - of these tests
+SECONDS_MAX = 60
+
+
+@pytest.fixture
+def configuration(kafka: KafkaServer, tmp_path: Path, topic_prefix: str) -> Path:
+    path = tmp_path / "stream_app.toml"
+    path.write_text(
+        f"""
+        [kafka]
+        broker = "kafka://{kafka.address}"
+        group = "{topic_prefix}group"
+        events_topic = "{topic_prefix}events"
+        receipts_topic = "{topic_prefix}receipts"
+        [[destinations]]
+        id = "orders"
+        bucket = "a-bucket"
+        """,
+        "utf-8",
+    )
+    run("topics", "--config", str(path)).check_returncode()
+    return path
+
+
+def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "stream_app", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Run an Inspector meanwhile; give it and its address."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "stream_app", "inspector", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.fullmatch(r"inspector: (http://\S+/) \(Ctrl-C ends it\)\n", line)
+            assert found, (line, process.communicate(timeout=SECONDS_MAX))
+            yield process, found[1]
+        finally:
+            if process.poll() is None:
+                process.kill()
+
+
+def get(address: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - our own address
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS_MAX) as response:  # noqa: S310
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_inspector_says_where_it_is_and_ends_in_order(
+    configuration: Path, how: signal.Signals
+) -> None:
+    with running("--config", str(configuration), "--port", "0") as (process, address):
+        assert get(f"{address}health") == (200, '{"status":"ok"}')
+        assert get(f"{address}api/events")[0] == 200
+        # A page that follows the events is no reason to stay.
+        port = int(address.rstrip("/").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as page:
+            page.sendall(b"GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert page.recv(100).startswith(b"HTTP/1.1 200")
+            process.send_signal(how)
+            output, error = process.communicate(timeout=SECONDS_MAX)
+    assert (process.returncode, output, error) == (0, "", "")
+
+
+def test_port_that_is_taken_is_told_with_what_to_do(configuration: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("inspector", "--config", str(configuration), "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"stream-app: port {port} of 127.0.0.1 is taken; end the program that has it, or choose "
+        "another: --port 0 takes any that is free\n"
+    )
+
+
+def test_address_that_this_machine_has_not_is_told(configuration: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text(TOKEN, "utf-8")
+    done = run(
+        *("inspector", "--config", str(configuration), "--port", "0"),
+        *("--bind", "192.0.2.1", "--token-file", str(token)),
+    )
+    assert done.returncode == 1
+    assert "192.0.2.1 cannot be listened at" in done.stderr
+
+
+def test_other_machines_are_let_in_only_with_a_token() -> None:
+    done = run("inspector", "--bind", "0.0.0.0")  # noqa: S104 - it is refused
+    assert done.returncode == 2
+    assert "--bind 0.0.0.0 lets other machines in; add --token-file FILE" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "it cannot be read: No such file or directory"),
+        ("short", "it holds 5 characters; write 16 to 1024"),
+        ("two words of a token", "it holds more than one word"),
+    ],
+)
+def test_token_file_that_cannot_be_used_is_told(
+    configuration: Path, tmp_path: Path, content: str | None, words: str
+) -> None:
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_text(content, "utf-8")
+    done = run("inspector", "--config", str(configuration), "--token-file", str(token))
+    assert done.returncode == 2
+    assert f"--token-file {token}: {words}" in done.stderr
+    assert content is None or content not in done.stderr
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o600, False)])
+def test_token_that_others_can_read_is_warned_of(
+    configuration: Path, tmp_path: Path, mode: int, *, warned: bool
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(f"{TOKEN}\n", "utf-8")
+    token.chmod(mode)
+    options = ("--config", str(configuration), "--port", "0", "--token-file", str(token))
+    with running(*options, "--bind", "0.0.0.0") as (process, address):  # noqa: S104 - with a token
+        here = address.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - as it is printed
+        assert get(f"{here}api/about")[0] == 401
+        assert get(f"{here}api/about", Authorization=f"Bearer {TOKEN}")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        _, error = process.communicate(timeout=SECONDS_MAX)
+    assert ("chmod 600" in error) is warned
+    assert TOKEN not in error
+
+
+def test_missing_topic_is_told(configuration: Path) -> None:
+    text = configuration.read_text("utf-8")
+    configuration.write_text(text.replace('receipts_topic = "', 'receipts_topic = "no-'), "utf-8")
+    done = run("inspector", "--config", str(configuration), "--port", "0")
+    assert done.returncode == 1
+    assert "does not exist in Kafka" in done.stderr
+    assert "create it with: stream-app topics" in done.stderr
+
+
+def test_wheel_holds_the_page(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        names = set(content.namelist())
+    static = ROOT / "stream_app" / "inspector" / "static"
+    assert (static / "index.html").is_file()
+    assert {f"stream_app/inspector/static/{it.name}" for it in static.iterdir()} <= names
