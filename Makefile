@@ -6,12 +6,12 @@ READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
 CORE := errors values settings config prelude_natives prelude engine slices expressions batches closings objects receipts deliveries \
-	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable \
+	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable tables happenings clockskew health metrics \
 	$(addprefix inspector/,outcomes rows minutes answers guard live places shapes unpacking)
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup demo test lint pictures bench chaos mutants lock clean
+.PHONY: help setup demo test lint docs pictures bench chaos mutants lock clean
 
 help: ## Say what there is to make.
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,7 +34,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }
 
-test: $(READY) lint ## Everything that CI runs, in about 10 minutes on 2 cores.
+test: $(READY) lint ## Everything that CI runs, in about 12 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/chaos tests/simulation tests/contract tests/integration tests/docs
@@ -42,6 +42,9 @@ test: $(READY) lint ## Everything that CI runs, in about 10 minutes on 2 cores.
 
 pictures: $(READY) ## Take the documentation's pictures of the Inspector again (needs /usr/bin/chromium).
 	$(BIN)/pytest -q tests/browser/test_pictures.py --screenshots
+
+docs: $(READY) ## The documentation as a site, in site/: every warning is an error.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY) ## All tables of docs/performance.md, in 45 minutes: make bench [ONLY=throughput].
 	$(BIN)/python benchmarks/report.py $(if $(ONLY),--only $(ONLY))
@@ -61,4 +64,4 @@ lock: ## Resolve the dependencies again and write both lock files (needs uv).
 		--python-version 3.11 --extra dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) .coverage .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .coverage .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -224,7 +224,8 @@ class Program:
         self._process = subprocess.Popen(  # noqa: S603 - the command is ours
             command,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            # What is waited for is texts; where it is no terminal a worker would write JSON.
+            env={**os.environ, "STREAM_APP_LOG_FORMAT": "text", **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

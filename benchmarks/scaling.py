@@ -35,7 +35,8 @@ WORKERS: Final = (1, 2, 4)
 TURNS: Final = 2
 """Of each number of workers; the lower figure counts, since others use the machine too."""
 DESTINATIONS: Final = (20, 2_000)
-EVENTS: Final = 400_000
+EVENTS: Final = 1_200_000
+"""Enough that what a worker does once in its life does not count for much."""
 MINUTES: Final = 5
 DISTINCT: Final = 5_000
 SECONDS_MAX: Final = 300.0

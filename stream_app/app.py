@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, NoReturn, cast
@@ -22,6 +23,7 @@ import faust
 from faust.tables import TableManager
 from faust.types import StreamT, tuples
 
+from stream_app import happenings, telling
 from stream_app.assignment import Assignment
 from stream_app.batches import Program
 from stream_app.breakers import Breakers
@@ -31,14 +33,20 @@ from stream_app.deliveries import Rules
 from stream_app.delivery import Deliver, Publish
 from stream_app.errors import StreamAppError
 from stream_app.expressions import TP
+from stream_app.fetching import SERVICE_LOGGER
+from stream_app.health import Progress
 from stream_app.kafka import client_options
+from stream_app.logs import say
 from stream_app.memory import settle_collector
+from stream_app.metrics import Counts, ReloadState, Watched
+from stream_app.monitoring import Monitoring
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
 from stream_app.settings import Kafka, Settings
 from stream_app.table import WindowTable
+from stream_app.watch import Watch, complain
 
 TICK_SECONDS: Final = 0.25
 """How often idle partitions are looked at."""
@@ -69,10 +77,14 @@ class Worker(faust.Worker):
     _ending: threading.Timer | None = None
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        if self._ending is None:
+            say(logger, happenings.STOPPING, "stopping: %s", signal.name, signal=signal.name)
         self._end_within(status=0)
         super()._schedule_shutdown(signal)
 
     def _crash(self, reason: BaseException) -> None:
+        if self._ending is None:
+            telling.crashed(reason)
         self._end_within(status=1)
         super()._crash(reason)
 
@@ -90,6 +102,8 @@ class _Tables(TableManager):
     all of them are started before the tables.
     """
 
+    logger = SERVICE_LOGGER
+
     async def on_start(self) -> None:
         await self._update_channels()
         await self.recovery.start()
@@ -97,6 +111,7 @@ class _Tables(TableManager):
 
 def _end(status: int) -> NoReturn:
     """End the process at once, whatever threads and servers have still to say."""
+    say(logger, happenings.STOPPED, "stopped, status %d", status, status=status)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)
@@ -146,23 +161,28 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
     )
     storage = Storage(settings.s3)
     breakers = Breakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
+    counts, progress = Counts(), Progress()
     deliver = Deliver(
         storage,
         _publisher(app),
         Patience(delivery.retry_for_seconds, delivery.give_up_after_seconds),
         breakers,
+        counts=counts,
     )
     window = timedelta(seconds=delivery.window_seconds)
+    assignment = Assignment(
+        Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
+        delivery.memory_max_mib * MIB,
+    )
     table = WindowTable(
         app,
         name="windows",
         beacon=app.beacon,  # so that a crash in it is the app's
-        assignment=Assignment(
-            Rules(kafka.group, delivery.window_seconds, delivery.grace_seconds),
-            delivery.memory_max_mib * MIB,
-        ),
+        assignment=assignment,
         program=program,
         breakers=breakers,
+        counts=counts,
+        progress=progress,
         on_shed=deliver.look_again,
         stream=deliver.stream,
         abandon=lambda upload: storage.abandon(*upload),
@@ -176,9 +196,28 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         async for event in batches.events():
             await table.collect(event.message)
 
-    _follow_life(app, table, storage)
-    app.task(Reloader(config, os.environ, settings, table.use).run)
+    reload = ReloadState(len(settings.destinations), time.time())
+    watched = Watched(
+        *(settings, counts, assignment, breakers, reload, storage.clients.skew),
+        log_ends=lambda: app.consumer.log_ends,
+    )
+    app.monitoring = Monitoring(app, watched, progress, table)
+    _follow_life(app, table, storage, app.monitoring)
+    app.task(Reloader(config, os.environ, settings, table.use, reload).run)
+    app.task(_watch(app, table, assignment, counts).run)
     return app
+
+
+def _watch(app: StreamApp, table: WindowTable, assignment: Assignment, counts: Counts) -> Watch:
+    return Watch(
+        counts,
+        assignment,
+        app.settings.delivery.memory_max_mib,
+        app.settings.kafka.broker,
+        log_ends=lambda: app.consumer.log_ends,
+        waited=lambda: table.waited_seconds,
+        knows_broker=lambda: app.consumer.knows_broker,
+    )
 
 
 def _publisher(app: StreamApp) -> Publish:
@@ -202,26 +241,28 @@ def _publisher(app: StreamApp) -> Publish:
     return publish
 
 
-def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
+def _follow_life(
+    app: StreamApp, table: WindowTable, storage: Storage, monitoring: Monitoring
+) -> None:
     """Tell the table of rebalances; start it and the S3 client with the app."""
     settings = app.settings
 
     async def revoked(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
-        del tps  # rebalances are eager: all of them
+        # Rebalances are eager: all of them.
+        telling.revoked(settings.kafka.events_topic, [TP(*tp) for tp in tps])
         table.revoked()
 
     async def assigned(_: object, tps: Iterable[tuples.TP], **__: object) -> None:
         mine = [TP(*tp) for tp in tps if tp.topic == settings.kafka.events_topic]
-        table.assigned(mine, app.consumer_generation_id)
+        generation = app.consumer_generation_id
+        telling.assigned(settings.kafka.events_topic, mine, generation)
+        table.assigned(mine, generation)
 
     async def boot() -> None:
+        asyncio.get_running_loop().set_exception_handler(complain)
         await app.add_async_context(storage)
         await app.add_runtime_dependency(table)
-        logger.info(
-            "ready: %d destinations, windows of %d s",
-            len(settings.destinations),
-            settings.delivery.window_seconds,
-        )
+        telling.ready(settings, await monitoring.address())
 
     app.on_partitions_revoked.connect(cast("Any", revoked))
     app.on_partitions_assigned.connect(cast("Any", assigned))
@@ -246,10 +287,14 @@ def run_worker(settings: Settings, program: Program, config: str) -> NoReturn:
     logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Readable())
+    telling.starting(settings, config)
     asyncio.run(_require_credentials(settings))
     try:
         worker = Worker(
-            create_app(settings, program, config), override_logging=False, redirect_stdouts=False
+            create_app(settings, program, config),
+            override_logging=False,
+            redirect_stdouts=False,
+            quiet=True,  # it would write to standard error past the log
         )
         worker.spinner = None
         settle_collector()

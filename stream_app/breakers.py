@@ -57,7 +57,8 @@ class Breaker:
         self.fails_alone = False
         """It has failed after another one was served, so it is not that S3 is away."""
         self._served = served
-        self._failing_since = 0.0
+        self.failing_since = 0.0
+        """When it failed first since it was served last."""
         self._served_at: float | None = None
         """When anyone was served last as the attempt began that has failed last."""
         self.error: DeliveryError | None = None
@@ -83,7 +84,7 @@ class Breaker:
         When others are served again S3 is back: then it has to fail once more.
         """
         return (
-            now - self._failing_since >= FAILING_SECONDS_MAX and self._served_at == self._served.at
+            now - self.failing_since >= FAILING_SECONDS_MAX and self._served_at == self._served.at
         )
 
     def pause(self, now: float) -> float:
@@ -132,7 +133,7 @@ class Breaker:
         self.ended(is_probe=is_probe)
         if error.code not in WINDOW_CODES:
             if self.error is None:
-                self._failing_since = now
+                self.failing_since = now
             self._served_at = served_at
             if self._is_while_failing(served_at):
                 self.fails_alone = True
@@ -143,7 +144,7 @@ class Breaker:
         return self._failures
 
     def _is_while_failing(self, served_at: float | None) -> bool:
-        return served_at is not None and served_at >= self._failing_since + ALONE_SECONDS_MIN
+        return served_at is not None and served_at >= self.failing_since + ALONE_SECONDS_MIN
 
     def probe_at(self, time: float) -> None:
         """Say when the next attempt may begin, if the breaker is open."""
@@ -188,6 +189,11 @@ class Breakers:
         served.at, served.is_away = now, False
         breaker.succeeded()
         return wake
+
+    @property
+    def opened(self) -> frozenset[str]:
+        """The destinations that are broken, be it S3 as a whole or they alone."""
+        return frozenset(id_ for id_, it in self._by_destination.items() if it.is_open)
 
     def keep(self, destinations: Collection[str]) -> None:
         """Forget destinations that are no more, but for those that windows may still wait for."""

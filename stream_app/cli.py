@@ -17,25 +17,29 @@ import logging
 import os
 import stat
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
 from stream_app import __version__
+from stream_app.cli_check import check
+from stream_app.cli_completion import completion
 from stream_app.cli_inspector import inspector
+from stream_app.cli_receipts import receipts
 from stream_app.cli_redeliver import redeliver
+from stream_app.cli_style import complete_buckets
+from stream_app.cli_worker import worker
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
 from stream_app.printable import printable
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
-    from stream_app.trial import Subject
 
 STATUS_FAILED: Final = 1
 STATUS_WRONG: Final = 2
 STATUS_INTERRUPTED: Final = 130
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 PARTITIONS_DEFAULT: Final = 4
 PARTITIONS_MAX: Final = 10_000
 REPLICATION_MAX: Final = 100
@@ -73,7 +77,7 @@ def _complain(text: str) -> None:
     click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
 
 
-def _with_config(command: Callable[..., Any]) -> Callable[..., Any]:
+def _with_config(command: _Command) -> _Command:
     return click.option(
         "--config",
         metavar="FILE",
@@ -106,42 +110,6 @@ def stream_app() -> None:
     # What goes wrong is said in one line by whoever catches it.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
-
-
-@stream_app.command()
-@_with_config
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="The least grave of the messages that are logged.",
-)
-def worker(config: str, log_level: str) -> None:
-    """Run a worker until it is told to stop (SIGTERM or Ctrl-C).
-
-    Any number of workers share the partitions of the events topic.
-
-    \b
-    Example:
-      stream-app worker --config production.toml
-    """
-    from stream_app.configfile import compile_program
-    from stream_app.memory import settle_malloc
-
-    settle_malloc()
-    settings = _load(config)
-    program = compile_program(settings, config)
-    from stream_app.kafka import require_topics
-
-    kafka = settings.kafka
-    asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
-    from stream_app.app import run_worker
-    from stream_app.logs import log_to_standard_error
-
-    logging.getLogger("aiokafka").propagate = True
-    log_to_standard_error(log_level)
-    run_worker(settings, program, config)
 
 
 @stream_app.command()
@@ -222,161 +190,18 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
 
 @stream_app.command()
 @_with_config
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on each line.")
-@click.option("--from-beginning", is_flag=True, help="Start with the oldest receipt.")
-@click.option("--exit-at-end", is_flag=True, help="End with the newest receipt there is now.")
-def receipts(config: str, *, as_json: bool, from_beginning: bool, exit_at_end: bool) -> None:
-    """Follow the delivery receipts; Ctrl-C ends it.
-
-    With --json each line holds the receipt and where it was found: id, key, partition, offset,
-    receipt.
-
-    \b
-    Examples:
-      stream-app receipts
-      stream-app receipts --from-beginning --exit-at-end --json | jq .receipt.counts
-    """
-    settings = _load(config)
-    asyncio.run(
-        _follow(settings, as_json=as_json, from_beginning=from_beginning, exit_at_end=exit_at_end)
-    )
-
-
-async def _follow(
-    settings: "Settings", *, as_json: bool, from_beginning: bool, exit_at_end: bool
-) -> None:
-    from stream_app.follow import COLUMNS, row
-    from stream_app.follow import receipts as follow
-
-    if not as_json:
-        click.echo(row(tuple(heading for heading, _ in COLUMNS)))
-    async with contextlib.aclosing(
-        follow(settings.kafka, from_beginning=from_beginning, exit_at_end=exit_at_end)
-    ) as published:
-        async for receipt in published:
-            try:
-                click.echo(receipt.line() if as_json else row(receipt.cells()))
-            except ValueError as error:
-                _complain(
-                    f"stream-app: partition {receipt.partition}, offset {receipt.offset} of "
-                    f"{settings.kafka.receipts_topic}: {error}"
-                )
-
-
-@stream_app.command()
-@_with_config
-@click.option("--offline", is_flag=True, help="Do not ask S3.")
-@click.option(
-    "--event",
-    "events",
-    type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True),
-    metavar="FILE",
-    help="Try every expression on one event, or on NDJSON; - is standard input.",
-)
-@click.option(
-    "--expression",
-    metavar="TEXT",
-    help="Look at this expression instead of a configuration.",
-)
-@click.option("--json", "as_json", is_flag=True, help="What is tried, one JSON document a line.")
-@click.pass_context
-def check(
-    context: click.Context,
-    config: str,
-    *,
-    offline: bool,
-    events: str | None,
-    expression: str | None,
-    as_json: bool,
-) -> int:
-    """Look for mistakes: in the configuration, its expressions, and the rights to its buckets.
-
-    Each bucket is asked for its region, and whether an upload may be begun and aborted; no object
-    is made. With --event, each destination's outcome for each event follows: the line that would be
-    written, the way it is computed (fast path or engine), and how long that takes.
-
-    \b
-    Examples:
-      stream-app check --config production.toml
-      stream-app check --offline --event events.ndjson
-      echo '{"body": {"id": 7}}' | stream-app check --event - --expression '$event.body.id + 1'
-    """
-    if as_json and events is None:
-        raise click.UsageError("--json tells what is tried; add --event FILE")
-    if expression is not None:
-        source = context.get_parameter_source("config")
-        if source is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError("--expression needs no --config; leave one of them out")
-        return _check_expression(expression, events, as_json=as_json)
-    settings = _load(config)
-    from stream_app.configfile import compile_payloads
-
-    expressions = compile_payloads(settings, config)
-    if events is not None:
-        from stream_app.trial import Subject
-
-        subjects = [
-            Subject(destination.id, destination.pipeline, compiled)
-            for destination, compiled in zip(settings.destinations, expressions, strict=True)
-        ]
-        _try(subjects, events, settings.kafka.events_topic, as_json=as_json)
-    if not offline and not _can_write(settings):
-        return STATUS_FAILED
-    if not as_json:
-        count = len(settings.destinations)
-        click.echo(
-            f"{config}: no mistakes; {count} destination{'' if count == 1 else 's'}"
-            f"{'' if offline else ', all can be written'}"
-        )
-    return 0
-
-
-def _check_expression(text: str, events: str | None, *, as_json: bool) -> int:
-    from stream_app.configfile import compile_payload
-    from stream_app.settings import Kafka
-    from stream_app.trial import EXPRESSION_NAME, Subject
-
-    compiled = compile_payload(text, "--expression")
-    if events is None:
-        click.echo("--expression: no mistakes")
-    else:
-        subject = Subject(EXPRESSION_NAME, None, compiled)
-        _try([subject], events, Kafka().events_topic, as_json=as_json)
-    return 0
-
-
-def _try(subjects: "Sequence[Subject]", events: str, topic: str, *, as_json: bool) -> None:
-    from stream_app.trial import heading, read_events, try_events
-
-    values = read_events(events)
-    now = time.time()
-    for subject in subjects:
-        if not as_json:
-            click.echo(heading(subject))
-        for trial in try_events(subject, values, topic=topic, now=now):
-            click.echo(trial.document() if as_json else trial.text())
-
-
-def _can_write(settings: "Settings") -> bool:
-    from stream_app.rights import check_buckets
-
-    checks = asyncio.run(check_buckets(settings))
-    # One and the same for several destinations is said once: it names them.
-    problems = dict.fromkeys(problem for it in checks for problem in it.problems)
-    for problem in problems:
-        _complain(f"stream-app: {problem}")
-    return not problems
-
-
-@stream_app.command()
-@_with_config
 @click.option(
     "--principal",
     metavar="ARN",
     required=True,
     help="Who runs the workers: an account, role or user.",
 )
-@click.option("--bucket", metavar="NAME", help="Only this bucket's; left out: every destination's.")
+@click.option(
+    "--bucket",
+    metavar="NAME",
+    shell_complete=complete_buckets,
+    help="Only this bucket's; left out: every destination's.",
+)
 def policy(config: str, principal: str, bucket: str | None) -> None:
     """Print the least bucket policy that delivery needs: one JSON document for each bucket.
 
@@ -403,23 +228,33 @@ def policy(config: str, principal: str, bucket: str | None) -> None:
 
 @stream_app.command()
 @click.option("--keep", is_flag=True, help="Stay up at the end until Ctrl-C; print the addresses.")
-def demo(*, keep: bool) -> int:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="What came of it as one JSON document; the rest as notes.",
+)
+def demo(*, keep: bool, as_json: bool) -> int:
     """Show it all on this machine: real Kafka, real S3, one worker, 30 events, two destinations.
 
     Nothing is left behind. Windows last 10 s here; 60 s is the default.
 
+    With --json standard output has one document of objects and receipts, and standard error tells
+    how far it is.
+
     \b
-    Example:
+    Examples:
       stream-app demo
+      stream-app demo --json | jq .objects
     """
     from stream_app.demo import run_demo
 
-    return run_demo(keep=keep)
+    return run_demo(keep=keep, as_json=as_json)
 
 
-for _command in (redeliver, inspector):
-    _with_config(_command)
-    stream_app.add_command(_command)
+for _command in (check, inspector, receipts, redeliver, worker):
+    stream_app.add_command(_with_config(_command))
+stream_app.add_command(completion)
 
 
 @contextlib.contextmanager

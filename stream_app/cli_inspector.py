@@ -71,7 +71,7 @@ def inspector(config: str, bind: str, port: int, token_file: str | None) -> None
     from stream_app.inspector.server import serve
     from stream_app.logs import log_to_standard_error
 
-    log_to_standard_error("info")
+    log_to_standard_error("info", "text", os.environ)
     for name, level in QUIET.items():
         logging.getLogger(name).setLevel(level)
     token = None if token_file is None else read_token(token_file)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream_app.cli_style import complete_destinations
 from stream_app.printable import printable
 
 if TYPE_CHECKING:
@@ -63,7 +64,14 @@ class _Id(click.ParamType):
 
 
 @click.command()
-@click.option("--destination", "destinations", metavar="ID", multiple=True, help="Only this one's.")
+@click.option(
+    "--destination",
+    "destinations",
+    metavar="ID",
+    multiple=True,
+    shell_complete=complete_destinations,
+    help="Only this one's.",
+)
 @click.option(
     "--since", type=_Time(), metavar="TIME", help="Only windows that start then or later."
 )

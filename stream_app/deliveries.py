@@ -27,6 +27,8 @@ from stream_app.settings import Destination
 
 DELIVERY_BYTES: Final = 1024
 """What a window takes for each destination beside its lines and lists: the objects around them."""
+WAITING_BYTES: Final = 5 * 1024
+"""What it takes more once it is closed: whoever delivers it, and waits to be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Rules:
     grace_seconds: float
     receipt_bytes_max: int = RECEIPT_BYTES_MAX
     metadata_bytes_max: int = METADATA_BYTES_MAX
+    waiting_bytes: int = WAITING_BYTES
     sizes: Sizes = SIZES
 
 

@@ -7,7 +7,6 @@ its own: one destination and all broken ones together can take a few of the plac
 import asyncio
 import base64
 import contextlib
-import logging
 import math
 import random
 import time
@@ -21,13 +20,16 @@ from weakref import WeakValueDictionary
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 
+from stream_app import telling
 from stream_app.breakers import Breakers, Course, Step, Wake
 from stream_app.errors import DeliveryError, FencedError, TransientError
+from stream_app.metrics import Counts
 from stream_app.partition import Stream, Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
 from stream_app.s3 import Storage
 from stream_app.settings import Destination
+from stream_app.telling import name
 
 UPLOADS_MAX: Final = 64
 """Requests to S3 at a time."""
@@ -44,8 +46,6 @@ LOGGED_ATTEMPTS: Final = 3
 Publish = Callable[[Message], Awaitable[None]]
 _Result = TypeVar("_Result")
 
-logger = logging.getLogger(__name__)
-
 
 class Deliver:
     """The `on_window_close` callback.
@@ -56,6 +56,7 @@ class Deliver:
         patience: How long to retry.
         breakers: Which destinations are broken.
         late_seconds: After so long a window is called late, by one `retrying` receipt.
+        counts: Where receipts and failures are counted.
     """
 
     def __init__(
@@ -65,11 +66,14 @@ class Deliver:
         patience: Patience,
         breakers: Breakers,
         late_seconds: float = LATE_SECONDS,
+        *,
+        counts: Counts,
     ) -> None:
         self._storage = storage
         self._publish_message = publish
         self._patience = patience
         self._breakers = breakers
+        self._counts = counts
         self._late_seconds = late_seconds
         self._uploads = asyncio.Semaphore(UPLOADS_MAX)
         self._probes = asyncio.Semaphore(PROBES_MAX)
@@ -123,14 +127,14 @@ class Deliver:
             elif step is Step.TRY:
                 stored = await self._try(work, course, put)
                 if stored is not None:
-                    _log_stored(work, stored)
+                    telling.stored(work, stored, course.attempts + 1)
                     return partition.uploaded(work, stored, course.attempts + 1)
             elif step is Step.TELL:
-                logger.warning("%s: late, attempt %d: %s", _name(work), *_where(course))
+                telling.late(work, course)
                 receipt = partition.retrying(work, _problem(work, course), course.attempts)
                 await self._publish(work, receipt)
             else:
-                logger.error("%s: given up at attempt %d: %s", _name(work), *_where(course))
+                telling.given_up(work, course)
                 upload_id = delivery.content.upload_id
                 receipt = partition.uploaded(work, _problem(work, course), course.attempts)
                 if upload_id is not None:
@@ -181,19 +185,31 @@ class Deliver:
                     return None
                 result = await attempt()
         except DeliveryError as error:
-            course.failed(_bare(error), time.monotonic(), random.random())  # noqa: S311
-            if course.attempts <= LOGGED_ATTEMPTS:
-                logger.warning("%s: attempt %d: %s", _name(task), *_where(course))
+            self._failed(task, course, _bare(error))
             return None
         except BaseException:
             course.ended()
             raise
-        wake = self._breakers.served(destination.id, time.monotonic())
+        breaker, now = self._breakers.of(destination.id), time.monotonic()
+        if breaker.is_open:
+            telling.served_again(destination.id, now - breaker.failing_since)
+        wake = self._breakers.served(destination.id, now)
         if wake is Wake.ALL:
             self.look_again()
         elif wake is Wake.DESTINATION and destination.id in self._changed:
             self._changed.pop(destination.id).set()
         return result
+
+    def _failed(self, task: Stream, course: Course, error: DeliveryError) -> None:
+        """Note an attempt that failed."""
+        self._counts.retried(task.delivery.destination.id)
+        breaker = self._breakers.of(task.delivery.destination.id)
+        was_open = breaker.is_open
+        course.failed(error, time.monotonic(), random.random())  # noqa: S311
+        if course.attempts <= LOGGED_ATTEMPTS:
+            telling.not_stored(task, course)
+        if breaker.is_open and not was_open:
+            telling.broken(task.delivery.destination.id, error)
 
     @contextlib.asynccontextmanager
     async def _places(self, destination: Destination, *, is_probe: bool) -> AsyncGenerator[None]:
@@ -255,15 +271,17 @@ class Deliver:
     async def _publish(self, work: Work, receipt: Receipt) -> None:
         for attempts in count(1):
             if not work.valid:
-                raise FencedError(f"{_name(work)}: receipt not sent: the partition was taken away")
+                raise FencedError(f"{name(work)}: receipt not sent: the partition was taken away")
             try:
                 await self._publish_message(receipt.message(int(time.time())))
             except (KafkaError, ProducerSendError) as error:
-                logger.warning("%s: receipt, attempt %d: %r", _name(work), attempts, error)
+                self._counts.failed_receipts += 1
+                telling.not_published(work, attempts, error)
                 failure = TransientError(type(error).__name__, str(error))
                 # Without an end: while the partition is ours, its receipts are owed.
                 await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
+                self._counts.published(receipt, time.time())
                 return
 
 
@@ -278,11 +296,7 @@ def _bare(error: DeliveryError) -> DeliveryError:
 
 def _require_valid(task: Stream) -> None:
     if not task.valid:
-        raise FencedError(f"{_name(task)}: not begun: the partition was taken away")
-
-
-def _where(course: Course) -> tuple[int, DeliveryError | None]:
-    return course.attempts, course.error
+        raise FencedError(f"{name(task)}: not begun: the partition was taken away")
 
 
 def _problem(work: Work, course: Course) -> Problem:
@@ -292,24 +306,3 @@ def _problem(work: Work, course: Course) -> Problem:
     if work.delivery.is_shed:
         message += " (given up early: the destination is broken and holds more than its share)"
     return Problem(error.code, message, isinstance(error, TransientError))
-
-
-def _log_stored(work: Work, stored: Stored) -> None:
-    logger.info(
-        "%s: %d lines at s3://%s/%s%s",
-        _name(work),
-        work.delivery.tally.delivered,
-        work.delivery.destination.bucket,
-        work.delivery.key,
-        ", there already" if stored.already_existed else "",
-    )
-
-
-def _name(task: Stream) -> str:
-    tp = task.partition.tp
-    offsets = (
-        f"offsets {task.window.first} to {task.window.end - 1}"
-        if isinstance(task, Work)
-        else "still open"
-    )
-    return f"destination {task.delivery.destination.id}, window {tp.topic}/{tp.partition} {offsets}"

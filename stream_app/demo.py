@@ -30,11 +30,13 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_app.configfile import load
+from stream_app.demo_events import EVENT_COUNTS, events
 from stream_app.demo_inspector import inspecting, stop
 from stream_app.embedded import KafkaServer, S3Server
 from stream_app.errors import SetupError
 from stream_app.follow import Published, receipts
 from stream_app.kafka import create_topics
+from stream_app.printable import printable_json
 from stream_app.send import send
 from stream_app.settings import Delivery, Settings
 
@@ -49,9 +51,7 @@ LOG_LINES_SHOWN: Final = 20
 LINES_SHOWN: Final = 3
 STATUS_TERMINATED: Final = 128 + signal.SIGTERM
 LINE_WIDTH: Final = 140
-TEST_EVERY: Final = 4
 BUCKET: Final = "stream-app-archive"
-EVENT_COUNTS: Final = {"orders": 18, "signups": 12}
 CONFIG: Final = """\
 [kafka]
 broker = "kafka://{broker}"
@@ -82,10 +82,6 @@ $event.body.test ? undefined : {{
 }}
 '''
 """
-ITEMS: Final = ("espresso cups", "kettle", "hand grinder", "filter papers", "scale", "carafe")
-PEOPLE: Final = ("ada", "grace", "edsger", "barbara", "donald", "frances", "tony", "radia")
-PLANS: Final = ("free", "team", "enterprise")
-AGENTS: Final = ("curl/8.5.0", "shop-checkout/4.2", "python-requests/2.32.3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +93,20 @@ class _Stored:
     lines: Sequence[bytes]
 
 
-def run_demo(*, keep: bool) -> int:
-    """Run the demo and return its exit status; with `keep`, stay up until Ctrl-C.
+def run_demo(*, keep: bool, as_json: bool = False) -> int:
+    """Run the demo and return its exit status.
+
+    Args:
+        keep: Stay up until Ctrl-C.
+        as_json: Print a document of what came of it, and all else to standard error.
 
     Raises:
         SetupError: A server does not start, the worker ends, or receipts do not come in time.
     """
     # What is no terminal has no width of its own: keys stay on one line.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else LINE_WIDTH)
+    stream = sys.stderr if as_json else sys.stdout
+    width = None if stream.isatty() else LINE_WIDTH
+    console = Console(file=stream, highlight=False, width=width)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-app-demo-")))
         with _step(console, "starting Kafka and S3"):
@@ -122,7 +124,7 @@ def run_demo(*, keep: bool) -> int:
             ),
             "utf-8",
         )
-        demo = _Demo(console, folder, config, s3.environment, keep=keep)
+        demo = _Demo(console, folder, config, s3.environment, keep=keep, as_json=as_json)
         try:
             asyncio.run(demo.run())
         except KeyboardInterrupt:
@@ -138,7 +140,14 @@ class _Demo:
     """One run, once the servers are up."""
 
     def __init__(
-        self, console: Console, folder: Path, config: Path, aws: Mapping[str, str], *, keep: bool
+        self,
+        console: Console,
+        folder: Path,
+        config: Path,
+        aws: Mapping[str, str],
+        *,
+        keep: bool,
+        as_json: bool,
     ) -> None:
         self.finished = False
         self._console = console
@@ -146,6 +155,7 @@ class _Demo:
         self._config = config
         self._aws = aws
         self._keep = keep
+        self._as_json = as_json
         # The environment of whoever runs the demo must not turn it to another broker.
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("STREAM_APP_")
@@ -176,8 +186,8 @@ class _Demo:
         console, count = self._console, sum(EVENT_COUNTS.values())
         await self._window_begins()
         sent_at = time.time()
-        for pipeline, events in _events(self._folder).items():
-            await send(self._settings.kafka, [str(events)], pipeline=pipeline, read=lambda _: None)
+        for pipeline, file in events(self._folder).items():
+            await send(self._settings.kafka, [str(file)], pipeline=pipeline, read=lambda _: None)
         console.print(f"sent {count} events to pipelines {' and '.join(EVENT_COUNTS)}")
         default = Delivery().window_seconds
         console.print(f"windows last {WINDOW_SECONDS} s in this demo, {default} s by default")
@@ -190,7 +200,10 @@ class _Demo:
             for receipt in published
             if receipt.receipt["object"] is not None
         ]
-        self._show(objects, published)
+        if self._as_json:
+            print(_document(objects, published), flush=True)  # noqa: T201 - the command's result
+        else:
+            self._show(objects, published)
         self.finished = True
 
     async def _window_begins(self) -> None:
@@ -287,6 +300,7 @@ class _Demo:
         with self._log.open("wb") as log:
             worker = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "stream_app", "worker", "--config", str(self._config)),
+                *("--log-format", "text"),  # for whoever reads it
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -340,6 +354,27 @@ class _Demo:
         return SetupError(f"{what}; the end of the worker's log:{tail}")
 
 
+def _document(objects: Sequence[_Stored], published: Sequence[Published]) -> str:
+    """Return what came of the demo as JSON."""
+    return printable_json(
+        orjson.dumps(
+            {
+                "bucket": BUCKET,
+                "events": sum(EVENT_COUNTS.values()),
+                "objects": [
+                    {
+                        "key": it.key,
+                        "size": it.size,
+                        "lines": [line.decode() for line in it.lines],
+                    }
+                    for it in objects
+                ],
+                "receipts": [it.receipt for it in published],
+            }
+        ).decode()
+    )
+
+
 def _table(title: str) -> Table:
     return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
 
@@ -359,53 +394,3 @@ def _step(console: Console, what: str) -> Iterator[None]:
 
 def _answered(published: Iterable[Published]) -> int:
     return sum(receipt.receipt["counts"]["matched"] for receipt in published)
-
-
-def _events(folder: Path) -> dict[str, Path]:
-    """Write each pipeline's events into a file of its own."""
-    files = {}
-    for pipeline, count in EVENT_COUNTS.items():
-        files[pipeline] = folder / f"{pipeline}.ndjson"
-        files[pipeline].write_bytes(
-            b"".join(orjson.dumps(_event(pipeline, number)) + b"\n" for number in range(count))
-        )
-    return files
-
-
-def _event(pipeline: str, number: int) -> dict[str, Any]:
-    """Return an event as an HTTP source would produce it."""
-    person = PEOPLE[number % len(PEOPLE)]
-    body: dict[str, Any]
-    if pipeline == "orders":
-        body = {
-            "order": 1001 + number,
-            "customer": f"{person}@example.com",
-            "item": ITEMS[number % len(ITEMS)],
-            "quantity": number % 3 + 1,
-            "total": round(19.9 + 7.25 * number, 2),
-        }
-    else:
-        body = {
-            "email": f"{person}@example.com",
-            "plan": PLANS[number % len(PLANS)],
-            # Every fourth is a test: its payload is undefined, so it is skipped.
-            "test": number % TEST_EVERY == 0,
-        }
-    agent = AGENTS[number % len(AGENTS)]
-    headers = {"host": "in.example.com", "user-agent": agent, "content-type": "application/json"}
-    return {
-        "inferred_body_type": "JSON",
-        "headers": headers,
-        "method": "POST",
-        "proto": {
-            "headers": [[name, value] for name, value in headers.items()],
-            "method": "POST",
-            "scheme": "https",
-            "http_version": "V11",
-            "client_ip": f"203.0.113.{number + 1}",
-            "uri": f"/{pipeline}",
-        },
-        "client_ip": f"203.0.113.{number + 1}",
-        "body": body,
-        "url": f"https://in.example.com/{pipeline}",
-    }

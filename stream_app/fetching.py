@@ -25,11 +25,13 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers import aiokafka as driver
 from faust.types import tuples
 
+from stream_app import happenings
 from stream_app.batches import Batch
 from stream_app.closings import Commit, encode
 from stream_app.decoding import WholeBatch, give_batches
 from stream_app.errors import FencedError
 from stream_app.expressions import TP, Record
+from stream_app.logs import say
 
 SERVICE_LOGGER: Final = logging.getLogger("faust.stream_app")
 """Where Faust says that services of ours start and stop: with its own such messages."""
@@ -199,7 +201,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         try:
             return cast("Mapping[TopicPartition, int]", await consumer.seek_to_committed())
         except IllegalStateError as error:
-            logger.debug("not sought: %s", error)
+            say(logger, happenings.NOT_OURS, "not sought: %s", error)
             return {}
 
     async def commit_once(
@@ -248,6 +250,12 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 self._doubted = generation
                 coordinator.maybe_leave_group()
                 raise
+
+    @property
+    def knows_coordinator(self) -> bool:
+        """Whether the group's broker is known: heartbeats that fail make it unknown."""
+        coordinator = self._consumer and self._consumer._coordinator  # noqa: SLF001
+        return coordinator is not None and coordinator.coordinator_id is not None
 
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Fetch from an offset next; runs in the thread's loop."""

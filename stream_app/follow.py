@@ -21,20 +21,6 @@ POLL_MS: Final = 500
 SILENCE_SECONDS_MAX: Final = 30
 """How long reading up to the end goes without progress before Kafka counts as gone."""
 
-COLUMNS: Final = (
-    ("TIME", 20),
-    ("STATUS", 10),
-    ("DESTINATION", 24),
-    ("PARTITION", 9),
-    ("OFFSETS", 15),
-    ("MATCHED", 7),
-    ("DELIVERED", 9),
-    ("SKIPPED", 7),
-    ("FAILED", 6),
-    ("OBJECT OR ERROR", 0),
-)
-"""Heading and least width of each of a row's cells."""
-
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -70,7 +56,10 @@ class Published:
             raise ValueError(f"no receipt: {error}") from error
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row's cells in the order of `COLUMNS`.
+        """Return what a row shows, in text that cannot steer a terminal.
+
+        In this order: time, status, destination, partition, offsets, matched, delivered, skipped,
+        failed, and the object or the error.
 
         Raises:
             ValueError: The value is no receipt.
@@ -137,13 +126,6 @@ async def receipts(
                     raise TimeoutError(f"silent for {SILENCE_SECONDS_MAX} s")
         finally:
             await consumer.stop()
-
-
-def row(cells: tuple[str, ...]) -> str:
-    """Return one line of the table."""
-    return "  ".join(
-        cell.ljust(width) for cell, (_, width) in zip(cells, COLUMNS, strict=True)
-    ).rstrip()
 
 
 async def _is_at_end(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:

@@ -19,9 +19,11 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from stream_app import happenings
 from stream_app.clients import Clients
 from stream_app.contents import ALGORITHMS, Body, checksum, parts
 from stream_app.errors import DeliveryError, TransientError
+from stream_app.logs import say
 from stream_app.settings import Destination
 from stream_app.trouble import NO_SUCH_UPLOAD, UNREADABLE
 
@@ -260,7 +262,15 @@ class Multipart:
             async with asyncio.timeout(self._abort_seconds_max):
                 upload_id = await making
         except (DeliveryError, TimeoutError) as error:
-            logger.debug("%s: not known to be begun, so not aborted: %r", key, error)
+            say(
+                *(logger, happenings.NOT_BEGUN, "%s: not known to be begun, so not aborted: %r"),
+                *(key, error),
+                destination=destination.id,
+                bucket=destination.bucket,
+                key=key,
+                code=_code(error),
+                error=str(error),
+            )
         else:
             await self._abort(destination, key, upload_id)
 
@@ -269,9 +279,20 @@ class Multipart:
             async with asyncio.timeout(self._abort_seconds_max):
                 await abort_upload(self._clients, destination, key, upload_id)
         except (DeliveryError, TimeoutError) as error:
-            logger.warning(
+            words = str(error) or f"no answer within {self._abort_seconds_max:.3g} s"
+            say(
+                *(logger, happenings.NOT_ABORTED),
                 "upload %s of s3://%s/%s is not aborted: %s; its parts stay until a lifecycle rule "
                 "(AbortIncompleteMultipartUpload) or somebody removes them",
-                *(upload_id, destination.bucket, key),
-                str(error) or f"no answer within {self._abort_seconds_max:.3g} s",
+                *(upload_id, destination.bucket, key, words),
+                destination=destination.id,
+                bucket=destination.bucket,
+                key=key,
+                upload=upload_id,
+                code=_code(error),
+                error=words,
             )
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, DeliveryError) else type(error).__name__

@@ -359,7 +359,7 @@ class Partition:
         """
         self._check(work)
         work.delivery.move(Move.PUBLISH)
-        self.held_closed -= work.delivery.held
+        self.held_closed -= work.delivery.held + self._rules.waiting_bytes
         del work.window.deliveries[work.delivery.destination.id]
 
     # --- inside -------------------------------------------------------------------------------
@@ -407,13 +407,13 @@ class Partition:
     ) -> None:
         first, end = self._first, self.position if end is None else end
         deliveries = self.window.close(uploaded_at)
-        if self.window.uploaded_at is not None:
-            uploaded_at = self.window.uploaded_at
+        uploaded_at = self.window.uploaded_at or uploaded_at
         window = ClosedWindow(first, end, uploaded_at, window_start, deliveries)
         self._closed.append(window)
         if recorded:
             self._release(window)
-        self.held_closed += sum(delivery.held for delivery in deliveries.values())
+        waiting = len(deliveries) * self._rules.waiting_bytes
+        self.held_closed += waiting + sum(it.held for it in deliveries.values())
         self._first = end
         self.window = self._new_window()
 

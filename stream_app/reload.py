@@ -10,14 +10,18 @@ is logged, and otherwise ignored.
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
+from stream_app import happenings
 from stream_app.batches import Program
 from stream_app.configfile import compile_program, load
 from stream_app.errors import ConfigurationError
+from stream_app.logs import say
+from stream_app.metrics import ReloadState
 from stream_app.settings import Settings
 
 LOOK_SECONDS: Final = 2.0
@@ -37,6 +41,7 @@ class Reloader:
         environment: The variables that override it.
         settings: Those that the worker began with.
         use: Takes other destinations.
+        state: What came of the file, for those who watch.
     """
 
     def __init__(
@@ -45,11 +50,13 @@ class Reloader:
         environment: Mapping[str, str],
         settings: Settings,
         use: Callable[[Program], None],
+        state: ReloadState,
     ) -> None:
         self._path = path
         self._environment = environment
-        self._settings = settings
+        self._began_with = self._settings = settings
         self._use = use
+        self._state = state
         self._asked = asyncio.Event()
         self._seen = self._look()
 
@@ -76,32 +83,57 @@ class Reloader:
             # Thousands of expressions take seconds to compile, and the worker goes on meanwhile.
             settings, program = await asyncio.to_thread(self._read)
         except ConfigurationError as error:
+            self._state.is_right = False
             for mistake in error.mistakes:
                 first_line = mistake.partition("\n")[0]
-                logger.error("not taken, the old destinations stay: %s", first_line)  # noqa: TRY400
-            return
-        for field in fields(Settings):
-            if field.name != "destinations" and getattr(settings, field.name) != getattr(
-                self._settings, field.name
-            ):
-                logger.warning(
-                    "%s: [%s] has changed; restart the worker to use it", self._path, field.name
+                say(
+                    *(logger, happenings.NOT_RELOADED),
+                    *("not taken, the old destinations stay: %s", first_line),
+                    config=self._path,
                 )
-        if settings.destinations == self._settings.destinations:
-            logger.info("%s: the destinations have not changed", self._path)
             return
+        changed = [
+            name
+            for name in (field.name for field in fields(Settings) if field.name != "destinations")
+            if getattr(settings, name) != getattr(self._began_with, name)
+        ]
+        for name in changed:
+            say(
+                *(logger, happenings.NEEDS_RESTART),
+                "%s: [%s] has changed; restart the worker to use it",
+                *(self._path, name),
+                config=self._path,
+                table=name,
+            )
+        state = self._state
+        state.is_right, state.needs_restart, state.taken_at = True, bool(changed), time.time()
+        if settings.destinations == self._settings.destinations:
+            say(
+                *(logger, happenings.NOT_CHANGED),
+                *("%s: the destinations have not changed", self._path),
+                config=self._path,
+            )
+            return
+        self._say_taken(settings)
+        self._settings = settings
+        state.destinations = len(settings.destinations)
+        self._use(program)
+
+    def _say_taken(self, settings: Settings) -> None:
         before = {it.id: it for it in self._settings.destinations}
         after = {it.id: it for it in settings.destinations}
-        logger.info(
+        added, removed = (len(after.keys() - before.keys()), len(before.keys() - after.keys()))
+        changed = sum(after[id_] != before[id_] for id_ in after.keys() & before.keys())
+        say(
+            *(logger, happenings.RELOADED),
             "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
-            self._path,
-            len(after),
-            len(after.keys() - before.keys()),
-            sum(after[id_] != before[id_] for id_ in after.keys() & before.keys()),
-            len(before.keys() - after.keys()),
+            *(self._path, len(after), added, changed, removed),
+            config=self._path,
+            destinations=len(after),
+            added=added,
+            changed=changed,
+            removed=removed,
         )
-        self._settings = settings
-        self._use(program)
 
     def _read(self) -> tuple[Settings, Program]:
         settings = load(self._path, self._environment)

@@ -18,7 +18,9 @@ from aiobotocore.credentials import (
     AioDeferredRefreshableCredentials,
 )
 
+from stream_app import happenings
 from stream_app.errors import DeliveryError, TransientError
+from stream_app.logs import say
 from stream_app.trouble import NO_CREDENTIALS, TROUBLES, delivery_error
 
 ROLE_SECONDS_MIN: Final = 10.0
@@ -95,8 +97,12 @@ class Role:
             self._error = type(failure)(failure.code, message)
             self._error.__cause__ = error
             if self._newest is not None:
-                logger.warning(
-                    "%s; its credentials end at %s", message, self._newest["expiry_time"]
+                say(
+                    *(logger, happenings.NOT_ASSUMED, "%s; its credentials end at %s"),
+                    *(message, self._newest["expiry_time"]),
+                    role=self._arn,
+                    code=failure.code,
+                    error=failure.message,
                 )
         else:
             self._error = None

@@ -8,7 +8,6 @@ topic and is not registered with `app.tables`. `assignment` (core) decides; here
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import faust
 from mode import Service
 
+from stream_app import telling
 from stream_app.assignment import Assignment, Compressions, Relief
 from stream_app.batches import Answers, Batch, GapError, Program
 from stream_app.breakers import Breakers
@@ -26,6 +26,8 @@ from stream_app.deliveries import Upload
 from stream_app.errors import FencedError, StreamAppError, TransientError, UploadGoneError
 from stream_app.expressions import TP
 from stream_app.fetching import SERVICE_LOGGER
+from stream_app.health import Progress
+from stream_app.metrics import Counts
 from stream_app.partition import Stream, Work
 
 if TYPE_CHECKING:
@@ -37,8 +39,6 @@ RETRY_SECONDS: Final = 0.5
 ENGINE_THREADS: Final = 2
 """Into how many pieces a batch is cut whose expressions need the engine, which runs in threads."""
 
-logger = logging.getLogger(__name__)
-
 
 class WindowTable(faust.Table[Any, Any]):
     """The open and closed windows of all partitions that this worker holds.
@@ -48,6 +48,8 @@ class WindowTable(faust.Table[Any, Any]):
         assignment: The core: what is ours and what it holds.
         program: The destinations, compiled.
         breakers: Which destinations are broken.
+        counts: Where events and commits are counted.
+        progress: How commits go on.
         on_shed: Called when windows are to be given up at once.
         stream: Lets parts leave an open window.
         abandon: Ends an upload in parts that nobody goes on with.
@@ -65,6 +67,8 @@ class WindowTable(faust.Table[Any, Any]):
         assignment: Assignment,
         program: Program,
         breakers: Breakers,
+        counts: Counts,
+        progress: Progress,
         on_shed: Callable[[], None],
         stream: Callable[[Stream], Coroutine[Any, Any, None]],
         abandon: Callable[[Upload], None],
@@ -76,6 +80,11 @@ class WindowTable(faust.Table[Any, Any]):
         self._programs: dict[TP, Program] = {}
         """That of each partition's open window, which a newer one may have followed."""
         self._breakers = breakers
+        self._counts = counts
+        self._waited_seconds = 0.0
+        self._waits_since: float | None = None
+        """When a batch began to wait for memory; None while none does."""
+        self._progress = progress
         self._on_shed = on_shed
         self._stream = stream
         self._abandon = abandon
@@ -113,7 +122,7 @@ class WindowTable(faust.Table[Any, Any]):
             await self._load(epoch)
             await self._collect(tp, epoch, cast("Batch", message.value))
         except FencedError as error:
-            logger.debug("batch dropped: %s", error)
+            telling.not_ours("batch dropped", error, tp)
 
     async def _collect(self, tp: TP, epoch: int, batch: Batch) -> None:
         program = self._program_for(tp)
@@ -138,6 +147,7 @@ class WindowTable(faust.Table[Any, Any]):
             if program is not answered_by:
                 answered_by, answers = program, await _answer(program, rest, tp)
             position, is_newest = rest.position, program is self._program
+            count = len(rest.records)
             await self._compressed()
             try:
                 rest = self._assignment.collect(
@@ -148,6 +158,7 @@ class WindowTable(faust.Table[Any, Any]):
                     await self._rebuild(tp, epoch, gap)
                     return False
                 continue
+            self._counts.events += count - (len(rest.records) if rest is not None else 0)
             self._perform()
             if rest is not None and rest.position == position:
                 await self._wait()
@@ -158,12 +169,20 @@ class WindowTable(faust.Table[Any, Any]):
         """Return when there is room for a further batch."""
         await self._compressed()
         while (relief := self._assignment.relieve(time.time())) is not Relief.GO:
+            self._waits_since = self._waits_since or time.monotonic()
             self._perform()
             if relief is Relief.COMPRESS:
                 self._compress(self._assignment.compressions())
                 await self._compressed()
             else:
                 await self._wait()
+        self._waited_seconds, self._waits_since = self.waited_seconds, None
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long batches have waited for memory so far."""
+        waits = 0.0 if self._waits_since is None else time.monotonic() - self._waits_since
+        return self._waited_seconds + waits
 
     def _compress(self, taken: list[Compressions]) -> None:
         """Compress in a thread, while the next batch is evaluated and until it is added."""
@@ -189,6 +208,7 @@ class WindowTable(faust.Table[Any, Any]):
         """Take other destinations: each partition does so when its open window has closed."""
         self._program = program
         self._breakers.keep(program.destinations)
+        self._counts.keep(program.destinations)
 
     def _program_for(self, tp: TP) -> Program:
         partition = self._assignment.partitions.get(tp)
@@ -201,16 +221,13 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             gone = await self.app.consumer.lost_to_retention(tp, gap)
         except TransientError as error:
-            logger.warning("%s; where the log begins cannot be asked: %s; trying again", gap, error)
+            telling.unexplained(tp, gap, error)
             await asyncio.sleep(RETRY_SECONDS)
             return True  # the gap is met again
         if gone:
             lost = self._assignment.skip_to(tp, epoch, gap.found)
-            logger.error(
-                "partition %s/%d: %d offsets from %d on were deleted by retention before they were "
-                "read; keep records longer (retention.ms) or run more workers",
-                *(*tp, lost, gap.position),
-            )
+            self._counts.lost_offsets += lost
+            telling.lost(tp, gap, lost)
         return gone
 
     async def _build_anew(self, task: Stream, error: UploadGoneError) -> None:
@@ -220,11 +237,11 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             await self._rebuild(task.partition.tp, task.epoch, error)
         except FencedError as fenced:
-            logger.debug("not built anew by us: %s", fenced)
+            telling.not_ours("not built anew by us", fenced, task.partition.tp)
 
     async def _rebuild(self, tp: TP, epoch: int, error: StreamAppError) -> None:
         """Forget a partition whose state cannot be trusted and begin again at its commit."""
-        logger.error("partition forgotten and rebuilt from its commit: %s", error)
+        telling.rebuilt(tp, error)
         # Not while a commit is on its way: it could land behind the read-back, and take away what
         # was read.
         async with self._committing:
@@ -233,6 +250,7 @@ class WindowTable(faust.Table[Any, Any]):
                     f"{tp}: built anew in epoch {epoch}, now {self._assignment.epoch}"
                 )
             self._assignment.forget(tp)
+            self._counts.rebuilt_partitions += 1
             await self._load(epoch)
             await self.app.consumer.seek_to(tp, self._assignment.partitions[tp].position)
 
@@ -255,7 +273,7 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             await self._load(epoch)
         except FencedError as error:
-            logger.debug("not read back: %s", error)
+            telling.not_ours("not read back", error)
 
     async def _load(self, epoch: int) -> None:
         """Read back the commit of each partition that is ours and not in service yet.
@@ -277,20 +295,14 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             commits = await self.app.consumer.read_commits(missing)
         except TransientError as error:
-            logger.warning("commits cannot be read back: %s; trying again", error)
+            telling.not_read_back(error)
             await asyncio.sleep(RETRY_SECONDS)
             return
         for tp, commit in commits.items():
             kept = self._assignment.loaded(tp, epoch, commit)
             if not kept:
                 self._programs.pop(tp, None)
-            logger.info(
-                "partition %s/%d: %s at offset %s, %d recorded closings",
-                *tp,
-                "kept" if kept else "taken over",
-                commit.offset,
-                len(commit.closings),
-            )
+            telling.read_back(tp, commit, kept=kept)
         self._perform()
 
     # --- performing ---------------------------------------------------------------------------
@@ -311,7 +323,9 @@ class WindowTable(faust.Table[Any, Any]):
         self._commit_wanted.set()
         for stream in self._assignment.streams():
             self._begin(stream, self._stream(stream))
-        for work in self._assignment.works():
+        works = self._assignment.works()
+        telling.closed(works)
+        for work in works:
             self._begin(work, self._deliver(work))
         for upload in self._assignment.abandoned():
             self._abandon(upload)
@@ -331,7 +345,7 @@ class WindowTable(faust.Table[Any, Any]):
         try:
             await steps
         except FencedError as error:
-            logger.debug("not delivered by us: %s", error)
+            telling.not_ours("not delivered by us", error, task.partition.tp)
         except UploadGoneError as error:
             await self._build_anew(task, error)
             self._moved.set()
@@ -351,20 +365,26 @@ class WindowTable(faust.Table[Any, Any]):
                 async with self._committing:
                     await self._commit_once()
             except FencedError as error:
-                logger.debug("not committed: %s", error)
+                telling.not_ours("not committed", error)
             except TransientError as error:
-                logger.warning("not committed: %s; trying again", error)
+                self._counts.failed_commits += 1
+                telling.not_committed(error)
                 await self.sleep(RETRY_SECONDS)
                 self._commit_wanted.set()
+            self._progress.turned_at = time.monotonic()
 
     async def _commit_once(self) -> None:
         epoch, generation = self._assignment.epoch, self._assignment.generation
         commits = self._assignment.commits()
         if not commits or generation is None:
+            self._progress.none_due()
             return
+        self._progress.due(time.monotonic())
         await self.app.consumer.commit_closings(
             commits, generation, partial(self._assignment.is_epoch, epoch)
         )
+        self._progress.none_due()
+        self._counts.committed(time.time())
         self._assignment.recorded(commits)
         self._perform()
         self._moved.set()

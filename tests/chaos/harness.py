@@ -318,6 +318,8 @@ class Lab:
                     **os.environ,
                     # The package that these tests stand beside, not another that is installed.
                     "PYTHONPATH": str(ROOT),
+                    # For people, and for the texts that tests wait for; a file would get JSON.
+                    "STREAM_APP_LOG_FORMAT": "text",
                     **self.s3.environment,
                     **(environment or {}),
                 },

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,7 @@ import pytest
 
 from stream_app.embedded import KafkaServer, S3Server
 from tests.docs.blocks import ROOT, block
-
-SECONDS_MAX = 60
+from tests.docs.walk import SECONDS_MAX, walked
 
 
 @pytest.fixture(scope="module")
@@ -54,36 +52,7 @@ def here(text: str, servers: tuple[KafkaServer, S3Server]) -> str:
 def test_produce_run_and_consume_as_the_readme_says(
     servers: tuple[KafkaServer, S3Server], place: Path, environment: Mapping[str, str]
 ) -> None:
-    *commands, follow = [line.removeprefix("$ ") for line in block("README.md", "run").splitlines()]
-    background: list[subprocess.Popen[str]] = []
-
-    def start(command: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            shlex.split(command),
-            cwd=place,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        background.append(process)
-        return process
-
-    try:
-        for command in commands:
-            if command.endswith("&"):
-                start(command.removesuffix("&"))
-            else:
-                subprocess.run(
-                    ["bash", "-c", command],  # noqa: S607
-                    cwd=place,
-                    env=environment,
-                    check=True,
-                    timeout=SECONDS_MAX,
-                )
-        receipts = start(follow + " --json")
-        assert receipts.stdout
-        first = json.loads(receipts.stdout.readline())["receipt"]
+    with walked("README.md", place, environment) as first:
         assert first["destination"] == "orders-archive"
         assert first["status"] == "delivered"
         assert first["object"]["key"].startswith("test/20")
@@ -100,11 +69,6 @@ def test_produce_run_and_consume_as_the_readme_says(
             timeout=SECONDS_MAX,
         ).stdout.splitlines()
         assert [line.split()[:2] for line in printed] == [["orders-archive", "delivered"]] * 2
-    finally:
-        for process in background:
-            process.terminate()
-        for process in background:
-            process.communicate(timeout=SECONDS_MAX)
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:

@@ -1,11 +1,16 @@
 """Every command as a user runs it: a process, its output, its exit status."""
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +22,10 @@ from stream_app.embedded import KafkaServer
 from stream_app.receipts import Problem, Receipt, Source, Status, Tally
 from stream_app.serverprocess import free_ports
 
-COMMANDS = ("worker", "topics", "send", "receipts", "redeliver", "check", "policy", "demo")
+COMMANDS = (
+    *("worker", "topics", "send", "receipts", "redeliver", "check", "policy", "demo"),
+    *("completion", "inspector"),
+)
 NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["redeliver"], ["worker"])
 SECONDS_MAX = 60
 
@@ -59,6 +67,7 @@ class Shell:
                     for name, value in os.environ.items()
                     if not name.startswith("STREAM_APP_")
                 },
+                "STREAM_APP_LOG_FORMAT": "text",
                 **self.environment,
             },
             stdin=subprocess.PIPE,
@@ -167,6 +176,35 @@ def receipt(
     )
 
 
+def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: str) -> str:
+    """Return what a terminal of so many columns is shown; the command must succeed."""
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, columns))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stream_app", *arguments],
+        cwd=shell.folder,
+        # Whoever runs the tests in parallel says how wide they are, and that goes before.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
+            "TERM": "xterm-256color",
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+    )
+    os.close(follower)
+    pieces = []
+    with process, open(leader, "rb", buffering=0) as terminal:  # noqa: PTH123 - a descriptor
+        # Linux ends the reading of a terminal that nobody has open any more with an error.
+        with contextlib.suppress(OSError):
+            while piece := terminal.read(65_536):
+                pieces.append(piece)
+        error = process.communicate(timeout=SECONDS_MAX)[1]
+    assert (process.returncode, error) == (0, b"")
+    return b"".join(pieces).decode().replace("\r\n", "\n")
+
+
 def cells(line: str) -> list[str]:
     return line.split()
 
@@ -247,9 +285,40 @@ def test_missing_topic_is_one_line_and_status_1(shell: Shell, arguments: Sequenc
 
 
 def test_offline_check_of_a_right_configuration_needs_no_server(nowhere: Shell) -> None:
-    assert nowhere.run("check", "--offline") == Outcome(
-        0, "stream_app.toml: no mistakes; 1 destination\n", ""
-    )
+    outcome = nowhere.run("check", "--offline")
+    heading, row, last = outcome.output.splitlines()
+    assert cells(heading) == ["DESTINATION", "PIPELINE", "PAYLOAD", "S3", "OBJECTS"]
+    assert cells(row) == ["orders", "orders", "fast", "path", "not", "asked", "s3://my-bucket/"]
+    assert last == "stream_app.toml: no mistakes; 1 destination"
+    assert (outcome.status, outcome.error) == (0, "")
+
+
+def test_check_as_json_is_a_document_for_each_destination_or_the_mistakes(nowhere: Shell) -> None:
+    outcome = nowhere.run("check", "--offline", "--json")
+    assert (outcome.status, outcome.error) == (0, "")
+    assert json.loads(outcome.output) == {
+        "destination": "orders",
+        "pipeline": "orders",
+        "bucket": "my-bucket",
+        "prefix": "",
+        "path": "fast",
+        "s3": "not asked",
+        "problems": [],
+    }
+    (nowhere.folder / "stream_app.toml").write_text("[kafka]\nbroker = 7", "utf-8")
+    outcome = nowhere.run("check", "--offline", "--json")
+    assert outcome.status == 2
+    assert json.loads(outcome.output)["mistakes"] == outcome.error.splitlines()
+
+
+def test_check_shows_no_more_destinations_than_a_person_reads(nowhere: Shell) -> None:
+    many = "".join(f'[[destinations]]\nid = "d{it}"\nbucket = "my-bucket"\n' for it in range(60))
+    (nowhere.folder / "stream_app.toml").write_text(many, "utf-8")
+    *rows, more, last = nowhere.run("check", "--offline").output.splitlines()
+    assert len(rows) == 51
+    assert more == "and 10 more (--json shows all)"
+    assert last == "stream_app.toml: no mistakes; 60 destinations"
+    assert len(nowhere.run("check", "--offline", "--json").output.splitlines()) == 60
 
 
 def test_check_prints_a_line_for_each_mistake(nowhere: Shell) -> None:
@@ -443,6 +512,52 @@ def test_interrupt_while_waiting_for_input_is_quiet(shell: Shell) -> None:
         assert process.stderr.read().strip() == b""
 
 
+# --- completion ------------------------------------------------------------------------------
+
+
+def completed(shell: Shell, words: str) -> list[str]:
+    """Return what bash offers where the words end."""
+    script = f"""
+        eval "$({sys.executable} -m stream_app completion bash)"
+        stream-app() {{ {sys.executable} -m stream_app "$@"; }}
+        export -f stream-app
+        COMP_WORDS=({words})
+        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+        response=$(env COMP_WORDS="${{COMP_WORDS[*]}}" COMP_CWORD=$COMP_CWORD \\
+            _STREAM_APP_COMPLETE=bash_complete {sys.executable} -m stream_app)
+        echo "$response"
+        complete -p stream-app >&2
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],  # noqa: S607 - the user's own
+        cwd=shell.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "_stream_app_completion" in done.stderr
+    return [it.split(",", 1)[1] for it in done.stdout.split()]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_bash_completes_commands_options_and_destinations(nowhere: Shell) -> None:
+    assert completed(nowhere, "stream-app re") == ["receipts", "redeliver"]
+    assert "--from-beginning" in completed(nowhere, "stream-app receipts --from")
+    assert completed(nowhere, "stream-app receipts --destination o") == ["orders"]
+    assert completed(nowhere, "stream-app redeliver --destination x") == []
+    assert completed(nowhere, "stream-app policy --bucket my") == ["my-bucket"]
+    (nowhere.folder / "stream_app.toml").write_text("[", "utf-8")
+    assert completed(nowhere, "stream-app receipts --destination o") == []
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_each_shell(nowhere: Shell, shell_name: str) -> None:
+    outcome = nowhere.run("completion", shell_name)
+    assert outcome.status == 0
+    assert f"_STREAM_APP_COMPLETE={shell_name}_complete" in outcome.output
+
+
 # --- receipts --------------------------------------------------------------------------------
 
 
@@ -455,13 +570,45 @@ def test_receipts_are_rows_of_a_table(shell: Shell) -> None:
     assert cells(heading)[:5] == ["TIME", "STATUS", "DESTINATION", "PARTITION", "OFFSETS"]
     common = ["orders", "3"]
     assert cells(first) == [
-        *("2025-11-24T16:00:00Z", "empty", *common, "10-14", "5", "0", "5", "0", "-")
+        *("2025-11-24T16:00:00Z", "empty", *common, "10-14", "5", "0", "5", "0", "-", "-")
     ]
     assert cells(second) == [
-        *("2025-11-24T16:00:00Z", "failed", *common, "15-19", "5", "0", "5", "0"),
+        *("2025-11-24T16:00:00Z", "failed", *common, "15-19", "5", "0", "5", "0", "-"),
         *("NoSuchBucket:", "it", r"is\ngone"),
     ]
     assert (outcome.status, outcome.error) == (0, "")
+
+
+def test_receipts_of_one_destination_or_status_can_be_asked_for(shell: Shell) -> None:
+    shell.run("topics", "--partitions", "2")
+    problem = Problem("NoSuchBucket", "it is gone", retryable=False)
+    publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem), receipt(20))
+    asked = ("receipts", "--json", "--from-beginning", "--exit-at-end")
+
+    def offsets(*wanted: str) -> list[int]:
+        lines = shell.run(*asked, *wanted).output.splitlines()
+        return [json.loads(it)["receipt"]["source"]["first_offset"] for it in lines]
+
+    assert offsets("--status", "failed") == [15]
+    assert offsets("--status", "failed", "--status", "empty") == [10, 15, 20]
+    assert offsets("--destination", "orders") == [10, 15, 20]
+    assert offsets("--destination", "other") == []
+
+
+def test_terminal_sees_marks_and_colours_and_no_line_beyond_its_width(shell: Shell) -> None:
+    shell.run("topics", "--partitions", "2")
+    problem = Problem("NoSuchBucket", "it is gone " * 20, retryable=False)
+    publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem))
+    asked = ("receipts", "--from-beginning", "--exit-at-end")
+    for columns in (80, 110, 160):
+        text = on_a_terminal(shell, *asked, columns=columns)
+        assert "\x1b[31m✗ failed" in text
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+        assert [len(it) <= columns for it in plain.splitlines()] == [True] * 3, plain
+        assert ("OBJECT OR ERROR" in plain, "OFFSETS" in plain) == (columns > 80, columns > 140)
+    plain = on_a_terminal(shell, *asked, columns=160, NO_COLOR="1")
+    assert "\x1b" not in plain
+    assert " failed " in plain
 
 
 def test_receipts_as_json_hold_the_receipt_and_its_place(shell: Shell) -> None:

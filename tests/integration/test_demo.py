@@ -59,6 +59,16 @@ def test_demo_shows_objects_and_receipts_and_ends_by_itself(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_demo_as_json_is_one_document_and_the_rest_are_notes(tmp_path: Path) -> None:
+    with start(tmp_path, "--json") as process:
+        output, error = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == 0
+    document = json.loads(output)
+    assert {len(it["lines"]) for it in document["objects"]} == {18, 9}
+    assert {it["status"] for it in document["receipts"]} == {"delivered"}
+    assert b"started a worker" in error
+
+
 def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> None:
     with start(tmp_path, "--keep") as process:
         assert process.stdout is not None

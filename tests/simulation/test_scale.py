@@ -7,7 +7,7 @@ import pytest
 
 from stream_app.batches import Batch, Program
 from stream_app.closings import Commit
-from stream_app.deliveries import DELIVERY_BYTES
+from stream_app.deliveries import DELIVERY_BYTES, WAITING_BYTES
 from stream_app.objects import CHUNK_OVERHEAD_BYTES
 from stream_app.partition import TP, Partition
 from stream_app.settings import DESTINATIONS_MAX, Destination
@@ -68,7 +68,7 @@ def test_metadata_of_a_healthy_partition_is_a_few_bytes(cluster: Cluster) -> Non
 def test_memory_is_lines_and_a_fixed_share_for_each_destination(cluster: Cluster) -> None:
     lines = SIZE.events * (SIZE.event_bytes + 1 + CHUNK_OVERHEAD_BYTES)
     # A minute that is open, and beside it what is on its way of the one before.
-    a_minute = SIZE.destinations / SIZE.workers * (lines + DELIVERY_BYTES)
+    a_minute = SIZE.destinations / SIZE.workers * (lines + DELIVERY_BYTES + WAITING_BYTES)
     assert a_minute <= cluster.most["held bytes of a worker"] <= a_minute * 1.2
     assert [worker.assignment.held for worker in cluster.workers] == [0] * SIZE.workers
 
@@ -140,6 +140,7 @@ def test_document_states_these_bounds() -> None:
         f"{OUTAGE_MINUTES_MIN} minutes or more for which S3 can be away",
         f"It may name {DESTINATIONS_MAX:,} destinations",
         f"{DELIVERY_BYTES + CHUNK_OVERHEAD_BYTES:,} bytes",
+        f"{WAITING_BYTES:,} bytes",
     ):
         assert bound in text
 

@@ -168,7 +168,9 @@ def beside_a_broken_one(seed: int) -> Scenario:
         destinations=destinations(2),
         seconds=120.0,
         produce_every=0.3,
-        rules=Rules("group", 10, 2.0, sizes=Sizes(slice=700, part=1_000, part_min=400)),
+        rules=Rules(
+            "group", 10, 2.0, sizes=Sizes(slice=700, part=1_000, part_min=400), waiting_bytes=0
+        ),
         memory_bytes_max=10_000,
         habits=replace(quiet.habits, records_max=20, give_up_seconds=1_000.0, late_seconds=1_000.0),
         late_share=0.0,

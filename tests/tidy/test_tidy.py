@@ -21,6 +21,7 @@ TOP_LEVEL = {
     "benchmarks",
     "docker-compose.yml",
     "docs",
+    "mkdocs.yml",
     "pyproject.toml",
     "requirements-dev.txt",
     "requirements.txt",

@@ -12,6 +12,7 @@ from random import Random
 from stream_app.batches import Answers, Batch
 from stream_app.closings import Commit
 from stream_app.config import Destination
+from stream_app.deliveries import DELIVERY_BYTES, WAITING_BYTES
 from stream_app.expressions import SKIP, TP, Failure, Outcome
 from stream_app.objects import Sizes
 from stream_app.partition import Partition, Rules, Work
@@ -135,7 +136,7 @@ def settle_all(partition: Partition) -> list[tuple[bytes | None, Receipt]]:
 def held_closed(partition: Partition) -> int:
     """Return from scratch what the unsettled deliveries of closed windows take."""
     return sum(
-        1024 + it.tally.held + (it.body.held if it.body else 0)
+        DELIVERY_BYTES + WAITING_BYTES + it.tally.held + (it.body.held if it.body else 0)
         for window in partition._closed
         for it in window.deliveries.values()
     )
@@ -144,4 +145,4 @@ def held_closed(partition: Partition) -> int:
 def held_open(partition: Partition) -> int:
     """Return from scratch what the open window takes."""
     contents = partition.window._deliveries.values()
-    return sum(1024 + it.tally.held + it.body.held for it in contents)
+    return sum(DELIVERY_BYTES + it.tally.held + it.body.held for it in contents)

@@ -684,7 +684,7 @@ def test_nothing_is_shed_while_no_destination_is_broken() -> None:
 
 
 def test_nothing_is_shed_while_half_of_the_memory_is_free() -> None:
-    assignment = holding(ONE, memory_bytes_max=40_000)
+    assignment = holding(ONE, memory_bytes_max=80_000)
     for offset in (10, 11):
         close_window(assignment, ONE, offset, "x" * 3000)
     assert not assignment.shed({EVERY.id}, destinations=20)

@@ -36,6 +36,7 @@ from stream_app.errors import (
     TransientError,
     UploadGoneError,
 )
+from stream_app.metrics import Counts
 from stream_app.partition import Partition, Stream, Work
 from stream_app.receipts import Message, Problem, Stored
 from stream_app.retries import Patience
@@ -90,6 +91,7 @@ class World:
     puts: int = 0
     sends: int = 0
     asked: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counts)
 
     async def answer(self, kind: str, answers: Sequence[Exception | None]) -> None:
         """Let others have their turn, then answer as the script says."""
@@ -208,7 +210,14 @@ def new(
     patience: Delays | Patience,
     late_seconds: float = LATE_SECONDS,
 ) -> Deliver:
-    return Deliver(world, publish, patience, Breakers(60.0), late_seconds)  # type: ignore[arg-type]
+    return Deliver(
+        world,  # type: ignore[arg-type]
+        publish,
+        patience,
+        Breakers(60.0),
+        late_seconds,
+        counts=world.counts,
+    )
 
 
 def deliver(world: World, patience: Delays | Patience | None = None) -> Deliver:
@@ -375,8 +384,8 @@ def test_upload_that_is_given_up_is_answered_by_a_failed_receipt(
     assert world.objects == {}
     (spoken,) = [it.getMessage() for it in caplog.records if it.levelno == logging.ERROR]
     assert spoken == (
-        "destination orders-archive, window events/3 offsets 10 to 11: given up at attempt 2: "
-        f"{error}"
+        "destination orders-archive, window 2026-11-24T16:31:00Z of events/3, offsets 10 to 11: "
+        f"given up at attempt 2: {error}"
     )
 
 
@@ -389,8 +398,10 @@ def test_no_patience_gives_up_at_the_first_refusal() -> None:
 def test_only_the_first_attempts_are_logged_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
     work, world = due("1"), World(answers=[REFUSED] * 20)
     run(deliver(world)(None, work))
-    warned = [it for it in caplog.records if it.levelno == logging.WARNING]
-    assert len(warned) == LOGGED_ATTEMPTS
+    assert [it.happening.name for it in caplog.records if it.levelno == logging.WARNING] == [  # type: ignore[attr-defined] # `say` sets it
+        *["not-stored"] * LOGGED_ATTEMPTS,
+        "breaker-opened",
+    ]
 
 
 def test_window_taken_away_before_the_upload_sends_nothing() -> None:
@@ -871,7 +882,7 @@ def test_a_part_that_is_sent_after_the_partition_was_taken_away_does_not_count()
 def test_no_part_leaves_a_partition_that_was_taken_away() -> None:
     stream, world = streaming(), World()
     take_away(stream)
-    with pytest.raises(FencedError, match="still open: not begun: the partition was taken away"):
+    with pytest.raises(FencedError, match="open window of events/3: not begun: the partition"):
         run(deliver(world).stream(stream))
     assert world.effects == []
 
