@@ -23,7 +23,7 @@ ANSWER_MILLISECONDS_MAX: Final = 500
 SLOWEST_MILLISECONDS_MAX: Final = 2_000
 """Of the single slowest: two cores run a broker, S3, a worker, the Inspector and the browser."""
 PAGE_MIB_MAX: Final = 150
-INSPECTOR_MIB_MAX: Final = 320
+INSPECTOR_MIB_MAX: Final = 256
 UPDATES_PER_SECOND_MAX: Final = 4
 
 WATCH = """() => {
