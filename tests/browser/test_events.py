@@ -30,6 +30,7 @@ def word() -> str:
 
 def test_a_row_turns_from_pending_to_delivered_where_it_stands(site: Site, page: Page) -> None:
     expect(page.locator(".live-state")).to_have_text("Live")
+    site.window_begins()
     place = site.send(order(1))
     expect(dest(page, place)).to_have_text(
         "0 of 2 delivered, 2 pending", timeout=LIVE_MILLISECONDS_MAX
