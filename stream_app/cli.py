@@ -67,9 +67,10 @@ def _run() -> int:
         command = (
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         )
-        asks = f"; see {command} --help" if command else ""
         # click lists choices on lines of their own.
         message = " ".join(error.format_message().split()).rstrip(".")
+        ends = " See" if message.endswith("?") else "; see"
+        asks = f"{ends} {command} --help" if command else ""
         complain(f"stream-app: {message}{asks}")
         return error.exit_code
     except ConfigurationError as error:

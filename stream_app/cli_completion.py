@@ -8,6 +8,7 @@ the command will say it.
 
 # ruff: noqa: PLC0415, D301 - imports where they are used, and click's bare backslash-b.
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ import click
 SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_STREAM_APP_COMPLETE"
 PROGRAM: Final = "stream-app"
+PLAIN: Final = r"[\w@%+=,./-]+"
+"""What means itself in every shell: the scripts put it on the line as it is."""
 CONFIG_BYTES_MAX: Final = 256 * 1024
 """A longer configuration is not read: somebody waits for the key to answer. It takes 0.1 s."""
 
@@ -28,8 +31,8 @@ def completion(shell: str) -> None:
 
     \b
     Examples:
-      eval "$(stream-app completion bash)"
-      stream-app completion zsh >"${fpath[1]}/_stream-app"
+      eval "$(stream-app completion bash)"       # in ~/.bashrc
+      eval "$(stream-app completion zsh)"        # in ~/.zshrc, after compinit
       stream-app completion fish >~/.config/fish/completions/stream-app.fish
     """
     from click.shell_completion import get_completion_class
@@ -60,7 +63,7 @@ def pipelines(context: click.Context, _parameter: click.Parameter, beginning: st
 
 def _values(context: click.Context, name: str, beginning: str) -> list[str]:
     values = (entry.get(name) for entry in _destinations(context.params.get("config")))
-    right = (it for it in values if isinstance(it, str) and it.isprintable())
+    right = (it for it in values if isinstance(it, str) and re.fullmatch(PLAIN, it))
     return [it for it in dict.fromkeys(right) if it.startswith(beginning)]
 
 

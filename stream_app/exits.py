@@ -10,10 +10,10 @@ STATUS_INTERRUPTED: Final = 130
 STATUS_TERMINATED: Final = 143
 
 MEANINGS: Final[Mapping[int, str]] = {
-    STATUS_DONE: "done",
-    STATUS_FAILED: "something outside refuses or is missing: a broker, a topic, a right",
+    STATUS_DONE: "done; a worker or an Inspector that was told to stop",
+    STATUS_FAILED: "something outside refuses or is missing: a broker, a topic, a right, a reader",
     STATUS_WRONG: "the command line or the configuration is wrong",
-    STATUS_INTERRUPTED: "ended by Ctrl-C",
-    STATUS_TERMINATED: "ended by SIGTERM; a worker that is told to stop has done its work: 0",
+    STATUS_INTERRUPTED: "ended by Ctrl-C before it was done",
+    STATUS_TERMINATED: "ended by SIGTERM before it was done",
 }
 """What `--help` and docs/cli.md say of each."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 from stream_app.follow import NOTHING, Published
 from stream_app.screen import Screen
 from stream_app.tables import (
+    CUT_WIDTH_MIN,
     GAP,
     Cell,
     Column,
@@ -144,8 +145,8 @@ class _TerminalTable:
         first = (
             Column("TIME", 8),
             Column("STATUS", 13),
-            Column("DESTINATION", min(widest, DESTINATION_WIDTH_MAX)),
-            Column("OFFSETS", 12, is_number=True),
+            Column("DESTINATION", min(widest, DESTINATION_WIDTH_MAX), is_cut=True),
+            Column("OFFSETS", CUT_WIDTH_MIN, is_number=True, is_cut=True),
         )
         counts, short = (
             tuple(Column(name, is_number=True) for name in names)
@@ -183,8 +184,8 @@ class _TerminalTable:
         self._print_row(row, Cell(place, "red" if is_error else DIM), is_error=is_error)
 
     def end(self) -> None:
-        told = "".join(f", {count} {status}" for status, count in self._statuses.items())
-        self._screen.line(Cell(f"receipts: {self._statuses.total()}{told}", DIM))
+        told = ", ".join(f"{count} {status}" for status, count in self._statuses.items())
+        self._screen.line(Cell(f"receipts: {told or 'none'}", DIM))
 
     def _make_room(self, row: Sequence[Cell]) -> None:
         """Lay the table out anew for what is wider; print the headings where they are wanted."""
@@ -199,21 +200,19 @@ class _TerminalTable:
 
     def _lay_out(self) -> _Layout:
         room = self._screen.width or 0
-        *seen, _ = self._seen
+        seen = [Cell(" " * width) for width in self._seen[:-1]]
         columns: Sequence[Column] = self._columns
-        widths = self._widths(columns[:-1], seen)
+        widths = fitted(columns[:-1], [seen], None)
         left = room - total(widths) - GAP
         if left >= OBJECT_WIDTH_MIN:
             return _Layout(columns, [*widths, left], has_object=True)
         for columns in self._without_object:
-            widths = self._widths(columns, seen[: len(columns)])
+            widths = fitted(columns, [seen[: len(columns)]], None)
             if total(widths) <= room:
                 break
+        else:
+            widths = fitted(columns, [seen[: len(columns)]], room)
         return _Layout(columns, widths, has_object=False)
-
-    @staticmethod
-    def _widths(columns: Sequence[Column], seen: Sequence[int]) -> list[int]:
-        return [max(it) for it in zip(fitted(columns, [], None), seen, strict=True)]
 
     def _print_row(self, row: Sequence[Cell], place: Cell, *, is_error: bool) -> None:
         columns, widths, has_object = self._layout
@@ -229,7 +228,7 @@ class _TerminalTable:
         room = max(BELOW_WIDTH_MIN, (self._screen.width or 0) - INDENT)
         before = f"{stored}  " if stored else ""
         if is_error:
-            texts = textwrap.wrap(before + place.text, room)
+            texts = textwrap.wrap(before + place.text, room, break_on_hyphens=False)
         else:
             texts = [before + shortened(place.text, room - len(before))]
         for text in texts:
