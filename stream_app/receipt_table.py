@@ -176,7 +176,7 @@ class _TerminalTable:
             Cell(size(int(stored)) if is_size else "", DIM),
         ]
         row = [Cell(shortened(text, CELL_WIDTH_MAX), style) for text, style in row]
-        self._statuses[status] += 1
+        self._statuses[status if status in STATUSES else "of another status"] += 1
         self._make_room(row)
         if clock and day != self._day:
             self._day = day
