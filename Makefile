@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 # The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
 CORE := errors values settings config prelude_natives prelude engine slices expressions batches closings objects receipts deliveries \
-	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable tables counts happenings \
+	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable tables happenings clockskew health metrics \
 	$(addprefix inspector/,outcomes rows minutes answers guard live places shapes unpacking)
 comma := ,
 space := $(subst ,, )

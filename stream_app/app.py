@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Final, NoReturn, cast
@@ -28,15 +29,17 @@ from stream_app.batches import Program
 from stream_app.breakers import Breakers
 from stream_app.configfile import CONFIG_DEFAULT, CONFIG_VARIABLE, compile_program, load
 from stream_app.consumer import StreamApp
-from stream_app.counts import Counts
 from stream_app.deliveries import Rules
 from stream_app.delivery import Deliver, Publish
 from stream_app.errors import StreamAppError
 from stream_app.expressions import TP
 from stream_app.fetching import SERVICE_LOGGER
+from stream_app.health import Progress
 from stream_app.kafka import client_options
 from stream_app.logs import say
 from stream_app.memory import settle_collector
+from stream_app.metrics import Counts, ReloadState, Watched
+from stream_app.monitoring import Monitoring
 from stream_app.receipts import Message
 from stream_app.reload import Reloader
 from stream_app.retries import Patience
@@ -157,8 +160,8 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         acks=False,  # only our own commits count
     )
     storage = Storage(settings.s3)
-    counts = Counts()
     breakers = Breakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
+    counts, progress = Counts(), Progress()
     deliver = Deliver(
         storage,
         _publisher(app),
@@ -179,6 +182,7 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         program=program,
         breakers=breakers,
         counts=counts,
+        progress=progress,
         on_shed=deliver.look_again,
         stream=deliver.stream,
         abandon=lambda upload: storage.abandon(*upload),
@@ -192,8 +196,14 @@ def create_app(settings: Settings, program: Program, config: str) -> StreamApp:
         async for event in batches.events():
             await table.collect(event.message)
 
-    _follow_life(app, table, storage)
-    app.task(Reloader(config, os.environ, settings, table.use).run)
+    reload = ReloadState(len(settings.destinations), time.time())
+    watched = Watched(
+        *(settings, counts, assignment, breakers, reload, storage.clients.skew),
+        log_ends=lambda: app.consumer.log_ends,
+    )
+    app.monitoring = Monitoring(app, watched, progress, table)
+    _follow_life(app, table, storage, app.monitoring)
+    app.task(Reloader(config, os.environ, settings, table.use, reload).run)
     app.task(_watch(app, table, assignment, counts).run)
     return app
 
@@ -231,7 +241,9 @@ def _publisher(app: StreamApp) -> Publish:
     return publish
 
 
-def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
+def _follow_life(
+    app: StreamApp, table: WindowTable, storage: Storage, monitoring: Monitoring
+) -> None:
     """Tell the table of rebalances; start it and the S3 client with the app."""
     settings = app.settings
 
@@ -250,7 +262,7 @@ def _follow_life(app: StreamApp, table: WindowTable, storage: Storage) -> None:
         asyncio.get_running_loop().set_exception_handler(complain)
         await app.add_async_context(storage)
         await app.add_runtime_dependency(table)
-        telling.ready(settings)
+        telling.ready(settings, await monitoring.address())
 
     app.on_partitions_revoked.connect(cast("Any", revoked))
     app.on_partitions_assigned.connect(cast("Any", assigned))

@@ -43,6 +43,18 @@ class Relief(Enum):
     """Lines wait that would take less room compressed (`compressions`)."""
 
 
+class Standing(NamedTuple):
+    """A window that a partition holds, for whoever only looks."""
+
+    start: int
+    """Of its minute, in seconds since 1970."""
+    destinations: Collection[str]
+    """Those that have no receipt yet."""
+    is_open: bool
+    is_recorded: bool
+    """The broker has its closing."""
+
+
 class Compressions(NamedTuple):
     """Lines of one partition's open window that are to be compressed: `perform` it in a thread."""
 
@@ -86,6 +98,18 @@ class _Member(Partition):
     uploaded = _telling(Partition.uploaded)
     published = _telling(Partition.published)
     sent = _telling(Partition.sent)
+
+    def standing(self) -> list[Standing]:
+        """Return the windows that the commit has not passed, oldest first."""
+        found = [
+            Standing(it.window_start, it.deliveries.keys(), is_open=False, is_recorded=it.recorded)
+            for it in self._closed
+        ]
+        start = self._replay[0].window_start if self._replay else self._time.start
+        if start is not None and self.position > self._first:
+            ids = [it.destination.id for it in self.window.deliveries]
+            found.append(Standing(start, ids, is_open=True, is_recorded=False))
+        return found
 
 
 class Assignment:

@@ -190,6 +190,11 @@ class Breakers:
         breaker.succeeded()
         return wake
 
+    @property
+    def opened(self) -> frozenset[str]:
+        """The destinations that are broken, be it S3 as a whole or they alone."""
+        return frozenset(id_ for id_, it in self._by_destination.items() if it.is_open)
+
     def keep(self, destinations: Collection[str]) -> None:
         """Forget destinations that are no more, but for those that windows may still wait for."""
         for id_ in [id_ for id_ in self._by_destination if id_ not in destinations]:

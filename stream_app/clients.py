@@ -13,6 +13,7 @@ botocore's own retries are off: `delivery` retries, knows how long, and says so 
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +26,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
 
 from stream_app import happenings
+from stream_app.clockskew import ClockSkew
 from stream_app.contents import Body
 from stream_app.errors import DeliveryError, PermanentError, SetupError
 from stream_app.logs import say
@@ -111,6 +113,7 @@ class Clients:
         clients_max: int = CLIENTS_MAX,
     ) -> None:
         self.answer_seconds_max = answer_seconds_max
+        self.skew = ClockSkew()
         self._settings = settings
         self._role_seconds_min = role_seconds_min
         self._clients_max = clients_max
@@ -285,7 +288,9 @@ class Clients:
         except ValueError as error:
             # botocore takes fewer host names than URLs can have: none with an underscore.
             raise PermanentError("InvalidRequest", f"{access.place}: {error}") from error
-        opened.client.meta.events.register_last("before-parameter-build.s3", _stay)
+        events = opened.client.meta.events
+        events.register_last("before-parameter-build.s3", _stay)
+        events.register_last("after-call.s3", partial(_look_at_clock, self.skew, access.place))
         return opened
 
     def _session_for(self, access: Access) -> Any:  # noqa: ANN401 - botocore's, without types
@@ -317,6 +322,10 @@ def _keep(kept: dict[_K, _V], name: _K, value: _V) -> None:
     while len(kept) >= DESTINATIONS_MAX:
         del kept[next(iter(kept))]
     kept[name] = value
+
+
+def _look_at_clock(skew: ClockSkew, place: str, http_response: Any, **_: object) -> None:  # noqa: ANN401 - botocore's
+    skew.answered(place, http_response.headers.get("date"), time.time())
 
 
 def _stay(context: Mapping[str, Any], **_: object) -> None:

@@ -1,7 +1,7 @@
 """Reading the configuration: the operator's TOML text and environment, turned into `Settings`.
 
     stream_app.toml ─┐
-                     ├─ parse() ─> Settings(kafka, s3, delivery, destinations)
+                     ├─ parse() ─> Settings(kafka, s3, delivery, destinations, http)
     STREAM_APP_... ──┘          └> ConfigurationError: every mistake, one line each
 
 A mistake reads `PLACE: NAME is FOUND; write WANTED`. Values of secret settings, and credentials
@@ -26,13 +26,23 @@ from stream_app.settings import (
     TABLES,
     Delivery,
     Destination,
+    Http,
     Kafka,
     Settings,
     about,
 )
 from stream_app.values import tag_mistakes
 
-__all__ = ["S3", "Delivery", "Destination", "Kafka", "Settings", "environment_name", "parse"]
+__all__ = [
+    "S3",
+    "Delivery",
+    "Destination",
+    "Http",
+    "Kafka",
+    "Settings",
+    "environment_name",
+    "parse",
+]
 
 ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
 _SASL_KEYS: Final = ("sasl_mechanism", "sasl_username", "sasl_password")
@@ -89,10 +99,11 @@ class _Reader:
         kafka = Kafka(**self._table("kafka", document, environment))
         s3 = S3(**self._table("s3", document, environment))
         delivery = Delivery(**self._table("delivery", document, environment))
+        http = Http(**self._table("http", document, environment))
         destinations = self._destinations(document.get("destinations", []))
         if self.mistakes:
             raise ConfigurationError(self.mistakes)
-        return Settings(kafka, s3, delivery, destinations)
+        return Settings(kafka, s3, delivery, destinations, http)
 
     def _table(
         self, name: str, document: dict[str, Any], environment: Mapping[str, str]

@@ -13,7 +13,7 @@ Faust use them.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, TypeVar, cast
 
@@ -27,6 +27,7 @@ from aiokafka.structs import TopicPartition
 from faust.app.base import BootStrategy
 from faust.transport.drivers import aiokafka as driver
 from faust.types import tuples
+from mode import ServiceT
 
 from stream_app.batches import Batch, GapError
 from stream_app.closings import Commit, decode
@@ -237,6 +238,24 @@ class RecordBatchConsumer(driver.Consumer):
         """
         return (await self.log_starts([tp]))[tp] >= gap.found
 
+    # --- for those who watch --------------------------------------------------------------------
+
+    @property
+    def is_coordinated(self) -> bool:
+        """Whether the broker that takes the group's commits is known, and answers heartbeats."""
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)  # noqa: SLF001
+        return getattr(coordinator, "coordinator_id", None) is not None
+
+    def has_topic(self, name: str) -> bool:
+        """Whether the brokers have told of this topic, which is subscribed to."""
+        consumer = self._thread._consumer  # noqa: SLF001
+        return consumer is not None and consumer.partitions_for_topic(name) is not None
+
+    def ask_thread(self, answer: Callable[[], None]) -> None:
+        """Have this called by the loop in which Kafka's client runs."""
+        with contextlib.suppress(RuntimeError):  # It has ended, so there is no answer.
+            self._thread.thread_loop.call_soon_threadsafe(answer)
+
     async def log_starts(self, tps: Sequence[TP]) -> dict[TP, int]:
         """Return the first offsets that the broker still has.
 
@@ -269,16 +288,23 @@ class BatchTransport(driver.Transport):
     Consumer = RecordBatchConsumer
 
 
-class _WithoutWeb(BootStrategy):
-    """Starts no web server, also under `faust worker`, which turns it on."""
+class _OwnWeb(BootStrategy):
+    """Starts what watches us in place of Faust's web server, which `faust worker` would turn on."""
 
     enable_web = False
 
+    def web_server(self) -> Iterable[ServiceT]:
+        """Return it: it starts before the consumer, and ends after it."""
+        monitoring = cast("StreamApp", self.app).monitoring
+        return () if monitoring is None else (monitoring,)
+
 
 class StreamApp(faust.App):
-    """A Faust app that reads record batches, serves nothing and keeps nothing on disk."""
+    """A Faust app that reads record batches and keeps nothing on disk."""
 
-    BootStrategy = _WithoutWeb
+    BootStrategy = _OwnWeb
+    monitoring: ServiceT | None = None
+    """What serves metrics and health."""
 
     settings: Settings
     consumer: RecordBatchConsumer

@@ -22,8 +22,8 @@ from faust.exceptions import ProducerSendError
 
 from stream_app import telling
 from stream_app.breakers import Breakers, Course, Step, Wake
-from stream_app.counts import Counts
 from stream_app.errors import DeliveryError, FencedError, TransientError
+from stream_app.metrics import Counts
 from stream_app.partition import Stream, Work
 from stream_app.receipts import Message, Problem, Receipt, Stored
 from stream_app.retries import Patience
@@ -56,7 +56,7 @@ class Deliver:
         patience: How long to retry.
         breakers: Which destinations are broken.
         late_seconds: After so long a window is called late, by one `retrying` receipt.
-        counts: Where what is done is counted.
+        counts: Where receipts and failures are counted.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Deliver:
         breakers: Breakers,
         late_seconds: float = LATE_SECONDS,
         *,
-        counts: Counts | None = None,
+        counts: Counts,
     ) -> None:
-        self._counts = Counts() if counts is None else counts
         self._storage = storage
         self._publish_message = publish
         self._patience = patience
         self._breakers = breakers
+        self._counts = counts
         self._late_seconds = late_seconds
         self._uploads = asyncio.Semaphore(UPLOADS_MAX)
         self._probes = asyncio.Semaphore(PROBES_MAX)
@@ -202,7 +202,7 @@ class Deliver:
 
     def _failed(self, task: Stream, course: Course, error: DeliveryError) -> None:
         """Note an attempt that failed."""
-        self._counts.retries += 1
+        self._counts.retried(task.delivery.destination.id)
         breaker = self._breakers.of(task.delivery.destination.id)
         was_open = breaker.is_open
         course.failed(error, time.monotonic(), random.random())  # noqa: S311
@@ -275,12 +275,13 @@ class Deliver:
             try:
                 await self._publish_message(receipt.message(int(time.time())))
             except (KafkaError, ProducerSendError) as error:
+                self._counts.failed_receipts += 1
                 telling.not_published(work, attempts, error)
                 failure = TransientError(type(error).__name__, str(error))
                 # Without an end: while the partition is ours, its receipts are owed.
                 await asyncio.sleep(self._patience.pause(failure, attempts, random.random()))  # noqa: S311
             else:
-                self._counts.published(receipt)
+                self._counts.published(receipt, time.time())
                 return
 
 

@@ -38,6 +38,7 @@ class Happening:
 
 FIELDS: Final = {
     "added": "destinations that are new in the file",
+    "address": "where metrics and health are served",
     "already_existed": "true: S3 had the object, a predecessor has written it",
     "attempts": "attempts so far",
     "bound_mib": "`[delivery] memory_max_mib`",
@@ -122,7 +123,15 @@ READY: Final = Happening(
     "ready",
     "info",
     "It takes part in the group and can write to S3.",
-    ("destinations", "window_seconds"),
+    ("destinations", "window_seconds", "address"),
+)
+NOT_WATCHED: Final = Happening(
+    "not-watched",
+    "warning",
+    "It serves no metrics and health: its ports are taken, or cannot be listened at.",
+)
+WATCHING_FAILED: Final = Happening(
+    "watching-failed", "error", "It serves no metrics and health any more: a defect, report it."
 )
 STOPPING: Final = Happening("stopping", "info", "A signal tells it to end.", ("signal",))
 CRASHED: Final = Happening(
@@ -135,7 +144,8 @@ STOPPED: Final = Happening("stopped", "info", "It has ended: its last message.",
 SUMMARY: Final = Happening(
     "summary",
     "info",
-    "What was done since the last one, once a minute and at the end, and how things stand.",
+    "What was done since the last one, once a minute and at the end, and how things stand, but for "
+    "the end.",
     (
         *("seconds", "events", "delivered", "skipped", "failed", "given_up", "objects", "bytes"),
         *("receipts", "retries", "open_windows", "waiting", "held_mib", "bound_mib", "unread"),

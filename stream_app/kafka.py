@@ -22,7 +22,8 @@ from aiokafka.conn import create_conn
 
 from stream_app.decoding import accept_any_header_name
 from stream_app.errors import SetupError
-from stream_app.settings import Kafka, broker_addresses
+from stream_app.settings import Kafka
+from stream_app.values import broker_addresses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

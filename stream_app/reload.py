@@ -10,6 +10,7 @@ is logged, and otherwise ignored.
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +21,7 @@ from stream_app.batches import Program
 from stream_app.configfile import compile_program, load
 from stream_app.errors import ConfigurationError
 from stream_app.logs import say
+from stream_app.metrics import ReloadState
 from stream_app.settings import Settings
 
 LOOK_SECONDS: Final = 2.0
@@ -39,6 +41,7 @@ class Reloader:
         environment: The variables that override it.
         settings: Those that the worker began with.
         use: Takes other destinations.
+        state: What came of the file, for those who watch.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class Reloader:
         environment: Mapping[str, str],
         settings: Settings,
         use: Callable[[Program], None],
+        state: ReloadState,
     ) -> None:
         self._path = path
         self._environment = environment
-        self._settings = settings
+        self._began_with = self._settings = settings
         self._use = use
+        self._state = state
         self._asked = asyncio.Event()
         self._seen = self._look()
 
@@ -78,6 +83,7 @@ class Reloader:
             # Thousands of expressions take seconds to compile, and the worker goes on meanwhile.
             settings, program = await asyncio.to_thread(self._read)
         except ConfigurationError as error:
+            self._state.is_right = False
             for mistake in error.mistakes:
                 first_line = mistake.partition("\n")[0]
                 say(
@@ -86,17 +92,21 @@ class Reloader:
                     config=self._path,
                 )
             return
-        for field in fields(Settings):
-            if field.name != "destinations" and getattr(settings, field.name) != getattr(
-                self._settings, field.name
-            ):
-                say(
-                    *(logger, happenings.NEEDS_RESTART),
-                    "%s: [%s] has changed; restart the worker to use it",
-                    *(self._path, field.name),
-                    config=self._path,
-                    table=field.name,
-                )
+        changed = [
+            name
+            for name in (field.name for field in fields(Settings) if field.name != "destinations")
+            if getattr(settings, name) != getattr(self._began_with, name)
+        ]
+        for name in changed:
+            say(
+                *(logger, happenings.NEEDS_RESTART),
+                "%s: [%s] has changed; restart the worker to use it",
+                *(self._path, name),
+                config=self._path,
+                table=name,
+            )
+        state = self._state
+        state.is_right, state.needs_restart, state.taken_at = True, bool(changed), time.time()
         if settings.destinations == self._settings.destinations:
             say(
                 *(logger, happenings.NOT_CHANGED),
@@ -106,6 +116,7 @@ class Reloader:
             return
         self._say_taken(settings)
         self._settings = settings
+        state.destinations = len(settings.destinations)
         self._use(program)
 
     def _say_taken(self, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """Settings: what can be set, what it is for, and which values it takes.
 
-A setting is declared once, as a field of one of the four dataclasses below: its type, its default,
+A setting is declared once, as a field of one of the five dataclasses below: its type, its default,
 and an `About`. The reader (`config`), its messages and `docs/configuration.md` (by a test) draw on
 that declaration, so a new setting is one new field.
 
@@ -10,7 +10,6 @@ Pure: values only. `config.parse` makes them from the operator's text and enviro
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, Final, Literal
-from urllib.parse import urlsplit
 
 from stream_app import values
 
@@ -26,7 +25,7 @@ MEMORY_MIB_MAX: Final = 1_048_576
 RETRY_SECONDS_MAX: Final = 30 * 86_400
 DESTINATIONS_MAX: Final = 10_000
 PAYLOAD_DEFAULT: Final = "$event"
-KAFKA_PORT_DEFAULT: Final = 9092
+HTTP_PORT_MAX: Final = 65_535
 
 Checksum = Literal["sha256", "crc32", "md5"]
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
@@ -48,29 +47,9 @@ class About:
 
 
 def about(setting: "Field[Any]") -> About:
-    """Return what a field of `Kafka`, `S3`, `Delivery` or `Destination` declares of itself."""
+    """Return what a field of one of the dataclasses below declares of itself."""
     declared: About = setting.metadata["about"]
     return declared
-
-
-def broker_addresses(broker: str) -> list[tuple[str, int]]:
-    """Split `kafka://HOST:PORT;kafka://HOST2:PORT` into (host, port) pairs; raise ValueError."""
-    return [_broker_address(url) for url in broker.split(";")]
-
-
-def _broker_address(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    if url != f"kafka://{parts.netloc}":
-        raise ValueError("not kafka://HOST:PORT")
-    host, port = values.address(parts)
-    return host, KAFKA_PORT_DEFAULT if port is None else port
-
-
-def _is_broker(text: str) -> bool:
-    try:
-        return bool(broker_addresses(text))
-    except ValueError:
-        return False
 
 
 def _text(
@@ -113,7 +92,7 @@ class Kafka:
         metadata=_text(
             "Where Kafka answers; several brokers are joined by a semicolon.",
             wanted='kafka://HOST:PORT, several joined by ";"',
-            allows=_is_broker,
+            allows=values.is_broker,
         ),
     )
     group: str = field(
@@ -247,6 +226,30 @@ class Delivery:
             "missing bucket).",
             1,
             RETRY_SECONDS_MAX,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """The `[http]` table: where a worker can be watched."""
+
+    bind: str = field(
+        default="127.0.0.1",
+        metadata=_text(
+            "The address at which a worker answers `/metrics`, `/health/live` and `/health/ready`. "
+            "Whoever reaches it may read them.",
+            wanted='an IP address or a host name, for example "0.0.0.0" for all addresses',
+            allows=values.is_host,
+        ),
+    )
+    port: int = field(
+        default=9108,
+        metadata=_whole(
+            "The port; where it is taken, the first free one of the 31 behind it, so that several "
+            "workers of a machine have one each. 0: none, nothing is served.",
+            0,
+            HTTP_PORT_MAX,
         ),
     )
 
@@ -422,11 +425,13 @@ class Settings:
     s3: S3
     delivery: Delivery
     destinations: tuple[Destination, ...]
+    http: Http = field(default_factory=Http)
 
 
-TABLES: Final[Mapping[str, type[Kafka] | type[S3] | type[Delivery]]] = {
+TABLES: Final[Mapping[str, type[Kafka | S3 | Delivery | Http]]] = {
     "kafka": Kafka,
     "s3": S3,
     "delivery": Delivery,
+    "http": Http,
 }
 """The tables whose settings the environment can override, by name."""

@@ -22,11 +22,12 @@ from stream_app.assignment import Assignment, Compressions, Relief
 from stream_app.batches import Answers, Batch, GapError, Program
 from stream_app.breakers import Breakers
 from stream_app.consumer import StreamApp
-from stream_app.counts import Counts
 from stream_app.deliveries import Upload
 from stream_app.errors import FencedError, StreamAppError, TransientError, UploadGoneError
 from stream_app.expressions import TP
 from stream_app.fetching import SERVICE_LOGGER
+from stream_app.health import Progress
+from stream_app.metrics import Counts
 from stream_app.partition import Stream, Work
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class WindowTable(faust.Table[Any, Any]):
         assignment: The core: what is ours and what it holds.
         program: The destinations, compiled.
         breakers: Which destinations are broken.
-        counts: Where what is done is counted.
+        counts: Where events and commits are counted.
+        progress: How commits go on.
         on_shed: Called when windows are to be given up at once.
         stream: Lets parts leave an open window.
         abandon: Ends an upload in parts that nobody goes on with.
@@ -66,6 +68,7 @@ class WindowTable(faust.Table[Any, Any]):
         program: Program,
         breakers: Breakers,
         counts: Counts,
+        progress: Progress,
         on_shed: Callable[[], None],
         stream: Callable[[Stream], Coroutine[Any, Any, None]],
         abandon: Callable[[Upload], None],
@@ -81,6 +84,7 @@ class WindowTable(faust.Table[Any, Any]):
         self._waited_seconds = 0.0
         self._waits_since: float | None = None
         """When a batch began to wait for memory; None while none does."""
+        self._progress = progress
         self._on_shed = on_shed
         self._stream = stream
         self._abandon = abandon
@@ -143,6 +147,7 @@ class WindowTable(faust.Table[Any, Any]):
             if program is not answered_by:
                 answered_by, answers = program, await _answer(program, rest, tp)
             position, is_newest = rest.position, program is self._program
+            count = len(rest.records)
             await self._compressed()
             try:
                 rest = self._assignment.collect(
@@ -153,10 +158,10 @@ class WindowTable(faust.Table[Any, Any]):
                     await self._rebuild(tp, epoch, gap)
                     return False
                 continue
+            self._counts.events += count - (len(rest.records) if rest is not None else 0)
             self._perform()
             if rest is not None and rest.position == position:
                 await self._wait()
-        self._counts.events += len(piece.records)
         self._compress(self._assignment.compressions(tp))
         return True
 
@@ -203,6 +208,7 @@ class WindowTable(faust.Table[Any, Any]):
         """Take other destinations: each partition does so when its open window has closed."""
         self._program = program
         self._breakers.keep(program.destinations)
+        self._counts.keep(program.destinations)
 
     def _program_for(self, tp: TP) -> Program:
         partition = self._assignment.partitions.get(tp)
@@ -219,7 +225,9 @@ class WindowTable(faust.Table[Any, Any]):
             await asyncio.sleep(RETRY_SECONDS)
             return True  # the gap is met again
         if gone:
-            telling.lost(tp, gap, self._assignment.skip_to(tp, epoch, gap.found))
+            lost = self._assignment.skip_to(tp, epoch, gap.found)
+            self._counts.lost_offsets += lost
+            telling.lost(tp, gap, lost)
         return gone
 
     async def _build_anew(self, task: Stream, error: UploadGoneError) -> None:
@@ -242,6 +250,7 @@ class WindowTable(faust.Table[Any, Any]):
                     f"{tp}: built anew in epoch {epoch}, now {self._assignment.epoch}"
                 )
             self._assignment.forget(tp)
+            self._counts.rebuilt_partitions += 1
             await self._load(epoch)
             await self.app.consumer.seek_to(tp, self._assignment.partitions[tp].position)
 
@@ -358,18 +367,24 @@ class WindowTable(faust.Table[Any, Any]):
             except FencedError as error:
                 telling.not_ours("not committed", error)
             except TransientError as error:
+                self._counts.failed_commits += 1
                 telling.not_committed(error)
                 await self.sleep(RETRY_SECONDS)
                 self._commit_wanted.set()
+            self._progress.turned_at = time.monotonic()
 
     async def _commit_once(self) -> None:
         epoch, generation = self._assignment.epoch, self._assignment.generation
         commits = self._assignment.commits()
         if not commits or generation is None:
+            self._progress.none_due()
             return
+        self._progress.due(time.monotonic())
         await self.app.consumer.commit_closings(
             commits, generation, partial(self._assignment.is_epoch, epoch)
         )
+        self._progress.none_due()
+        self._counts.committed(time.time())
         self._assignment.recorded(commits)
         self._perform()
         self._moved.set()

@@ -49,11 +49,14 @@ def starting(settings: Settings, config: str) -> None:
     )
 
 
-def ready(settings: Settings) -> None:
-    """Tell of a worker that takes part."""
+def ready(settings: Settings, address: str | None) -> None:
+    """Tell of a worker that takes part, and where its metrics and health are."""
     count, seconds = len(settings.destinations), settings.delivery.window_seconds
     say(
-        *(logger, happenings.READY, "ready: %d destinations, windows of %d s", count, seconds),
+        *(logger, happenings.READY),
+        "ready: %d destinations, windows of %d s, metrics and health: %s",
+        *(count, seconds, address or "nowhere"),
+        address=address,
         destinations=count,
         window_seconds=seconds,
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
+KAFKA_PORT_DEFAULT: Final = 9092
 PIPELINE_BYTES_MAX: Final = 1_024
 PREFIX_BYTES_MAX: Final = 512
 """S3 keys end at 1,024 bytes, and the part after the prefix takes about 100."""
@@ -38,6 +39,32 @@ def address(parts: SplitResult) -> tuple[str, int | None]:
     if "@" in parts.netloc or port == 0 or not re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:]+", host):
         raise ValueError("no usable host and port")
     return host, port
+
+
+def broker_addresses(broker: str) -> list[tuple[str, int]]:
+    """Split `kafka://HOST:PORT;kafka://HOST2:PORT` into (host, port) pairs; raise ValueError."""
+    return [_broker_address(url) for url in broker.split(";")]
+
+
+def _broker_address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    if url != f"kafka://{parts.netloc}":
+        raise ValueError("not kafka://HOST:PORT")
+    host, port = address(parts)
+    return host, KAFKA_PORT_DEFAULT if port is None else port
+
+
+def is_broker(text: str) -> bool:
+    """Tell whether brokers can be at these addresses."""
+    try:
+        return bool(broker_addresses(text))
+    except ValueError:
+        return False
+
+
+def is_host(text: str) -> bool:
+    """Tell whether this can be an address to listen at: a name, IPv4, or IPv6 without brackets."""
+    return re.fullmatch(r"[A-Za-z0-9._-]{1,253}|(?=.*:.*:)[0-9A-Fa-f:.]{2,45}", text) is not None
 
 
 def is_region(text: str) -> bool:

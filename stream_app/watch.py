@@ -8,16 +8,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
 
 from stream_app import happenings
 from stream_app.assignment import Assignment
-from stream_app.counts import Counts
 from stream_app.expressions import TP
 from stream_app.logs import say
+from stream_app.metrics import Counts
 
 LOOK_SECONDS: Final = 1.0
 SUMMARY_SECONDS: Final = 60.0
@@ -67,7 +66,7 @@ class Watch:
         self._log_ends = log_ends
         self._waited = waited
         self._knows_broker = knows_broker
-        self._before = replace(counts)
+        self._before = counts.totals()
         self._summed_at: float | None = None
         self._pressed_at: float | None = None
         self._waited_at = 0.0
@@ -87,7 +86,7 @@ class Watch:
                 await asyncio.sleep(LOOK_SECONDS)
                 self.look(time.monotonic())
         finally:
-            self.sum_up(time.monotonic())
+            self._tell(self._done(time.monotonic()), {})  # the partitions are gone by now
 
     def look(self, now: float) -> None:
         """Tell what has begun or ended."""
@@ -98,24 +97,30 @@ class Watch:
 
     def sum_up(self, now: float) -> None:
         """Tell what was done since the last time, and how things stand."""
-        seconds = now - (now if self._summed_at is None else self._summed_at)
-        done = {
-            name: getattr(self._counts, name) - getattr(self._before, name)
-            for name in Counts.__slots__
-        }
-        self._summed_at, self._before = now, replace(self._counts)
-        stands = self._stands()
-        say(
-            *(logger, happenings.SUMMARY),
-            "last %d s: %d events; %d delivered, %d skipped, %d failed, %d given up; %d objects of "
-            "%d bytes, %d receipts, %d retries. Now: %d windows open, %d objects waiting, "
-            "%.1f of %d MiB held, %d offsets to read, lag %d",
-            *(round(seconds), *done.values(), *stands.values()),
-            seconds=round(seconds, 1),
-            **done,
-            **stands,
-        )
+        done, stands = self._done(now), self._stands()
+        self._tell(done, stands)
         self._look_at_lag(now, done["events"], stands["unread"])
+
+    def _done(self, now: float) -> dict[str, Any]:
+        """Return what was done since the last time."""
+        seconds = now - (now if self._summed_at is None else self._summed_at)
+        totals = self._counts.totals()
+        done = {name: number - self._before[name] for name, number in totals.items()}
+        self._summed_at, self._before = now, totals
+        return {"seconds": round(seconds, 1), **done}
+
+    def _tell(self, done: Mapping[str, Any], stands: Mapping[str, Any]) -> None:
+        text = (
+            "last %.0f s: %d events; %d delivered, %d skipped, %d failed, %d given up; %d objects "
+            "of %d bytes, %d receipts, %d retries"
+        )
+        if stands:
+            text += (
+                ". Now: %d windows open, %d objects waiting, %.1f of %d MiB held, %d offsets to "
+                "read, lag %d"
+            )
+        values = (*done.values(), *stands.values())
+        say(logger, happenings.SUMMARY, text, *values, **done, **stands)
 
     def _stands(self) -> dict[str, Any]:
         partitions = self._assignment.partitions

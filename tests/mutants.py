@@ -230,8 +230,8 @@ MUTANTS: Final = (
     Mutant(
         "the closing is recorded with another time than that of the first part",
         PARTITION,
-        "            uploaded_at = self.window.uploaded_at\n",
-        "            uploaded_at = int(uploaded_at)\n",
+        "        uploaded_at = self.window.uploaded_at or uploaded_at\n",
+        "        uploaded_at = int(uploaded_at)\n",
     ),
     Mutant(
         "the key has the time of the closing, though parts have left",

@@ -188,6 +188,11 @@ class Site:
     def url(self) -> str:
         return self.inspectors[0].url
 
+    def window_begins(self) -> None:
+        """Return when a window has just begun: what is sent now is pending for a while."""
+        seconds = self.lab.window_seconds
+        wait_for(lambda: time.time() % seconds < seconds / 6, 2 * seconds, "a window begins")
+
     def send(
         self,
         value: object,

@@ -134,6 +134,7 @@ def test_response_is_the_receipt(site: Site, open_page: Opener) -> None:
 def test_a_line_that_is_not_in_an_object_yet_is_computed_and_marked_so(
     site: Site, open_page: Opener
 ) -> None:
+    site.window_begins()
     place = site.send(order(6))
     page = open_page(f"{site.url}{place.path}")
     card = page.locator('details.delivery[data-id="orders-archive"]')
@@ -146,6 +147,7 @@ def test_a_line_that_is_not_in_an_object_yet_is_computed_and_marked_so(
 def test_an_event_page_turns_from_pending_to_delivered_by_itself(
     site: Site, open_page: Opener
 ) -> None:
+    site.window_begins()
     place = site.send(order(7))
     page = open_page(f"{site.url}{place.path}")
     expect(page.locator("details.delivery.is-pending")).to_have_count(2)

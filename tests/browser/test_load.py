@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import time
 from typing import Final
 
@@ -15,15 +16,23 @@ RATE: Final = 2_000
 SECONDS: Final = 20
 BATCHES_PER_SECOND: Final = 20
 ROWS_MAX: Final = 2_000
+SEARCHED_MAX: Final = 20_000
+"""By one request."""
 ANSWER_MILLISECONDS_MAX: Final = 500
+"""From a click or key to the paint that shows its effect."""
+SLOWEST_MILLISECONDS_MAX: Final = 2_000
+"""Of the single slowest: two cores run a broker, S3, a worker, the Inspector and the browser."""
 PAGE_MIB_MAX: Final = 150
-INSPECTOR_MIB_MAX: Final = 320
+INSPECTOR_MIB_MAX: Final = 256
 UPDATES_PER_SECOND_MAX: Final = 4
 
 WATCH = """() => {
-  window.slowest = 0;
+  window.answers = {};
   new PerformanceObserver((list) => {
-    for (const it of list.getEntries()) window.slowest = Math.max(window.slowest, it.duration);
+    for (const it of list.getEntries()) {
+      const of = it.interactionId;
+      if (of) window.answers[of] = Math.max(window.answers[of] ?? 0, it.duration);
+    }
   }).observe({type: "event", durationThreshold: 16});
   window.updates = [];
   new MutationObserver(() => window.updates.push(performance.now()))
@@ -81,12 +90,14 @@ def test_the_page_stays_usable_while_two_thousand_events_a_second_flow(
     assert sent > RATE * SECONDS * 0.9
     assert clicks >= 3
     assert rows <= ROWS_MAX
-    slowest = page.evaluate("window.slowest")
+    answers = sorted(page.evaluate("Object.values(window.answers)"))
     updates = page.evaluate("window.updates")
     heap = page.evaluate("performance.memory.usedJSHeapSize") // 2**20
-    print(f"{sent} events, {clicks} rounds, slowest answer {slowest} ms, page {heap} MiB, ")
+    print(f"{sent} events, {clicks} rounds, answers {answers} ms, page {heap} MiB, ")
     print(f"{len(updates)} updates, Inspector {site.inspectors[0].rss_mib_max} MiB")
-    assert slowest < ANSWER_MILLISECONDS_MAX
+    assert len(answers) >= clicks
+    assert statistics.median(answers) < ANSWER_MILLISECONDS_MAX
+    assert answers[-1] < SLOWEST_MILLISECONDS_MAX
     busiest = max((sum(at <= it < at + 1_000 for it in updates) for at in updates), default=0)
     assert busiest <= UPDATES_PER_SECOND_MAX + 4  # the rounds load the list again
     assert heap < PAGE_MIB_MAX
@@ -120,3 +131,29 @@ def test_a_gap_in_the_flow_is_a_row_that_loads_what_is_missing(
     page.wait_for_function(
         "before => document.querySelectorAll('tr.event').length > before", arg=before
     )
+
+
+@pytest.mark.timeout(120)
+def test_a_search_says_how_far_it_has_looked_and_goes_on_when_asked(
+    site: Site, open_page: Opener
+) -> None:
+    needle = site.send({"needle": "in a haystack"})
+
+    async def haystack() -> None:
+        producer = site.lab.load._running
+        for number in range(SEARCHED_MAX + 2_000):
+            await producer.send(site.lab.events_topic, b'{"n":%d}' % number, key=b"hay")
+        await producer.flush()
+
+    site.background.run(haystack())
+    page = open_page(f"{site.url}/?search=IN+A+HAYSTACK")
+    foot = page.locator(".list-foot")
+    expect(foot).to_contain_text("Looked at", timeout=20_000)
+    found = page.locator(f'tr.event[data-id="{needle}"]')
+    go_on = foot.get_by_role("button", name="Search older ones")
+    expect(go_on).to_be_visible()
+    expect(found).to_have_count(0)
+    while found.count() == 0 and go_on.is_visible():
+        go_on.click()
+        expect(foot).not_to_contain_text("Searching", timeout=20_000)
+    expect(found).to_be_visible()

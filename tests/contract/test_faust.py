@@ -32,6 +32,8 @@ from stream_app.consumer import BatchTransport, RecordBatchConsumer, StreamApp
 from stream_app.embedded import KafkaServer
 from stream_app.expressions import TP
 from stream_app.fetching import RecordBatchThread
+from stream_app.health import Progress
+from stream_app.metrics import Counts
 from stream_app.partition import Rules
 from stream_app.serverprocess import HOST, free_ports
 from stream_app.table import WindowTable
@@ -391,6 +393,8 @@ def new_table(app: StreamApp, **options: Any) -> Ticking:
         assignment=Assignment(Rules("group", 60, 2), 2**24),
         program=Program(()),
         breakers=Breakers(60.0),
+        counts=Counts(),
+        progress=Progress(),
         on_shed=lambda: None,
         stream=nothing,
         abandon=lambda _: None,

@@ -19,6 +19,7 @@ import click
 from stream_app.cli import stream_app
 from stream_app.config import environment_name
 from stream_app.exits import MEANINGS
+from stream_app.metrics import METRICS
 from stream_app.settings import TABLES, Destination, about
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,15 @@ def receipt_fields() -> str:
     return table(("field", "type", "what it is"), *_fields(json.loads(SCHEMA.read_text("utf-8"))))
 
 
+def metrics() -> str:
+    """Return every metric, as the code declares it."""
+    rows = [("metric", "type", "labels", "what it says")]
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        rows.append((f"`{metric.name}`", str(metric.kind), labels, metric.help))
+    return table(*rows)
+
+
 def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     named = schema["$defs"]
 
@@ -137,6 +147,8 @@ def generated(name: str) -> str | None:
         return exit_statuses()
     if name == "receipt fields":
         return receipt_fields()
+    if name == "metrics":
+        return metrics()
     if name.startswith("examples/"):
         file = DOCS / name
         return f"```{LANGUAGES[file.suffix]}\n{file.read_text('utf-8')}```\n"

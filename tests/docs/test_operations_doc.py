@@ -16,7 +16,7 @@ from stream_app.config import environment_name, parse
 from stream_app.configfile import CONFIG_VARIABLE
 from stream_app.receipts import RECEIPT_BYTES_MAX
 from stream_app.redeliver import RECEIPT_BYTES_MAX as REDELIVERED_BYTES_MAX
-from stream_app.settings import TABLES, Delivery, Destination
+from stream_app.settings import TABLES, Delivery, Destination, Http
 from tests.docs.blocks import ROOT
 
 DOCS = ROOT / "docs"
@@ -31,7 +31,7 @@ STOP_SECONDS_MAX = 10
 """What the documents promise of a worker that is told to end."""
 OTHER_MIB = 200
 """What a process takes beside `memory_max_mib`, with some to spare (docs/performance.md)."""
-PROBED_AT = "STREAM_APP_HTTP_BIND"
+PROBED_AT = environment_name("http", "bind")
 VARIABLES = {CONFIG_VARIABLE} | {
     environment_name(table, setting.name)
     for table, kind in TABLES.items()
@@ -131,7 +131,7 @@ def test_container_is_the_one_of_the_compose_file(
 def test_container_starts_a_worker_with_variables_that_there_are(container: dict[str, Any]) -> None:
     command, *options = container["args"]
     stream_app.commands[command].make_context(command, options)
-    assert {variable["name"] for variable in container["env"]} <= VARIABLES | {PROBED_AT}
+    assert {variable["name"] for variable in container["env"]} <= VARIABLES
 
 
 def test_worker_ends_within_the_time_that_the_documents_promise() -> None:
@@ -159,7 +159,7 @@ def test_probes_ask_the_workers_health(container: dict[str, Any]) -> None:
         "readinessProbe": "/health/ready",
     }
     assert {container[probe]["httpGet"]["port"] for probe in paths} == {port["name"]}
-    assert port["containerPort"] == 9108
+    assert port["containerPort"] == Http().port
     assert {"name": PROBED_AT, "value": "0.0.0.0"} in container["env"]  # noqa: S104 - a pod's own
 
 

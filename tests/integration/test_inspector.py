@@ -604,9 +604,17 @@ async def test_expression_is_tried_on_an_event(
         assert (told["outcome"], told["line"]) == ("failed", None)
         looping = "(() => { for (;;) {} })()"
         began = time.monotonic()
-        answers = await asyncio.gather(*[tried(looping, event="1") for _ in range(4)])
-        assert {it["outcome"] for it in answers} == {"failed"}
-        assert time.monotonic() - began < 30
+        post = {"expression": looping, "event": "1"}
+        answers = await asyncio.gather(
+            *[client.session.post(f"{client.address}/api/try", json=post) for _ in range(6)]
+        )
+        # Two at a time are evaluated; who waits for too long is told so.
+        assert {it.status for it in answers} <= {200, 503}
+        assert len([it for it in answers if it.status == 200]) >= 2
+        for it in answers:
+            told = await it.json()
+            assert told.get("outcome") == "failed" or "try again" in told["error"]
+        assert time.monotonic() - began < 60
         for wrong in (
             [],
             {},

@@ -624,6 +624,9 @@ LISTENING: Final = "0A"
 """A socket's state in /proc/net/tcp."""
 
 
+LOOPBACK = "0100007F"
+
+
 def listening(pid: int) -> set[str]:
     """The addresses that a process listens on, in the hexadecimal of /proc/net."""
     sockets = set()
@@ -649,7 +652,7 @@ def test_embedded_servers_listen_on_this_machine_only(
 ) -> None:
     found = listening(request.getfixturevalue(server).pid)
     assert found
-    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}, found
+    assert found <= {LOOPBACK, "0000000000000000FFFF00000100007F"}, found
 
 
 # --- The container -------------------------------------------------------------------------------
@@ -711,7 +714,7 @@ def rights(pid: int) -> set[str]:
 
 
 @in_a_loop
-async def test_worker_delivers_without_rights_home_or_a_file_to_write_and_listens_nowhere(
+async def test_worker_delivers_without_rights_or_a_file_to_write_and_listens_on_this_machine_only(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     with readable_folder() as folder:
@@ -738,7 +741,7 @@ async def test_worker_delivers_without_rights_home_or_a_file_to_write_and_listen
                 await lab.settled()
                 await lab.verify()
                 assert rights(process.pid) == set()
-                assert listening(process.pid) == set()
+                assert listening(process.pid) == {LOOPBACK}  # metrics and health
                 process.terminate()
                 log += await asyncio.wait_for(process.stdout.read(), SECONDS_MAX)
                 assert await process.wait() == 0, log.decode()
@@ -748,3 +751,13 @@ async def test_worker_delivers_without_rights_home_or_a_file_to_write_and_listen
                     process.kill()
                     await process.wait()
         assert os.listdir(folder) == ["stream_app.toml"]  # noqa: PTH208 - one name for the event loop
+
+
+@in_a_loop
+async def test_worker_that_is_not_to_be_watched_listens_nowhere(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path) as lab:
+        worker = lab.launch_worker(environment={"STREAM_APP_HTTP_PORT": "0"})
+        await worker.logged("ready: ")
+        assert listening(worker.process.pid) == set()

@@ -67,6 +67,15 @@ def test_failures_in_a_row_break_a_destination() -> None:
     assert breakers.of("a").is_open
 
 
+def test_broken_destinations_are_told_also_while_s3_is_away_as_a_whole() -> None:
+    breakers = opened()
+    breakers.of("b")
+    assert breakers.opened == {"a"}
+    assert breakers.broken(0.0) == frozenset()
+    breakers.served("a", 1.0)
+    assert breakers.opened == frozenset()
+
+
 def test_success_between_failures_keeps_a_destination_sound() -> None:
     breakers = Breakers(60.0)
     for _ in range(FAILURES_MAX * 2):

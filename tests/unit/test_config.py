@@ -4,6 +4,7 @@ from stream_app.config import (
     S3,
     Delivery,
     Destination,
+    Http,
     Kafka,
     Settings,
     environment_name,
@@ -55,6 +56,9 @@ def test_every_table_is_read() -> None:
         memory_max_mib = 16
         retry_for_seconds = 10
         give_up_after_seconds = 20
+        [http]
+        bind = "::"
+        port = 0
         [[destinations]]
         id = "a"
         pipeline = "orders"
@@ -86,6 +90,7 @@ def test_every_table_is_read() -> None:
             Destination("a", "bucket-a", "orders", "x/", "$event.body"),
             Destination("b", "bucket-a"),
         ),
+        Http("::", 0),
     )
 
 
@@ -153,7 +158,7 @@ def test_all_mistakes_are_told_at_once() -> None:
     assert mistakes(text, STREAM_APP_DELIVERY_GRACE_SECONDS="soon") == [
         (
             "app.toml: table 's4' is unknown; remove it, or write one of kafka, s3, delivery, "
-            "destinations"
+            "http, destinations"
         ),
         "app.toml: [kafka]: key 'brokr' is unknown; did you mean broker?",
         "app.toml: [delivery]: window_seconds is 0; write a whole number from 1 to 86400",

@@ -36,6 +36,7 @@ from stream_app.errors import (
     TransientError,
     UploadGoneError,
 )
+from stream_app.metrics import Counts
 from stream_app.partition import Partition, Stream, Work
 from stream_app.receipts import Message, Problem, Stored
 from stream_app.retries import Patience
@@ -90,6 +91,7 @@ class World:
     puts: int = 0
     sends: int = 0
     asked: Counter[str] = field(default_factory=Counter)
+    counts: Counts = field(default_factory=Counts)
 
     async def answer(self, kind: str, answers: Sequence[Exception | None]) -> None:
         """Let others have their turn, then answer as the script says."""
@@ -208,7 +210,14 @@ def new(
     patience: Delays | Patience,
     late_seconds: float = LATE_SECONDS,
 ) -> Deliver:
-    return Deliver(world, publish, patience, Breakers(60.0), late_seconds)  # type: ignore[arg-type]
+    return Deliver(
+        world,  # type: ignore[arg-type]
+        publish,
+        patience,
+        Breakers(60.0),
+        late_seconds,
+        counts=world.counts,
+    )
 
 
 def deliver(world: World, patience: Delays | Patience | None = None) -> Deliver:

@@ -3,8 +3,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from stream_app.settings import TABLES, Destination, Kafka, about, broker_addresses
-from stream_app.values import encoded_tags, tag_mistakes
+from stream_app.settings import TABLES, Destination, Kafka, about
+from stream_app.values import broker_addresses, encoded_tags, tag_mistakes
 
 KINDS = (*TABLES.values(), Destination)
 
@@ -153,6 +153,20 @@ def test_prefix_is_refused(prefix: str) -> None:
 def test_destination_settings_have_bounds(name: str, right: list[str], wrong: list[str]) -> None:
     assert all(allows(Destination, name, value) for value in right)
     assert not any(allows(Destination, name, value) for value in wrong)
+
+
+@pytest.mark.parametrize(
+    "bind", ["127.0.0.1", "10.0.0.1", "::", "fe80::1", "::ffff:1.2.3.4", "a-b.c"]
+)
+def test_address_to_listen_at_is_allowed(bind: str) -> None:
+    assert allows(TABLES["http"], "bind", bind)
+
+
+@pytest.mark.parametrize(
+    "bind", ["", " ", "a b", "[::1]", "a:1", "http://a", "a/b", "a\n", "a" * 254]
+)
+def test_what_nobody_can_listen_at_is_refused(bind: str) -> None:
+    assert not allows(TABLES["http"], "bind", bind)
 
 
 CONTROLS = ["a\r\nx-amz-acl: public-read", "a\nb", "a\tb", "a\0", "a\x7f", "ü", "\u2028", " "]

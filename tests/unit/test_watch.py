@@ -9,8 +9,8 @@ import pytest
 
 from stream_app.assignment import Assignment
 from stream_app.closings import Commit
-from stream_app.counts import Counts
 from stream_app.expressions import TP
+from stream_app.metrics import Counts
 from stream_app.watch import (
     AWAY_SECONDS,
     LAGGING_OFFSETS_MIN,
@@ -139,7 +139,8 @@ def test_summary_tells_what_was_done_since_the_last_one_and_how_things_stand(sce
     answers = answer(fetched.records)  # type: ignore[arg-type] # they are samples
     scene.assignment.collect(TP_1, 0, fetched, answers, 1_795_537_862)
     scene.ends = {TP_1: 20, TP("events", 9): 1_000}  # one that it does not hold
-    scene.counts.events, scene.counts.delivered, scene.counts.bytes = 7, 5, 812
+    scene.counts.events = 7
+    scene.counts.total.delivered, scene.counts.total.object_bytes = 5, 812
     scene.pass_(60)
     scene.counts.events += 1
     scene.pass_(60)
@@ -186,6 +187,7 @@ def test_watch_that_ends_sums_up_once_more(scene: Scene) -> None:
     asyncio.run(scenario())
     (last,) = scene.summaries()
     assert last.fields["events"] == 3  # type: ignore[attr-defined] # `say` sets it
+    assert last.getMessage().endswith(" receipts, 0 retries"), "its partitions are gone"
 
 
 # --- lag -----------------------------------------------------------------------------------------

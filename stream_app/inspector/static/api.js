@@ -6,7 +6,8 @@ const ANSWER_SECONDS_MAX = 30;
 const listeners = new EventTarget();
 
 /** Hear of every answer: `unauthorized`, `trouble` (its detail is the words) and `well`. */
-export const onAnswer = (type, listener) => listeners.addEventListener(type, (event) => listener(event.detail));
+export const onAnswer = (type, listener) =>
+  listeners.addEventListener(type, (event) => listener(event.detail));
 
 /** Status 0: no answer at all. */
 export class ApiError extends Error {
@@ -30,7 +31,9 @@ export function post(path, body, options = {}) {
 
 /** `?a=1&b=2`, or nothing. */
 export function queryText(query) {
-  const kept = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const kept = Object.entries(query).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
   return kept.length === 0 ? "" : `?${new URLSearchParams(kept)}`;
 }
 
@@ -43,15 +46,20 @@ async function ask(path, request, { signal, quiet = false } = {}) {
     text = await answer.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    const why = error.name === "TimeoutError" ? `no answer within ${ANSWER_SECONDS_MAX} s` : "no answer";
+    const why =
+      error.name === "TimeoutError" ? `no answer within ${ANSWER_SECONDS_MAX} s` : "no answer";
     throw trouble(new ApiError(0, `The Inspector at ${location.host}: ${why}. Is it running?`));
   }
   if (answer.ok) {
     if (!quiet) listeners.dispatchEvent(new CustomEvent("well"));
     return text === "" ? null : JSON.parse(text);
   }
-  const error = new ApiError(answer.status, wordsOf(text) ?? `${request.method} ${path}: ${answer.status}`);
-  if (answer.status === 401 && path !== "/api/login") listeners.dispatchEvent(new CustomEvent("unauthorized"));
+  const error = new ApiError(
+    answer.status,
+    wordsOf(text) ?? `${request.method} ${path}: ${answer.status}`,
+  );
+  if (answer.status === 401 && path !== "/api/login")
+    listeners.dispatchEvent(new CustomEvent("unauthorized"));
   throw answer.status >= 500 ? trouble(error) : error;
 }
 

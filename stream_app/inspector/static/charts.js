@@ -41,7 +41,13 @@ export function chart(minutes, series) {
   const start = new Date(minutes.start).getTime();
   picture.addEventListener("pointermove", (event) => {
     const box = picture.getBoundingClientRect();
-    const at = Math.max(0, Math.min(values.length - 1, Math.floor(((event.clientX - box.left) / box.width) * values.length)));
+    const at = Math.max(
+      0,
+      Math.min(
+        values.length - 1,
+        Math.floor(((event.clientX - box.left) / box.width) * values.length),
+      ),
+    );
     readout.textContent = `${clock(new Date(start + at * 60000).toISOString(), { milliseconds: false, date: "never" })}  ${values[at] === null ? "–" : format(values[at])}`;
   });
   picture.addEventListener("pointerleave", () => {
@@ -52,8 +58,18 @@ export function chart(minutes, series) {
     "figure",
     { class: "chart" },
     el("figcaption", {}, el("span", { class: "chart-title" }, title), readout),
-    el("div", { class: "chart-area" }, picture, most > 0 ? el("span", { class: "chart-most", "aria-hidden": "true" }, format(most)) : null),
-    el("div", { class: "chart-ends", "aria-hidden": "true" }, el("span", {}, short(start)), el("span", {}, short(start + values.length * 60000))),
+    el(
+      "div",
+      { class: "chart-area" },
+      picture,
+      most > 0 ? el("span", { class: "chart-most", "aria-hidden": "true" }, format(most)) : null,
+    ),
+    el(
+      "div",
+      { class: "chart-ends", "aria-hidden": "true" },
+      el("span", {}, short(start)),
+      el("span", {}, short(start + values.length * 60000)),
+    ),
   );
 }
 
@@ -63,11 +79,25 @@ export function minutesTable(minutes) {
   const at = minutes.events.map((_, index) => index).reverse();
   return el(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "The last hour by minute, as a table" },
+    {
+      class: "scroll",
+      tabindex: "0",
+      role: "region",
+      "aria-label": "The last hour by minute, as a table",
+    },
     el(
       "table",
       { class: "plain" },
-      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Minute"), SERIES.map(([, title]) => el("th", { scope: "col" }, title)))),
+      el(
+        "thead",
+        {},
+        el(
+          "tr",
+          {},
+          el("th", { scope: "col" }, "Minute"),
+          SERIES.map(([, title]) => el("th", { scope: "col" }, title)),
+        ),
+      ),
       el(
         "tbody",
         {},
@@ -76,7 +106,9 @@ export function minutesTable(minutes) {
             "tr",
             {},
             el("th", { scope: "row" }, short(start + index * 60000)),
-            SERIES.map(([name, , format]) => el("td", {}, minutes[name][index] === null ? "–" : format(minutes[name][index]))),
+            SERIES.map(([name, , format]) =>
+              el("td", {}, minutes[name][index] === null ? "–" : format(minutes[name][index])),
+            ),
           ),
         ),
       ),
@@ -84,9 +116,11 @@ export function minutesTable(minutes) {
   );
 }
 
-const short = (milliseconds) => clock(new Date(milliseconds).toISOString(), { milliseconds: false, date: "never" }).slice(0, 5);
+const short = (milliseconds) =>
+  clock(new Date(milliseconds).toISOString(), { milliseconds: false, date: "never" }).slice(0, 5);
 
-const greatest = (values) => values.reduce((most, value) => (value !== null && value > most ? value : most), 0);
+const greatest = (values) =>
+  values.reduce((most, value) => (value !== null && value > most ? value : most), 0);
 
 function hour(values, format, total) {
   const known = values.filter((value) => value !== null);
@@ -99,7 +133,9 @@ function words(minutes, name, title, format, total) {
   const values = minutes[name];
   const most = greatest(values);
   if (most === 0) return `${title} in the last hour: none`;
-  const at = new Date(new Date(minutes.start).getTime() + values.indexOf(most) * 60000).toISOString();
+  const at = new Date(
+    new Date(minutes.start).getTime() + values.indexOf(most) * 60000,
+  ).toISOString();
   const when = clock(at, { milliseconds: false, date: "never" }).slice(0, 5);
   return `${title} by minute in the last hour: ${hour(values, format, total)}, most ${format(most)} at ${when}`;
 }

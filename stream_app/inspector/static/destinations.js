@@ -18,18 +18,30 @@ const REFRESH_SECONDS_OF_MANY = 60;
 /** The worst first. */
 const STATES = ["failed", "retrying", "delivering", "quiet"];
 
-const STATE_MARK = { failed: "failed", retrying: "retrying", delivering: "delivered", quiet: "quiet" };
+const STATE_MARK = {
+  failed: "failed",
+  retrying: "retrying",
+  delivering: "delivered",
+  quiet: "quiet",
+};
 
 /** A destination's state as a mark and in words. */
 export function stateOf(it) {
   const words = {
     failed: count(it.failed_windows, "failed window"),
-    retrying: it.retrying_since ? `retrying for ${ago(it.retrying_since).replace(" ago", "")}` : "retrying",
+    retrying: it.retrying_since
+      ? `retrying for ${ago(it.retrying_since).replace(" ago", "")}`
+      : "retrying",
     delivering: "delivering",
     quiet: "quiet",
   }[it.state];
   const kind = STATE_MARK[it.state] ?? "unknown";
-  return el("span", { class: `outcome is-${kind}` }, mark(kind), words ?? visible(String(it.state)));
+  return el(
+    "span",
+    { class: `outcome is-${kind}` },
+    mark(kind),
+    words ?? visible(String(it.state)),
+  );
 }
 
 const COLUMNS = [
@@ -74,7 +86,12 @@ export class DestinationsView {
     this.node = el(
       "div",
       { class: "view destinations-view" },
-      el("header", { class: "page-head" }, el("h1", { tabindex: "-1" }, "Destinations"), this.#counts),
+      el(
+        "header",
+        { class: "page-head" },
+        el("h1", { tabindex: "-1" }, "Destinations"),
+        this.#counts,
+      ),
       el("div", { class: "filters" }, el("span", { class: "field search" }, this.#find)),
       this.#table,
       this.#foot,
@@ -112,20 +129,45 @@ export class DestinationsView {
 
   #show() {
     const text = this.#find.value.trim().toLowerCase();
-    const found = this.#all.filter((it) => [it.id, it.pipeline, it.bucket].some((part) => part?.toLowerCase().includes(text)));
+    const found = this.#all.filter((it) =>
+      [it.id, it.pipeline, it.bucket].some((part) => part?.toLowerCase().includes(text)),
+    );
     const shown = found.slice(0, SHOWN_MAX);
-    const focused = this.#body.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+    const focused = this.#body.contains(document.activeElement)
+      ? document.activeElement.getAttribute("href")
+      : null;
     fill(this.#body, shown.map(row));
-    if (focused !== null) [...this.#body.querySelectorAll("a")].find((link) => link.getAttribute("href") === focused)?.focus();
+    if (focused !== null)
+      [...this.#body.querySelectorAll("a")]
+        .find((link) => link.getAttribute("href") === focused)
+        ?.focus();
     fill(
       this.#counts,
       STATES.map((state) => [state, this.#all.filter((it) => it.state === state).length])
         .filter(([, many]) => many > 0)
-        .map(([state, many]) => el("span", { class: `outcome is-${STATE_MARK[state]}` }, mark(STATE_MARK[state]), `${number(many)} ${state}`)),
+        .map(([state, many]) =>
+          el(
+            "span",
+            { class: `outcome is-${STATE_MARK[state]}` },
+            mark(STATE_MARK[state]),
+            `${number(many)} ${state}`,
+          ),
+        ),
     );
-    if (this.#all.length === 0) fill(this.#foot, "No destination is configured, and none is in the receipts held.");
-    else if (found.length > shown.length) fill(this.#foot, `${number(shown.length)} of ${number(found.length)}: find the others by name.`);
-    else fill(this.#foot, found.length === this.#all.length ? count(found.length, "destination") : `${number(found.length)} of ${count(this.#all.length, "destination")}`);
+    if (this.#all.length === 0)
+      fill(this.#foot, "No destination is configured, and none is in the receipts held.");
+    else if (found.length > shown.length)
+      fill(
+        this.#foot,
+        `${number(shown.length)} of ${number(found.length)}: find the others by name.`,
+      );
+    else
+      fill(
+        this.#foot,
+        found.length === this.#all.length
+          ? count(found.length, "destination")
+          : `${number(found.length)} of ${count(this.#all.length, "destination")}`,
+      );
   }
 }
 
@@ -135,14 +177,28 @@ function byStateAndId(one, other) {
 
 function row(it) {
   const { totals, minutes } = it;
-  const numbers = [number(totals.events), bytes(totals.bytes), number(totals.objects), number(totals.skipped), number(totals.failed), freshest(minutes)];
+  const numbers = [
+    number(totals.events),
+    bytes(totals.bytes),
+    number(totals.objects),
+    number(totals.skipped),
+    number(totals.failed),
+    freshest(minutes),
+  ];
   return el(
     "tr",
     { role: "row", class: "destination" },
     cell(
       "id",
       el("a", { class: "row-link", href: destinationPath(it.id) }, visible(it.id)),
-      el("span", { class: "under" }, it.pipeline === null ? "every pipeline" : visible(it.pipeline), " → ", visible(it.bucket ?? "?"), it.configured ? null : " · not configured now"),
+      el(
+        "span",
+        { class: "under" },
+        it.pipeline === null ? "every pipeline" : visible(it.pipeline),
+        " → ",
+        visible(it.bucket ?? "?"),
+        it.configured ? null : " · not configured now",
+      ),
     ),
     cell("state", stateOf(it)),
     SERIES.map((series, at) =>

@@ -45,7 +45,9 @@ export function icon(name, className = "icon") {
 }
 
 function kept(children) {
-  return children.flat(2).filter((child) => child !== null && child !== undefined && child !== false);
+  return children
+    .flat(2)
+    .filter((child) => child !== null && child !== undefined && child !== false);
 }
 
 function set(node, name, value) {
@@ -119,7 +121,12 @@ export async function copy(text) {
 
 function copyBySelection(text) {
   const focused = document.activeElement;
-  const area = el("textarea", { class: "offscreen", "aria-hidden": "true", tabindex: "-1", value: text });
+  const area = el("textarea", {
+    class: "offscreen",
+    "aria-hidden": "true",
+    tabindex: "-1",
+    value: text,
+  });
   document.body.append(area);
   area.select();
   const copied = document.execCommand("copy");
@@ -216,5 +223,9 @@ export function tabs(label, entries, { extra = null } = {}) {
 }
 
 function panel(id, at) {
-  return el("div", { role: "tabpanel", id: `${id}-panel-${at}`, "aria-labelledby": `${id}-tab-${at}` });
+  return el("div", {
+    role: "tabpanel",
+    id: `${id}-panel-${at}`,
+    "aria-labelledby": `${id}-tab-${at}`,
+  });
 }

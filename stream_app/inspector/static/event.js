@@ -1,10 +1,20 @@
 /** One event: what is in it, and what became of it at every destination. */
 
 import { get, post } from "./api.js";
+import { named } from "./asker.js";
 import { announce, copyButton, el, fill, tabs, terms, visible, visibleBlock } from "./dom.js";
 import { bytes, count, number, time } from "./format.js";
 import { canChange, destContent, destWords, isOpen, isSame, outcome } from "./outcomes.js";
-import { copyable, destinationPath, folded, otherReceipts, receiptTerms, span, wholeReceipt, windowPath } from "./receipt.js";
+import {
+  copyable,
+  destinationPath,
+  folded,
+  otherReceipts,
+  receiptTerms,
+  span,
+  wholeReceipt,
+  windowPath,
+} from "./receipt.js";
 import { titleOf } from "./rows.js";
 import { rawText, treeOrWords } from "./tree.js";
 
@@ -31,7 +41,11 @@ export class EventView {
     this.at = `${partition}@${offset}`;
     this.path = `/api/events/${partition}/${offset}`;
     this.title = `Event ${this.at}`;
-    this.node = el("div", { class: "view event-view" }, el("p", { class: "loading" }, "Reading the event…"));
+    this.node = el(
+      "div",
+      { class: "view event-view" },
+      el("p", { class: "loading" }, "Reading the event…"),
+    );
   }
 
   async enter() {
@@ -71,7 +85,12 @@ export class EventView {
         el("a", { href: "/" }, "Events"),
         el("span", { "aria-hidden": "true" }, "/"),
         el("span", {}, this.at),
-        el("span", { class: "neighbours" }, neighbour(event.older, "← Older"), neighbour(event.newer, "Newer →")),
+        el(
+          "span",
+          { class: "neighbours" },
+          neighbour(event.older, "← Older"),
+          neighbour(event.newer, "Newer →"),
+        ),
       ),
       el(
         "header",
@@ -92,8 +111,18 @@ export class EventView {
       el(
         "div",
         { class: "columns" },
-        el("section", { class: "panel event-body", "aria-label": "The event" }, el("h2", {}, "Event"), body(event)),
-        el("section", { class: "event-deliveries", "aria-label": "Destinations" }, this.#heading(event), this.#destinations),
+        el(
+          "section",
+          { class: "panel event-body", "aria-label": "The event" },
+          el("h2", {}, "Event"),
+          body(event),
+        ),
+        el(
+          "section",
+          { class: "event-deliveries", "aria-label": "Destinations" },
+          this.#heading(event),
+          this.#destinations,
+        ),
       ),
     );
     this.#showDestinations(event);
@@ -108,19 +137,30 @@ export class EventView {
 
   #showDestinations(event) {
     const open = new Set(
-      [...this.#destinations.querySelectorAll("details.delivery[open]")].map((node) => node.dataset.id),
+      [...this.#destinations.querySelectorAll("details.delivery[open]")].map(
+        (node) => node.dataset.id,
+      ),
     );
     const isFirst = this.#destinations.childElementCount === 0;
     const focused = this.#destinations.contains(document.activeElement)
       ? document.activeElement.closest("details.delivery")?.dataset.id
       : undefined;
-    const waiting = event.destinations.map((it, at) => ({ it, open: isFirst ? at < OPEN_FIRST_MAX : open.has(it.id) }));
+    const waiting = event.destinations.map((it, at) => ({
+      it,
+      open: isFirst ? at < OPEN_FIRST_MAX : open.has(it.id),
+    }));
     fill(this.#destinations);
     const showMore = () => {
       const chunk = waiting.splice(0, DESTINATIONS_AT_ONCE);
-      this.#destinations.append(...chunk.map(({ it, open: isOpened }) => this.#delivery(event, it, isOpened)));
+      this.#destinations.append(
+        ...chunk.map(({ it, open: isOpened }) => this.#delivery(event, it, isOpened)),
+      );
       if (waiting.length === 0) return;
-      const more = el("button", { type: "button", class: "quiet" }, `${number(waiting.length)} more destinations`);
+      const more = el(
+        "button",
+        { type: "button", class: "quiet" },
+        `${number(waiting.length)} more destinations`,
+      );
       more.addEventListener("click", () => {
         more.remove();
         showMore();
@@ -147,8 +187,30 @@ export class EventView {
         it.error ? el("p", { class: "error-text" }, visible(it.error)) : null,
         terms([
           ["Destination", el("a", { href: destinationPath(it.id) }, visible(it.id))],
-          ["Expression", it.payload && el("span", { class: "copyable" }, el("code", { class: it.payload.trim().includes("\n") ? "expression long" : "expression" }, visibleBlock(it.payload.trim())), this.#tryLink(it))],
-          ["Window", it.window && el("a", { href: windowPath(it.id, it.window) }, span(it.window.start, it.window.end), ` from ${it.window.partition}@${it.window.first_offset}`)],
+          [
+            "Expression",
+            it.payload &&
+              el(
+                "span",
+                { class: "copyable" },
+                el(
+                  "code",
+                  { class: it.payload.trim().includes("\n") ? "expression long" : "expression" },
+                  visibleBlock(it.payload.trim()),
+                ),
+                this.#tryLink(it),
+              ),
+          ],
+          [
+            "Window",
+            it.window &&
+              el(
+                "a",
+                { href: windowPath(it.id, it.window) },
+                span(it.window.start, it.window.end),
+                ` from ${it.window.partition}@${it.window.first_offset}`,
+              ),
+          ],
         ]),
         tabs(`${it.id}: sent and response`, [
           ["Sent", () => this.#sent(it)],
@@ -163,7 +225,11 @@ export class EventView {
 
   #tryLink(it) {
     if (!it.configured) return null;
-    return el("a", { href: `${destinationPath(it.id)}?event=${encodeURIComponent(this.at)}#try` }, "Try it");
+    return el(
+      "a",
+      { href: `${destinationPath(it.id)}?event=${encodeURIComponent(this.at)}#try` },
+      "Try it",
+    );
   }
 
   /** The line that was or would be sent. */
@@ -183,20 +249,25 @@ export class EventView {
   /** Ask whether something changed, as long as a receipt may still come. */
   #await(row) {
     if (!canChange(row.dest)) return;
-    this.#timer = setTimeout(async () => {
-      let dest = row.dest;
-      try {
-        const asked = { partition: row.partition, offset: row.offset, pipeline: row.pipeline, key_base64: row.key_base64, time: row.time };
-        const answer = document.hidden ? { outcomes: [] } : await post("/api/outcomes", { events: [asked] }, { signal: this.#left.signal });
-        dest = answer.outcomes[0]?.dest ?? dest;
-      } catch (error) {
-        if (this.#left.signal.aborted || error.status === 401) return;
-        if (error.status === undefined) throw error;
-        // The banner says it; the next question may be answered.
-      }
-      if (isSame(dest, row.dest)) this.#await(row);
-      else await this.#refresh(row);
-    }, (isOpen(row.dest) ? ASK_SECONDS : ASK_SECONDS_FAILED) * 1000);
+    this.#timer = setTimeout(
+      async () => {
+        let dest = row.dest;
+        try {
+          const asked = named(row);
+          const answer = document.hidden
+            ? { outcomes: [] }
+            : await post("/api/outcomes", { events: [asked] }, { signal: this.#left.signal });
+          dest = answer.outcomes[0]?.dest ?? dest;
+        } catch (error) {
+          if (this.#left.signal.aborted || error.status === 401) return;
+          if (error.status === undefined) throw error;
+          // The banner says it; the next question may be answered.
+        }
+        if (isSame(dest, row.dest)) this.#await(row);
+        else await this.#refresh(row);
+      },
+      (isOpen(row.dest) ? ASK_SECONDS : ASK_SECONDS_FAILED) * 1000,
+    );
   }
 
   async #refresh(row) {
@@ -218,34 +289,55 @@ export class EventView {
 }
 
 function neighbour(at, words) {
-  if (at === null || at === undefined) return el("span", { class: "none", "aria-hidden": "true" }, words);
+  if (at === null || at === undefined)
+    return el("span", { class: "none", "aria-hidden": "true" }, words);
   const [partition, offset] = at.split("@").map(Number);
-  return el("a", { href: `/events/${partition}/${offset}`, title: `${partition}@${offset}` }, words);
+  return el(
+    "a",
+    { href: `/events/${partition}/${offset}`, title: `${partition}@${offset}` },
+    words,
+  );
 }
 
 function headers(pairs) {
   return folded(count(pairs.length, "header"), () =>
     terms(
-      pairs.map(([name, value]) => [visible(String(name)), value === null ? "–" : el("code", {}, visible(value))]),
+      pairs.map(([name, value]) => [
+        visible(String(name)),
+        value === null ? "–" : el("code", {}, visible(value)),
+      ]),
       "terms headers",
     ),
   );
 }
 
 function body(event) {
-  if (event.text === null) return el("p", { class: "note" }, visible(event.why ?? "It has no value."));
+  if (event.text === null)
+    return el("p", { class: "note" }, visible(event.why ?? "It has no value."));
   const copyAll = copyButton("Copy", event.text, { what: "the whole event", small: true });
   const raw = ["Text", () => rawText(event.text, { label: "The event's text" })];
   if (!event.is_json) {
-    return el("div", {}, event.why ? el("p", { class: "note" }, visible(event.why)) : null, tabs("How to show it", [raw], { extra: copyAll }));
+    return el(
+      "div",
+      {},
+      event.why ? el("p", { class: "note" }, visible(event.why)) : null,
+      tabs("How to show it", [raw], { extra: copyAll }),
+    );
   }
-  return tabs("How to show it", [["Tree", () => treeOrWords(event.text, { rootPath: "$event", label: "The event" })], raw], { extra: copyAll });
+  return tabs(
+    "How to show it",
+    [["Tree", () => treeOrWords(event.text, { rootPath: "$event", label: "The event" })], raw],
+    { extra: copyAll },
+  );
 }
 
 function sentContent(sent) {
-  if (sent.line === null) return el("p", { class: "note" }, visible(sent.why ?? "Nothing was sent."));
+  if (sent.line === null)
+    return el("p", { class: "note" }, visible(sent.why ?? "Nothing was sent."));
   const isRead = sent.from === "object";
-  const from = isRead ? `read from the object${sent.number ? `, line ${number(sent.number)}` : ""}` : "computed again";
+  const from = isRead
+    ? `read from the object${sent.number ? `, line ${number(sent.number)}` : ""}`
+    : "computed again";
   return [
     el(
       "div",
@@ -255,12 +347,19 @@ function sentContent(sent) {
     ),
     isRead || !sent.why ? null : el("p", { class: "note" }, visible(sent.why)),
     rawText(sent.line, { label: "The line" }),
-    folded("As a tree", () => treeOrWords(sent.line, { rootPath: "line", label: "The line as a tree" })),
+    folded("As a tree", () =>
+      treeOrWords(sent.line, { rootPath: "line", label: "The line as a tree" }),
+    ),
   ];
 }
 
 function response(it) {
-  if (it.receipt === null) return el("p", { class: "note" }, it.outcome === "unknown" ? "No receipt is held that tells." : "No receipt yet.");
+  if (it.receipt === null)
+    return el(
+      "p",
+      { class: "note" },
+      it.outcome === "unknown" ? "No receipt is held that tells." : "No receipt yet.",
+    );
   return el(
     "div",
     { class: "response" },
@@ -269,4 +368,3 @@ function response(it) {
     otherReceipts(it.receipts, it.receipt),
   );
 }
-

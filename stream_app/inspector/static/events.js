@@ -1,8 +1,10 @@
 /** The events, newest first and live. */
 
-import { get, post } from "./api.js";
+import { get } from "./api.js";
+import { Asker } from "./asker.js";
 import { announce, el, fill, icon, visible } from "./dom.js";
-import { clock, count, jumpTarget, number } from "./format.js";
+import { Filters } from "./filters.js";
+import { clock, count, number } from "./format.js";
 import { Held } from "./held.js";
 import { RowList, idOf, rowsWords } from "./rows.js";
 import { Stream } from "./stream.js";
@@ -10,7 +12,7 @@ import { Stream } from "./stream.js";
 const ROWS_READ_AT_ONCE = 100;
 
 /** Of a list left at its top so many rows wait for the reader's return. */
-const ROWS_KEPT_AWAY = 300;
+const ROWS_KEPT_AWAY = 100;
 
 /** Scrolled less than this, a reader is at the top. */
 const TOP_PIXELS = 24;
@@ -18,19 +20,14 @@ const TOP_PIXELS = 24;
 /** Rows stand still while a pointer moves over them and so long after it, so that they can be hit. */
 const POINTER_SECONDS = 1.5;
 
-/** Rows are put in, and outcomes asked for, no oftener. */
+/** Rows are put in no oftener. */
 const UPDATE_MILLISECONDS = 250;
 
 /** Rows are read without waiting longer for the stream. */
 const OPEN_SECONDS_MAX = 4;
 
-/** The bound of /api/outcomes. */
-const OUTCOMES_AT_ONCE = 500;
-
 /** What receipts spoke of while rows were on their way is remembered up to here. */
 const RUNS_REMEMBERED_MAX = 2_000;
-
-const SEARCH_AFTER_MILLISECONDS = 400;
 
 /** The page `/`; one for the whole visit, so that going back finds the list as it was. */
 export class EventsView {
@@ -52,19 +49,14 @@ export class EventsView {
   #searched = null;
   #loading = null;
   #reading = null;
-  #dirty = new Set();
+  #asker = new Asker(this.#list, () => this.#stream !== null);
   #runs = [];
-  #asking = false;
   #pointedAt = 0;
   #flushTimer = 0;
   #scrollTop = 0;
-  #searchTimer = 0;
   #observer;
   // Parts of the page.
-  #search;
-  #pipeline;
-  #pipelines;
-  #at;
+  #filters;
   #pause;
   #state;
   #notice;
@@ -75,15 +67,21 @@ export class EventsView {
   constructor(context) {
     this.context = context;
     this.#build();
-    this.#observer = new IntersectionObserver((seen) => this.#reachedEnd(seen), { rootMargin: "600px" });
+    this.#observer = new IntersectionObserver((seen) => this.#reachedEnd(seen), {
+      rootMargin: "600px",
+    });
   }
 
   // ------------------------------------------------------------------ life
 
   /** Show it for the address's query; the same query again goes on where it was left. */
   enter(query, { isReturn }) {
-    const wanted = { search: query.get("search") ?? "", pipeline: query.get("pipeline") ?? "", at: query.get("at") ?? "" };
-    const same = this.#loaded && Object.keys(wanted).every((name) => wanted[name] === this.#query[name]);
+    const wanted = {
+      search: query.get("search") ?? "",
+      pipeline: query.get("pipeline") ?? "",
+      at: query.get("at") ?? "",
+    };
+    const same = this.#loaded && isSameQuery(wanted, this.#query);
     addEventListener("scroll", this.#onScroll, { passive: true });
     document.addEventListener("visibilitychange", this.#onVisible);
     this.#observer.observe(this.#sentinel);
@@ -96,10 +94,13 @@ export class EventsView {
     this.#load();
   }
 
+  get #isFiltered() {
+    return this.#query.search !== "" || this.#query.pipeline !== "";
+  }
+
   /** Where going back to the events leads. */
   get address() {
-    const query = new URLSearchParams(Object.entries(this.#query).filter(([, value]) => value !== ""));
-    return query.size === 0 ? "/" : `/?${query}`;
+    return addressOf(this.#query);
   }
 
   leave() {
@@ -124,50 +125,24 @@ export class EventsView {
   // ------------------------------------------------------------------ what is on the page
 
   #build() {
-    this.#search = el("input", {
-      type: "search",
-      name: "search",
-      id: "search",
-      placeholder: "Search names and values",
-      autocomplete: "off",
-      spellcheck: "false",
-      "aria-label": "Search names and values",
-      "aria-keyshortcuts": "/",
-      on: { input: () => this.#searchSoon() },
+    this.#pause = el("button", {
+      type: "button",
+      class: "pause",
+      "aria-keyshortcuts": "p",
+      on: { click: () => this.togglePause() },
     });
-    this.#pipeline = el("input", {
-      type: "text",
-      name: "pipeline",
-      list: "pipelines",
-      placeholder: "All pipelines",
-      autocomplete: "off",
-      spellcheck: "false",
-      "aria-label": "Pipeline",
-      on: { change: () => this.#go() },
-    });
-    this.#pipelines = el("datalist", { id: "pipelines" });
-    this.#at = el("input", {
-      type: "text",
-      name: "at",
-      placeholder: "12:30, 15m, 0@42",
-      autocomplete: "off",
-      spellcheck: "false",
-      "aria-label": "Jump to a time or to partition@offset",
-      title: "A time of today (12:30), a date and time, 15m ago, or partition@offset",
-      on: { input: () => this.#at.setCustomValidity("") },
-    });
-    this.#pause = el("button", { type: "button", class: "pause", "aria-keyshortcuts": "p", on: { click: () => this.togglePause() } });
     this.#state = el("span", { class: "live-state" });
-    const form = el(
-      "form",
-      { class: "filters", role: "search", on: { submit: (event) => this.#submitted(event) } },
-      el("span", { class: "field search" }, icon("icon-search"), this.#search, el("kbd", { "aria-hidden": "true" }, "/")),
-      el("span", { class: "field pipeline" }, this.#pipeline, this.#pipelines),
-      el("span", { class: "field at" }, this.#at, el("button", { type: "submit", class: "quiet" }, "Jump")),
+    this.#filters = new Filters(
+      (wanted) => this.#go(wanted),
       el("span", { class: "live" }, this.#state, this.#pause),
     );
     this.#notice = el("div", { class: "list-notice", hidden: true });
-    this.#pill = el("button", { type: "button", class: "pill", hidden: true, on: { click: () => this.#toNewest() } });
+    this.#pill = el("button", {
+      type: "button",
+      class: "pill",
+      hidden: true,
+      on: { click: () => this.#toNewest() },
+    });
     this.#foot = el("p", { class: "list-foot" });
     this.#sentinel = el("div", { class: "sentinel" });
     const still = (event) => {
@@ -180,7 +155,7 @@ export class EventsView {
       "div",
       { class: "view events-view" },
       el("h1", { class: "unseen", tabindex: "-1" }, "Events"),
-      form,
+      this.#filters.node,
       this.#notice,
       el("div", { class: "pill-place" }, this.#pill),
       this.#list.node,
@@ -192,13 +167,16 @@ export class EventsView {
   }
 
   focusSearch() {
-    this.#search.focus();
-    this.#search.select();
+    this.#filters.focus();
   }
 
   togglePause() {
     this.#paused = !this.#paused;
-    announce(this.#paused ? "Paused: new events are held back" : `Resumed, ${count(this.#held.count, "new event")}`);
+    announce(
+      this.#paused
+        ? "Paused: new events are held back"
+        : `Resumed, ${count(this.#held.count, "new event")}`,
+    );
     if (!this.#paused) this.#toNewest({ move: scrollY <= TOP_PIXELS || this.#held.count > 0 });
     this.#showPause();
     this.#showPill();
@@ -206,7 +184,7 @@ export class EventsView {
 
   /** Offer the pipelines that there are. */
   offerPipelines(names) {
-    fill(this.#pipelines, names.map((name) => el("option", { value: name })));
+    this.#filters.offer(names);
   }
 
   #showPause() {
@@ -216,11 +194,17 @@ export class EventsView {
       fill(this.#pause, icon(this.#paused ? "icon-resume" : "icon-pause"), el("span", {}, words));
     }
     this.#pause.classList.toggle("is-paused", this.#paused);
-    if (this.#stream !== null && this.#state.dataset.state !== "broken") this.#showState(this.#paused ? "paused" : "live");
+    if (this.#stream !== null && this.#state.dataset.state !== "broken")
+      this.#showState(this.#paused ? "paused" : "live");
   }
 
   #showState(state) {
-    const words = { live: "Live", paused: "Paused", broken: "Reconnecting", connecting: "Connecting" }[state];
+    const words = {
+      live: "Live",
+      paused: "Paused",
+      broken: "Reconnecting",
+      connecting: "Connecting",
+    }[state];
     if (this.#state.dataset.state === state) return;
     this.#state.dataset.state = state;
     this.#state.textContent = words;
@@ -238,75 +222,65 @@ export class EventsView {
     const { at } = this.#query;
     this.#notice.hidden = !this.#detached;
     if (!this.#detached) return;
-    const words = at === "" ? "The newest events were let go to make room for older ones." : `From ${at.includes("@") ? at : clock(at)} back.`;
+    const words =
+      at === ""
+        ? "The newest events were let go to make room for older ones."
+        : `From ${at.includes("@") ? at : clock(at)} back.`;
     fill(
       this.#notice,
       el("span", {}, words),
-      el("button", { type: "button", class: "link", on: { click: () => this.#toNewest() } }, "Go to the newest"),
+      el(
+        "button",
+        { type: "button", class: "link", on: { click: () => this.#toNewest() } },
+        "Go to the newest",
+      ),
     );
   }
 
   #showFoot() {
-    const { search, pipeline } = this.#query;
-    const filtered = search !== "" || pipeline !== "";
+    const filtered = this.#isFiltered;
     const words = [];
     if (this.#reading !== null) words.push(filtered ? "Searching…" : "Reading…");
-    else if (this.#list.size === 0 && this.#complete) words.push(filtered ? "Nothing found." : "No events yet. As soon as one is sent, it stands here.");
+    else if (this.#list.size === 0 && this.#complete)
+      words.push(
+        filtered ? "Nothing found." : "No events yet. As soon as one is sent, it stands here.",
+      );
     else words.push(`${rowsWords(this.#list)} on the page.`);
     if (filtered && this.#searched !== null) {
       const back = this.#searched.to === null ? "" : ` back to ${clock(this.#searched.to)}`;
       words.push(`Looked at ${count(this.#searched.count, "event")}${back}.`);
     }
-    if (this.#complete && this.#list.size > 0 && this.#reading === null) words.push("That is the beginning of what Kafka keeps.");
+    if (this.#complete && this.#list.size > 0 && this.#reading === null)
+      words.push("That is the beginning of what Kafka keeps.");
     const goOn = this.#loaded && !this.#complete && this.#reading === null;
     fill(
       this.#foot,
       words.join(" "),
       goOn ? " " : null,
-      goOn ? el("button", { type: "button", class: "quiet", on: { click: () => this.#readOlder() } }, filtered ? "Search older ones" : "Show older ones") : null,
+      goOn
+        ? el(
+            "button",
+            { type: "button", class: "quiet", on: { click: () => this.#readOlder() } },
+            filtered ? "Search older ones" : "Show older ones",
+          )
+        : null,
     );
-  }
-
-  // ------------------------------------------------------------------ filters
-
-  #searchSoon() {
-    clearTimeout(this.#searchTimer);
-    this.#searchTimer = setTimeout(() => this.#go(), SEARCH_AFTER_MILLISECONDS);
-  }
-
-  #submitted(event) {
-    event.preventDefault();
-    const typed = this.#at.value.trim();
-    if (typed === "") {
-      this.#go({ at: "" });
-      return;
-    }
-    const at = jumpTarget(typed);
-    if (at === null) {
-      this.#at.setCustomValidity("A time (12:30, 2026-11-25 12:30, 15m) or partition@offset (0@42)");
-      this.#at.reportValidity();
-      return;
-    }
-    this.#go({ at });
-  }
-
-  #go(change = {}) {
-    clearTimeout(this.#searchTimer);
-    const wanted = { at: this.#query.at, ...change, search: this.#search.value, pipeline: this.#pipeline.value.trim() };
-    if (Object.keys(wanted).every((name) => wanted[name] === this.#query[name])) return;
-    const query = new URLSearchParams(Object.entries(wanted).filter(([, value]) => value !== ""));
-    this.context.navigate(query.size === 0 ? "/" : `/?${query}`, { replace: "at" in change === false });
   }
 
   // ------------------------------------------------------------------ reading
 
+  /** Go where the rows are that a reader wants; the address has it. */
+  #go(change) {
+    const wanted = { ...this.#query, ...change };
+    if (isSameQuery(wanted, this.#query)) return;
+    this.context.navigate(addressOf(wanted), { replace: wanted.at === this.#query.at });
+  }
+
   async #load() {
     this.#reading?.abort();
     this.#reading = null;
-    const { search, pipeline, at } = this.#query;
-    if (document.activeElement !== this.#search) this.#search.value = search;
-    this.#pipeline.value = pipeline;
-    this.#at.value = at.includes("@") ? at : at === "" ? "" : clock(at, { date: "always" });
+    const { at } = this.#query;
+    this.#filters.show(this.#query);
     this.#loaded = false;
     this.#hasFailed = false;
     this.#detached = at !== "";
@@ -315,7 +289,7 @@ export class EventsView {
     this.#searched = null;
     this.#list.clear();
     this.#held.clear();
-    this.#dirty.clear();
+    this.#asker.clear();
     this.#runs = [];
     scrollTo(0, 0);
     this.#showNotice();
@@ -334,7 +308,11 @@ export class EventsView {
     this.#showFoot();
     const { search, pipeline } = this.#query;
     try {
-      const answer = await get("/api/events", { limit: ROWS_READ_AT_ONCE, search, pipeline, ...where }, { signal: reading.signal });
+      const answer = await get(
+        "/api/events",
+        { limit: ROWS_READ_AT_ONCE, search, pipeline, ...where },
+        { signal: reading.signal },
+      );
       if (this.#reading !== reading) return;
       this.#reading = null;
       this.#took(answer);
@@ -373,11 +351,11 @@ export class EventsView {
     };
     const first = !this.#loaded;
     this.#loaded = true;
-    this.#markDirty(this.#list.within(this.#runs));
+    this.#asker.about(this.#list.within(this.#runs));
     this.#runs = [];
     this.#showFoot();
     this.#flushSoon();
-    if (first && (this.#query.search !== "" || this.#query.pipeline !== "")) announce(`${rowsWords(this.#list)} found`);
+    if (first && this.#isFiltered) announce(`${rowsWords(this.#list)} found`);
     this.#readOnIfShort(answer);
   }
 
@@ -391,14 +369,20 @@ export class EventsView {
   #readOlder() {
     if (this.#reading !== null || this.#complete || !this.#loaded) return;
     const oldest = this.#list.oldest;
-    const where = this.#cursor !== null && !this.#list.trimmed ? { cursor: this.#cursor } : { at: oldest === null ? "" : idOf(oldest) };
+    const where =
+      this.#cursor !== null && !this.#list.trimmed
+        ? { cursor: this.#cursor }
+        : { at: oldest === null ? "" : idOf(oldest) };
     this.#read(where);
   }
 
   #reachedEnd(seen) {
     if (!seen.some((it) => it.isIntersecting)) return;
     // A search that finds little would go through the whole log unasked.
-    const sparse = this.#query.search !== "" && this.#searched !== null && this.#searched.count > 50 * Math.max(1, this.#list.size);
+    const sparse =
+      this.#query.search !== "" &&
+      this.#searched !== null &&
+      this.#searched.count > 50 * Math.max(1, this.#list.size);
     if (!sparse && this.#list.size > 0) this.#readOlder();
   }
 
@@ -410,10 +394,15 @@ export class EventsView {
     const { search, pipeline } = this.#query;
     const where = cursor === null ? { at: above === null ? "" : idOf(above) } : { cursor };
     try {
-      const answer = await get("/api/events", { limit: ROWS_READ_AT_ONCE, search, pipeline, ...where });
+      const answer = await get("/api/events", {
+        limit: ROWS_READ_AT_ONCE,
+        search,
+        pipeline,
+        ...where,
+      });
       if (!gap.isConnected) return;
       this.#list.fillGap(gap, answer.rows, answer.cursor);
-      this.#markDirty(answer.rows.map(idOf));
+      this.#asker.about(answer.rows.map(idOf));
     } catch (error) {
       if (error.status === undefined) throw error;
       button.disabled = false;
@@ -472,15 +461,16 @@ export class EventsView {
 
   #came(rows, more) {
     // Of what is searched for, nobody knows how many more there are: they were not looked at.
-    const isFiltered = this.#query.search !== "" || this.#query.pipeline !== "";
-    this.#held.add(rows, more ?? 0, { isKnown: !isFiltered });
+    const fresh = rows.filter((row) => !this.#list.has(idOf(row)));
+    this.#held.add(fresh, more ?? 0, { isKnown: !this.#isFiltered });
     this.#flushSoon();
     if (this.#paused) this.#showPause();
     else this.#showPill();
   }
 
   #flushSoon() {
-    if (this.#flushTimer === 0) this.#flushTimer = setTimeout(() => this.#flush(), UPDATE_MILLISECONDS);
+    if (this.#flushTimer === 0)
+      this.#flushTimer = setTimeout(() => this.#flush(), UPDATE_MILLISECONDS);
   }
 
   #flush() {
@@ -504,7 +494,7 @@ export class EventsView {
 
   /** Rows that were held back missed the receipts that came meanwhile. */
   #refreshOpenSoon() {
-    this.#markDirty(this.#list.within(this.#runs));
+    this.#asker.about(this.#list.within(this.#runs));
     this.#runs = [];
   }
 
@@ -529,6 +519,9 @@ export class EventsView {
       return;
     }
     if (!this.#loaded) return;
+    this.#asker.about(this.#list.changeable());
+    // Far from the newest, nobody asked for them.
+    if (this.#detached) return;
     const { search, pipeline } = this.#query;
     let answer;
     try {
@@ -539,42 +532,17 @@ export class EventsView {
       return;
     }
     const fresh = answer.rows.filter((row) => !this.#list.has(idOf(row)));
-    if (fresh.length === answer.rows.length && this.#list.size > 0 && answer.cursor !== null) this.#held.addBreak();
+    if (fresh.length === answer.rows.length && this.#list.size > 0 && answer.cursor !== null)
+      this.#held.addBreak();
     if (fresh.length > 0) this.#came(fresh, 0);
-    this.#markDirty(this.#list.changeable());
   }
 
   // ------------------------------------------------------------------ outcomes
 
   #answered(runs) {
-    if (!this.#held.isEmpty || !this.#loaded) this.#runs = [...this.#runs, ...runs].slice(-RUNS_REMEMBERED_MAX);
-    this.#markDirty(this.#list.within(runs));
-  }
-
-  #markDirty(ids) {
-    for (const id of ids) this.#dirty.add(id);
-    if (this.#dirty.size > 0 && !this.#asking) this.#ask();
-  }
-
-  /** One question at a time, the newest rows first. */
-  async #ask() {
-    this.#asking = true;
-    try {
-      while (this.#dirty.size > 0 && this.#stream !== null) {
-        const ids = [...this.#dirty].slice(0, OUTCOMES_AT_ONCE);
-        for (const id of ids) this.#dirty.delete(id);
-        const rows = this.#list.rowsOf(ids);
-        if (rows.length === 0) continue;
-        const answer = await post("/api/outcomes", { events: rows.map(named) });
-        for (const { partition, offset, dest } of answer.outcomes) this.#list.update(`${partition}@${offset}`, dest);
-        await new Promise((done) => setTimeout(done, UPDATE_MILLISECONDS));
-      }
-    } catch (error) {
-      if (error.status === undefined) throw error;
-      // The banner says it; what was asked for is asked again when the stream is back.
-    } finally {
-      this.#asking = false;
-    }
+    if (!this.#held.isEmpty || !this.#loaded)
+      this.#runs = [...this.#runs, ...runs].slice(-RUNS_REMEMBERED_MAX);
+    this.#asker.about(this.#list.within(runs));
   }
 
   // ------------------------------------------------------------------ the reader moves
@@ -589,7 +557,9 @@ export class EventsView {
   };
 }
 
-/** What /api/outcomes wants to know of a row. */
-function named({ partition, offset, pipeline, key_base64, time }) {
-  return { partition, offset, pipeline, key_base64, time };
+const isSameQuery = (one, other) => Object.keys(one).every((name) => one[name] === other[name]);
+
+function addressOf(query) {
+  const kept = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ""));
+  return kept.size === 0 ? "/" : `/?${kept}`;
 }

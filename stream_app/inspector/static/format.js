@@ -9,7 +9,8 @@ const whole = new Intl.NumberFormat("en");
 export const number = (value) => whole.format(value);
 
 /** "1 event", "2 events" */
-export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
+export const count = (value, one, many = `${one}s`) =>
+  `${number(value)} ${value === 1 ? one : many}`;
 
 /** The reader's own clock with milliseconds; the date too, unless it is today's. */
 export function clock(iso, { milliseconds = true, date = "unless today" } = {}) {
@@ -22,7 +23,9 @@ export function clock(iso, { milliseconds = true, date = "unless today" } = {}) 
   const isToday = at.toDateString() === today.toDateString();
   if (date === "never" || (isToday && date !== "always")) return time;
   const day = `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
-  return at.getFullYear() === today.getFullYear() ? `${day} ${time}` : `${at.getFullYear()}-${day} ${time}`;
+  return at.getFullYear() === today.getFullYear()
+    ? `${day} ${time}`
+    : `${at.getFullYear()}-${day} ${time}`;
 }
 
 /** A time element: local to read, UTC on hover. */
@@ -39,7 +42,10 @@ export function bytes(value) {
   if (value === null || value === undefined) return "–";
   let amount = value;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (amount < 1024) return unit === "B" ? `${number(amount)} B` : `${amount.toFixed(amount < 10 ? 1 : 0)} ${unit}`;
+    if (amount < 1024)
+      return unit === "B"
+        ? `${number(amount)} B`
+        : `${amount.toFixed(amount < 10 ? 1 : 0)} ${unit}`;
     amount /= 1024;
   }
   return `${number(Math.round(amount))} TiB`;
@@ -86,7 +92,17 @@ export function jumpTarget(typed, now = new Date()) {
     const [hours, minutes, seconds] = [today[1], today[2], today[3] ?? "0"].map(Number);
     const milliseconds = Number((today[4] ?? "0").padEnd(3, "0"));
     if (hours > 23 || minutes > 59 || seconds > 59) return null;
-    return iso(new Date(now.getFullYear(), now.getMonth(), now.getDate(), hours, minutes, seconds, milliseconds));
+    return iso(
+      new Date(
+        now.getFullYear(),
+        now.getMonth(),
+        now.getDate(),
+        hours,
+        minutes,
+        seconds,
+        milliseconds,
+      ),
+    );
   }
   if (!/^\d{4}-\d{2}-\d{2}/.test(text)) return null;
   const shape = text.replace(" ", "T").replace(/\s+/g, "");

@@ -1,20 +1,24 @@
 /** Rows that came and are not shown: while paused, scrolled down, or pointed at. */
 
-import { ROWS_MAX } from "./rows.js";
+import { ROWS_MAX, idOf } from "./rows.js";
 
 /** Newest first and bounded; `count` is of all that came, also those that were let go. */
 export class Held {
   #items = [];
+  #ids = new Set();
   #rows = 0;
   count = 0;
 
   /** Take a message of the stream; `more` came beside its rows, or may have, if it is not known. */
   add(rows, more, { isKnown = true } = {}) {
-    const items = rows.map((row) => ({ row }));
+    // After a break the same may be read and be told.
+    const fresh = rows.filter((row) => !this.#ids.has(idOf(row)));
+    const items = fresh.map((row) => ({ row }));
+    for (const row of fresh) this.#ids.add(idOf(row));
     if (more > 0) items.push({ gap: { count: isKnown ? more : null } });
     this.#items = [...items, ...this.#items];
-    this.#rows += rows.length;
-    this.count += rows.length + (isKnown ? more : 0);
+    this.#rows += fresh.length;
+    this.count += fresh.length + (isKnown ? more : 0);
     if (this.#rows > ROWS_MAX) this.#letGo();
   }
 
@@ -32,6 +36,7 @@ export class Held {
 
   clear() {
     this.#items = [];
+    this.#ids.clear();
     this.#rows = 0;
     this.count = 0;
   }
@@ -48,6 +53,7 @@ export class Held {
       const item = this.#items.pop();
       if (item.row !== undefined) {
         this.#rows -= 1;
+        this.#ids.delete(idOf(item.row));
         gone += 1;
       } else if (item.gap.count === null) unknown = true;
       else gone += item.gap.count;

@@ -26,7 +26,12 @@ const banners = {
   set(name, words, action = null) {
     const now = this.shown.get(name);
     if (now?.dataset.words === words) return;
-    const node = el("div", { class: `banner ${name}`, role: "alert" }, el("span", {}, visible(words)), action);
+    const node = el(
+      "div",
+      { class: `banner ${name}`, role: "alert" },
+      el("span", {}, visible(words)),
+      action,
+    );
     node.dataset.words = words;
     if (now === undefined) byId("banners").append(node);
     else now.replaceWith(node);
@@ -42,10 +47,20 @@ const banners = {
 
 const ROUTES = [
   [/^\/$/, () => events],
-  [/^\/events\/(\d+)\/(\d+)$/, ([, partition, offset]) => new EventView(context, { partition, offset })],
+  [
+    /^\/events\/(\d+)\/(\d+)$/,
+    ([, partition, offset]) => new EventView(context, { partition, offset }),
+  ],
   [/^\/destinations\/?$/, () => new DestinationsView(context)],
-  [/^\/destinations\/([^/]+)$/, ([, id]) => new DestinationView(context, { id: decodeURIComponent(id) })],
-  [/^\/windows\/([^/]+)\/(\d+)\/(\d+)$/, ([, id, partition, first]) => new WindowView(context, { id: decodeURIComponent(id), partition, first })],
+  [
+    /^\/destinations\/([^/]+)$/,
+    ([, id]) => new DestinationView(context, { id: decodeURIComponent(id) }),
+  ],
+  [
+    /^\/windows\/([^/]+)\/(\d+)\/(\d+)$/,
+    ([, id, partition, first]) =>
+      new WindowView(context, { id: decodeURIComponent(id), partition, first }),
+  ],
   [/^\/login$/, () => loginView()],
 ];
 
@@ -61,7 +76,11 @@ const context = {
   titled,
   streamBroken(seconds, retry) {
     const button = el("button", { type: "button", class: "link", on: { click: retry } }, "Try now");
-    banners.set("stream", `The live stream is broken; tried again in ${Math.ceil(seconds)} s. What is on the page may be old.`, button);
+    banners.set(
+      "stream",
+      `The live stream is broken; tried again in ${Math.ceil(seconds)} s. What is on the page may be old.`,
+      button,
+    );
     askAbout();
   },
   kafkaIs(error) {
@@ -96,7 +115,11 @@ function made(path) {
       if (!(error instanceof URIError)) throw error;
     }
   }
-  return simpleView("Not found", el("h1", { tabindex: "-1" }, "Not found"), el("p", {}, "There is no such page. ", el("a", { href: "/" }, "To the events")));
+  return simpleView(
+    "Not found",
+    el("h1", { tabindex: "-1" }, "Not found"),
+    el("p", {}, "There is no such page. ", el("a", { href: "/" }, "To the events")),
+  );
 }
 
 function simpleView(title, ...children) {
@@ -113,7 +136,13 @@ function loginView() {
     if (location.pathname === "/login") context.navigate("/", { replace: true });
     else show({ isReturn: false });
   });
-  return { title: "Log in", place: "", node: form, enter: () => form.querySelector("input").focus(), leave() {} };
+  return {
+    title: "Log in",
+    place: "",
+    node: form,
+    enter: () => form.querySelector("input").focus(),
+    leave() {},
+  };
 }
 
 function show({ isReturn, isFirst = false, keepsFocus = false }) {
@@ -150,14 +179,33 @@ async function askAbout() {
   }
   context.kafkaIs(about.kafka);
   const { receipts } = about;
-  const back = receipts.oldest === null ? "" : `, back to ${clock(receipts.oldest, { milliseconds: false })}`;
+  const back =
+    receipts.oldest === null ? "" : `, back to ${clock(receipts.oldest, { milliseconds: false })}`;
   fill(
     byId("about"),
-    el("span", {}, `${number(receipts.held)} of at most ${count(receipts.held_max, "receipt")} held (${bytes(receipts.bytes)} of ${bytes(receipts.bytes_max)})${back}`),
-    receipts.loaded === false ? el("span", { class: "is-retrying" }, "receipts are still being read") : null,
-    receipts.not_receipts > 0 ? el("span", { class: "is-retrying" }, `${count(receipts.not_receipts, "message")} of ${visible(about.receipts_topic)} were no receipts`) : null,
-    el("span", {}, `${visible(about.events_topic)}: ${count(about.events_partitions, "partition")}, windows of ${about.window_seconds} s`),
-    about.can_read_objects ? null : el("span", {}, "objects are not read: lines are computed again"),
+    el(
+      "span",
+      {},
+      `${number(receipts.held)} of at most ${count(receipts.held_max, "receipt")} held (${bytes(receipts.bytes)} of ${bytes(receipts.bytes_max)})${back}`,
+    ),
+    receipts.loaded === false
+      ? el("span", { class: "is-retrying" }, "receipts are still being read")
+      : null,
+    receipts.not_receipts > 0
+      ? el(
+          "span",
+          { class: "is-retrying" },
+          `${count(receipts.not_receipts, "message")} of ${visible(about.receipts_topic)} were no receipts`,
+        )
+      : null,
+    el(
+      "span",
+      {},
+      `${visible(about.events_topic)}: ${count(about.events_partitions, "partition")}, windows of ${about.window_seconds} s`,
+    ),
+    about.can_read_objects
+      ? null
+      : el("span", {}, "objects are not read: lines are computed again"),
     el("span", {}, `group ${visible(about.group)}`),
     el("span", {}, `stream-app ${visible(about.version)}`),
   );
@@ -181,7 +229,9 @@ function theme() {
 }
 
 function showTheme() {
-  const words = { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[theme()];
+  const words = { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[
+    theme()
+  ];
   const button = byId("theme-button");
   fill(button, icon(`icon-${theme()}`));
   button.setAttribute("aria-label", words);
@@ -217,12 +267,14 @@ function clicked(event) {
   show({ isReturn: isBack });
 }
 
-const isTyping = (target) => target.matches("input:not([type=radio]):not([type=checkbox]), textarea, select");
+const isTyping = (target) =>
+  target.matches("input:not([type=radio]):not([type=checkbox]), textarea, select");
 
 function pressed(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") {
-    if (!tip.hide() && (isTyping(event.target) || event.target.closest("table"))) event.target.blur();
+    if (!tip.hide() && (isTyping(event.target) || event.target.closest("table")))
+      event.target.blur();
     return;
   }
   if (isTyping(event.target) || keysDialog.open || !keysAreOn()) return;

@@ -21,10 +21,25 @@ const SPACE = new Set([0x20, 0x09, 0x0a, 0x0d]);
  */
 function value(text, at, key) {
   const first = text.charCodeAt(at);
-  if (first === QUOTE) return { kind: "string", key, start: at, end: stringEnd(text, at), count: 0, overridden: false };
+  if (first === QUOTE)
+    return {
+      kind: "string",
+      key,
+      start: at,
+      end: stringEnd(text, at),
+      count: 0,
+      overridden: false,
+    };
   if (OPEN.has(first)) {
     const { end, count } = containerEnd(text, at);
-    return { kind: first === 0x7b ? "object" : "array", key, start: at, end, count, overridden: false };
+    return {
+      kind: first === 0x7b ? "object" : "array",
+      key,
+      start: at,
+      end,
+      count,
+      overridden: false,
+    };
   }
   let end = at;
   while (end < text.length && !isBoundary(text.charCodeAt(end))) end += 1;

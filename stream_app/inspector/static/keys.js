@@ -24,7 +24,11 @@ export const keysAreOn = () => remembered(STORED) !== "off";
 
 /** The box, made once. */
 export function keysBox() {
-  const box = el("input", { type: "checkbox", checked: keysAreOn(), on: { change: () => remember(STORED, box.checked ? "on" : "off") } });
+  const box = el("input", {
+    type: "checkbox",
+    checked: keysAreOn(),
+    on: { change: () => remember(STORED, box.checked ? "on" : "off") },
+  });
   const dialog = el(
     "dialog",
     { class: "keys", "aria-labelledby": "keys-title" },
@@ -32,7 +36,22 @@ export function keysBox() {
       "form",
       { method: "dialog" },
       el("h2", { id: "keys-title" }, "Keys"),
-      el("dl", {}, KEYS.map(([key, words]) => el("div", {}, el("dt", {}, key.split(" ").map((it) => el("kbd", {}, it))), el("dd", {}, words)))),
+      el(
+        "dl",
+        {},
+        KEYS.map(([key, words]) =>
+          el(
+            "div",
+            {},
+            el(
+              "dt",
+              {},
+              key.split(" ").map((it) => el("kbd", {}, it)),
+            ),
+            el("dd", {}, words),
+          ),
+        ),
+      ),
       el("label", { class: "choice" }, box, "Single keys are on"),
       el("button", { type: "submit", class: "primary" }, "Close"),
     ),

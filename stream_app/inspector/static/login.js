@@ -5,7 +5,15 @@ import { el, fill, visible } from "./dom.js";
 
 /** The form; `onIn()` is called when the token was right. */
 export function loginForm(onIn) {
-  const token = el("input", { type: "password", id: "token", name: "token", autocomplete: "current-password", required: true, spellcheck: "false", "aria-describedby": "login-words login-error" });
+  const token = el("input", {
+    type: "password",
+    id: "token",
+    name: "token",
+    autocomplete: "current-password",
+    required: true,
+    spellcheck: "false",
+    "aria-describedby": "login-words login-error",
+  });
   const error = el("p", { class: "error-text", id: "login-error", role: "alert" });
   const button = el("button", { type: "submit", class: "primary" }, "Log in");
   const submit = async (event) => {
@@ -30,7 +38,13 @@ export function loginForm(onIn) {
       "form",
       { class: "panel login", on: { submit } },
       el("h1", { tabindex: "-1" }, "Log in"),
-      el("p", { id: "login-words" }, "The token is in the file that ", el("code", {}, "--token-file"), " names where the Inspector was started."),
+      el(
+        "p",
+        { id: "login-words" },
+        "The token is in the file that ",
+        el("code", {}, "--token-file"),
+        " names where the Inspector was started.",
+      ),
       el("label", { for: "token" }, "Token"),
       token,
       error,

@@ -45,14 +45,26 @@ function worst(dest) {
 
 /** The content of a Dest. cell: `1/3` and a mark for every outcome that there is. */
 export function destContent(dest) {
-  if (dest.matched === 0) return [el("span", { class: "dest-none", "aria-hidden": "true" }, "–"), unseen(destWords(dest))];
+  if (dest.matched === 0)
+    return [
+      el("span", { class: "dest-none", "aria-hidden": "true" }, "–"),
+      unseen(destWords(dest)),
+    ];
   const state = worst(dest);
-  const marks = NAMES.filter((name) => dest[name] > 0 && (name !== "delivered" || state === "delivered")).map((name) => [
+  const marks = NAMES.filter(
+    (name) => dest[name] > 0 && (name !== "delivered" || state === "delivered"),
+  ).map((name) => [
     mark(name),
-    name !== "delivered" && dest[name] > 1 ? el("span", { class: `mark-count is-${name}` }, number(dest[name])) : null,
+    name !== "delivered" && dest[name] > 1
+      ? el("span", { class: `mark-count is-${name}` }, number(dest[name]))
+      : null,
   ]);
   return [
-    el("span", { class: "dest-count", "aria-hidden": "true" }, `${number(dest.delivered)}/${number(dest.matched)}`),
+    el(
+      "span",
+      { class: "dest-count", "aria-hidden": "true" },
+      `${number(dest.delivered)}/${number(dest.matched)}`,
+    ),
     el("span", { class: "dest-marks", "aria-hidden": "true" }, marks),
     unseen(destWords(dest)),
   ];
@@ -62,9 +74,19 @@ export function destContent(dest) {
 export function destTip(dest) {
   if (dest.matched === 0) return [el("p", {}, "No destination matches it.")];
   return [
-    el("p", { class: "tip-title" }, `${number(dest.delivered)} of ${number(dest.matched)} delivered`),
+    el(
+      "p",
+      { class: "tip-title" },
+      `${number(dest.delivered)} of ${number(dest.matched)} delivered`,
+    ),
     ...OUTCOMES.filter(([name]) => dest[name] > 0).map(([name, words]) =>
-      el("p", { class: "tip-line" }, mark(name), el("strong", {}, `${number(dest[name])} ${name}`), `: ${words}`),
+      el(
+        "p",
+        { class: "tip-line" },
+        mark(name),
+        el("strong", {}, `${number(dest[name])} ${name}`),
+        `: ${words}`,
+      ),
     ),
   ];
 }
@@ -76,4 +98,5 @@ export const isOpen = (dest) => dest.pending > 0 || dest.retrying > 0;
 export const canChange = (dest) => isOpen(dest) || dest.failed > 0 || dest.unknown > 0;
 
 /** Whether two Dest are the same. */
-export const isSame = (one, other) => one.matched === other.matched && NAMES.every((name) => one[name] === other[name]);
+export const isSame = (one, other) =>
+  one.matched === other.matched && NAMES.every((name) => one[name] === other[name]);

@@ -14,7 +14,8 @@ export const idOf = (row) => `${row.partition}@${row.offset}`;
 
 /** What a row is about: method and path of an HTTP event, else its summary. */
 export function titleOf(row) {
-  if (row.method !== null && row.method !== undefined) return `${row.method} ${row.path ?? ""}`.trim();
+  if (row.method !== null && row.method !== undefined)
+    return `${row.method} ${row.path ?? ""}`.trim();
   return row.summary || "an empty value";
 }
 
@@ -22,7 +23,11 @@ export function titleOf(row) {
 export function whatContent(row) {
   if (row.method !== null && row.method !== undefined) {
     return [
-      el("span", { class: `method ${row.method === "GET" || row.method === "HEAD" ? "reads" : "writes"}` }, visible(row.method)),
+      el(
+        "span",
+        { class: `method ${row.method === "GET" || row.method === "HEAD" ? "reads" : "writes"}` },
+        visible(row.method),
+      ),
       el("span", { class: "path" }, visible(row.path ?? "")),
       el("span", { class: "summary after" }, visible(row.summary)),
     ];
@@ -39,16 +44,29 @@ export function table(label, columns, className) {
       "tr",
       { role: "row" },
       columns.map(([name, title, kind]) =>
-        el("th", { role: "columnheader", scope: "col", class: kind ?? null, title: title ?? null }, name),
+        el(
+          "th",
+          { role: "columnheader", scope: "col", class: kind ?? null, title: title ?? null },
+          name,
+        ),
       ),
     ),
   );
   const body = el("tbody", { role: "rowgroup" });
-  return { node: el("table", { role: "table", "aria-label": label, class: `rows ${className}` }, head, body), body };
+  return {
+    node: el(
+      "table",
+      { role: "table", "aria-label": label, class: `rows ${className}` },
+      head,
+      body,
+    ),
+    body,
+  };
 }
 
 /** A cell with its role. */
-export const cell = (className, ...children) => el("td", { role: "cell", class: className }, ...children);
+export const cell = (className, ...children) =>
+  el("td", { role: "cell", class: className }, ...children);
 
 const pattern = el(
   "tr",
@@ -88,12 +106,15 @@ export class RowList {
     body.addEventListener("click", (event) => {
       const gap = event.target.closest("tr.gap");
       // It lies above the row's link, so that it can be pointed at.
-      if (event.target.closest(".dest") !== null) event.target.closest("tr").querySelector("a").click();
+      if (event.target.closest(".dest") !== null)
+        event.target.closest("tr").querySelector("a").click();
       if (gap !== null && event.target.closest("button") !== null) this.onGap(gap);
     });
     tipFor(body, ".dest, .row-link", (target) => {
       const entry = this.#entries.get(target.closest("tr").dataset.id);
-      return entry === undefined ? null : { at: entry.node.querySelector(".dest"), content: destTip(entry.row.dest) };
+      return entry === undefined
+        ? null
+        : { at: entry.node.querySelector(".dest"), content: destTip(entry.row.dest) };
     });
   }
 
@@ -151,7 +172,10 @@ export class RowList {
   fillGap(gap, rows, cursor) {
     const joins = rows.some((row) => {
       const entry = this.#entries.get(idOf(row));
-      return entry !== undefined && gap.compareDocumentPosition(entry.node) & Node.DOCUMENT_POSITION_FOLLOWING;
+      return (
+        entry !== undefined &&
+        gap.compareDocumentPosition(entry.node) & Node.DOCUMENT_POSITION_FOLLOWING
+      );
     });
     const nodes = this.#nodes(rows.map((row) => ({ row })));
     const known = this.#gaps.get(gap).count;
@@ -211,7 +235,9 @@ export class RowList {
   }
 
   #row(node) {
-    return node === null || node === undefined ? null : (this.#entries.get(node.dataset.id)?.row ?? null);
+    return node === null || node === undefined
+      ? null
+      : (this.#entries.get(node.dataset.id)?.row ?? null);
   }
 
   #nodes(items) {
@@ -244,11 +270,18 @@ export class RowList {
   }
 
   #gapNode(gap) {
-    const words = gap.count === null ? "Events came in between" : `${count(gap.count, "more event")} came in between`;
+    const words =
+      gap.count === null
+        ? "Events came in between"
+        : `${count(gap.count, "more event")} came in between`;
     const node = el(
       "tr",
       { role: "row", class: "gap" },
-      el("td", { role: "cell", colspan: COLUMNS.length }, el("button", { type: "button", class: "link" }, `${words}: show`)),
+      el(
+        "td",
+        { role: "cell", colspan: COLUMNS.length },
+        el("button", { type: "button", class: "link" }, `${words}: show`),
+      ),
     );
     this.#gaps.set(node, { cursor: null, ...gap });
     return node;
@@ -267,7 +300,8 @@ export class RowList {
       this.trimmed = true;
     }
     // A gap below the last row leads nowhere that scrolling does not.
-    while (this.#body.lastElementChild?.classList.contains("gap") && this.#entries.size > 0) this.#body.lastElementChild.remove();
+    while (this.#body.lastElementChild?.classList.contains("gap") && this.#entries.size > 0)
+      this.#body.lastElementChild.remove();
   }
 
   #trimNewest() {
@@ -286,7 +320,8 @@ export class RowList {
   #tabStop() {
     const stop = this.#body.querySelector('.row-link[tabindex="0"]');
     const first = this.#body.querySelector(".row-link");
-    if (first === null || first === stop || (stop !== null && stop === document.activeElement)) return;
+    if (first === null || first === stop || (stop !== null && stop === document.activeElement))
+      return;
     if (stop !== null) stop.tabIndex = -1;
     first.tabIndex = 0;
   }

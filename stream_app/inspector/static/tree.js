@@ -5,7 +5,17 @@
  * Members become rows when their container is opened, 200 at a time.
  */
 
-import { announce, copy, copyButton, el, fill, icon, unseen, visible, visibleBlock } from "./dom.js";
+import {
+  announce,
+  copy,
+  copyButton,
+  el,
+  fill,
+  icon,
+  unseen,
+  visible,
+  visibleBlock,
+} from "./dom.js";
 import { bytes, count, cut, number } from "./format.js";
 import { membersOf, pathOf, rootOf } from "./json.js";
 
@@ -37,8 +47,17 @@ export class Tree {
     this.#list = el("div", { role: "tree", class: "tree", "aria-label": label });
     this.#list.addEventListener("click", (event) => this.#clicked(event));
     this.#list.addEventListener("keydown", (event) => this.#pressed(event));
-    this.#list.addEventListener("focusin", (event) => this.#select(event.target.closest("[role=treeitem]")));
-    const root = this.#row({ value: rootOf(text), path: rootPath, level: 1, parent: null, at: 0, of: 1 });
+    this.#list.addEventListener("focusin", (event) =>
+      this.#select(event.target.closest("[role=treeitem]")),
+    );
+    const root = this.#row({
+      value: rootOf(text),
+      path: rootPath,
+      level: 1,
+      parent: null,
+      at: 0,
+      of: 1,
+    });
     this.#list.append(root);
     this.#openFirst(root);
     this.#select(root);
@@ -59,8 +78,16 @@ export class Tree {
           what: "the value of the chosen node",
           small: true,
         }),
-        el("button", { type: "button", class: "copy small", on: { click: () => this.#expandAll() } }, "Expand all"),
-        el("button", { type: "button", class: "copy small", on: { click: () => this.#collapseAll() } }, "Collapse"),
+        el(
+          "button",
+          { type: "button", class: "copy small", on: { click: () => this.#expandAll() } },
+          "Expand all",
+        ),
+        el(
+          "button",
+          { type: "button", class: "copy small", on: { click: () => this.#collapseAll() } },
+          "Collapse",
+        ),
         unseen(`Arrow keys move in the tree, Enter opens, c copies the path below ${rootPath}.`),
       ),
     );
@@ -87,11 +114,27 @@ export class Tree {
       isContainer ? icon("icon-twist", "twist") : el("span", { class: "twist" }),
       value.key === null
         ? el("span", { class: "key root" }, path)
-        : el("span", { class: typeof value.key === "number" ? "key index" : "key" }, visible(cut(String(value.key), 300))),
+        : el(
+            "span",
+            { class: typeof value.key === "number" ? "key index" : "key" },
+            visible(cut(String(value.key), 300)),
+          ),
       el("span", { class: "colon" }, value.key === null ? " " : ": "),
       this.#valueOf(value),
-      value.overridden ? el("span", { class: "note" }, "overridden by a later member of this name") : null,
-      el("button", { type: "button", class: "node-copy", tabindex: "-1", "aria-hidden": "true", title: "Copy the path (c)" }, icon("icon-copy")),
+      value.overridden
+        ? el("span", { class: "note" }, "overridden by a later member of this name")
+        : null,
+      el(
+        "button",
+        {
+          type: "button",
+          class: "node-copy",
+          tabindex: "-1",
+          "aria-hidden": "true",
+          title: "Copy the path (c)",
+        },
+        icon("icon-copy"),
+      ),
     );
     indent(row, level);
     this.#rows.set(row, { value, path, level, parent, open: false, members: null, shown: 0 });
@@ -100,7 +143,8 @@ export class Tree {
 
   #valueOf(value) {
     if (value.kind === "object" || value.kind === "array") {
-      const words = value.kind === "object" ? count(value.count, "member") : count(value.count, "item");
+      const words =
+        value.kind === "object" ? count(value.count, "member") : count(value.count, "item");
       const brackets = value.kind === "object" ? "{}" : "[]";
       if (value.count === 0) return el("span", { class: "value empty" }, brackets);
       return el("span", { class: "value container" }, `${brackets[0]} ${words} ${brackets[1]}`);
@@ -108,16 +152,27 @@ export class Tree {
     if (value.kind !== "string") {
       const known = ["true", "false", "null"].includes(value.kind);
       // The source, not what a double makes of it.
-      return el("span", { class: `value ${known ? "word" : "number"}` }, cut(this.#source(value), STRING_SHOWN_CHARACTERS_MAX));
+      return el(
+        "span",
+        { class: `value ${known ? "word" : "number"}` },
+        cut(this.#source(value), STRING_SHOWN_CHARACTERS_MAX),
+      );
     }
     return this.#string(value);
   }
 
   #string(value) {
     const characters = value.end - value.start - 2;
-    const source = this.#text.slice(value.start, Math.min(value.end, value.start + 6 * STRING_SHOWN_CHARACTERS_MAX));
+    const source = this.#text.slice(
+      value.start,
+      Math.min(value.end, value.start + 6 * STRING_SHOWN_CHARACTERS_MAX),
+    );
     if (characters <= STRING_SHOWN_CHARACTERS_MAX) {
-      return el("span", { class: "value string" }, visible(JSON.stringify(JSON.parse(this.#source(value)))));
+      return el(
+        "span",
+        { class: "value string" },
+        visible(JSON.stringify(JSON.parse(this.#source(value)))),
+      );
     }
     return el(
       "span",
@@ -133,7 +188,10 @@ export class Tree {
     let rows = 1;
     while (level.length > 0) {
       const containers = level.filter((row) => this.#rows.get(row).value.count > 0);
-      const more = containers.reduce((sum, row) => sum + Math.min(ROWS_AT_A_TIME, this.#rows.get(row).value.count), 0);
+      const more = containers.reduce(
+        (sum, row) => sum + Math.min(ROWS_AT_A_TIME, this.#rows.get(row).value.count),
+        0,
+      );
       // The first level is always open: a single closed line would be no page.
       if (containers.length === 0 || (rows > 1 && rows + more > ROWS_OPEN_FIRST_MAX)) return;
       rows += more;
@@ -177,7 +235,13 @@ export class Tree {
     const { level, path, value } = this.#rows.get(parent);
     const row = el(
       "div",
-      { role: "treeitem", class: "node more", tabindex: "-1", "aria-level": level + 1, "aria-selected": "false" },
+      {
+        role: "treeitem",
+        class: "node more",
+        tabindex: "-1",
+        "aria-level": level + 1,
+        "aria-selected": "false",
+      },
       el("span", { class: "twist" }),
       `Show ${number(Math.min(left, ROWS_AT_A_TIME))} more of ${number(left)} left`,
     );
@@ -269,7 +333,8 @@ export class Tree {
     if (row === null) return;
     this.#focus(row);
     if (event.target.closest(".node-copy")) this.#copyPath(row);
-    else if (event.target.closest(".node-whole")) this.#showWhole(row, event.target.closest(".node-whole"));
+    else if (event.target.closest(".node-whole"))
+      this.#showWhole(row, event.target.closest(".node-whole"));
     else if (getSelection().isCollapsed) this.#toggle(row);
   }
 
@@ -283,7 +348,9 @@ export class Tree {
         "span",
         { class: "whole" },
         visibleBlock(shown),
-        rest > 0 ? el("span", { class: "note" }, `… and ${bytes(rest)} more: “Value” copies all of it`) : null,
+        rest > 0
+          ? el("span", { class: "note" }, `… and ${bytes(rest)} more: “Value” copies all of it`)
+          : null,
       ),
     );
   }
@@ -322,7 +389,8 @@ export class Tree {
         return true;
       case "Enter":
       case " ":
-        if (state.value.kind === "string" && row.querySelector(".node-whole")) this.#showWhole(row, row.querySelector(".node-whole"));
+        if (state.value.kind === "string" && row.querySelector(".node-whole"))
+          this.#showWhole(row, row.querySelector(".node-whole"));
         else this.#toggle(row);
         return true;
       case "*":
@@ -338,14 +406,17 @@ export class Tree {
 
   #siblings(row) {
     const { parent, level } = this.#rows.get(row);
-    return [...this.#rows].filter(([, it]) => it.parent === parent && it.level === level && !it.more).map(([it]) => it);
+    return [...this.#rows]
+      .filter(([, it]) => it.parent === parent && it.level === level && !it.more)
+      .map(([it]) => it);
   }
 }
 
 /** Through the CSSOM: a style attribute would be against the page's own rules. */
 function indent(row, level) {
   row.style.setProperty("--level", String(Math.min(level - 1, INDENT_LEVELS_MAX)));
-  if (level - 1 > INDENT_LEVELS_MAX) row.prepend(el("span", { class: "deep" }, `level ${number(level)}`));
+  if (level - 1 > INDENT_LEVELS_MAX)
+    row.prepend(el("span", { class: "deep" }, `level ${number(level)}`));
 }
 
 const RAW_SHOWN_CHARACTERS_MAX = 200_000;
@@ -357,13 +428,25 @@ export function rawText(text, { label = "Text", wrap = true } = {}) {
   return el(
     "div",
     { class: "raw-box" },
-    el("pre", { class: wrap ? "raw" : "raw one-line", tabindex: "0", role: "region", "aria-label": label }, seen),
+    el(
+      "pre",
+      { class: wrap ? "raw" : "raw one-line", tabindex: "0", role: "region", "aria-label": label },
+      seen,
+    ),
     shown.length < text.length
-      ? el("p", { class: "note" }, `The first ${number(shown.length)} of ${number(text.length)} characters; Copy gives all.`)
+      ? el(
+          "p",
+          { class: "note" },
+          `The first ${number(shown.length)} of ${number(text.length)} characters; Copy gives all.`,
+        )
       : null,
     seen === shown
       ? null
-      : el("p", { class: "note" }, "Characters that would not be seen are written as \\u….; Copy gives the exact text."),
+      : el(
+          "p",
+          { class: "note" },
+          "Characters that would not be seen are written as \\u….; Copy gives the exact text.",
+        ),
   );
 }
 
@@ -373,6 +456,11 @@ export function treeOrWords(text, options) {
     return new Tree(text, options).node;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
-    return el("div", {}, el("p", { class: "note" }, `Not shown as a tree: ${error.message}`), rawText(text, options));
+    return el(
+      "div",
+      {},
+      el("p", { class: "note" }, `Not shown as a tree: ${error.message}`),
+      rawText(text, options),
+    );
   }
 }

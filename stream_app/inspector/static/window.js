@@ -4,7 +4,14 @@ import { get } from "./api.js";
 import { copyButton, el, fill, visible } from "./dom.js";
 import { bytes, clock, count, number, utc } from "./format.js";
 import { outcome } from "./outcomes.js";
-import { destinationPath, otherReceipts, receiptTerms, span, status, wholeReceipt } from "./receipt.js";
+import {
+  destinationPath,
+  otherReceipts,
+  receiptTerms,
+  span,
+  status,
+  wholeReceipt,
+} from "./receipt.js";
 import { cell, idOf, table, titleOf, whatContent } from "./rows.js";
 
 /** So many events are on the page; the list of events has the others. */
@@ -30,7 +37,11 @@ export class WindowView {
     this.at = `${partition}@${first}`;
     this.path = `/api/windows/${encodeURIComponent(id)}/${partition}/${first}`;
     this.title = `Window ${this.at} of ${id}`;
-    this.node = el("div", { class: "view window-view" }, el("p", { class: "loading" }, "Reading the window…"));
+    this.node = el(
+      "div",
+      { class: "view window-view" },
+      el("p", { class: "loading" }, "Reading the window…"),
+    );
   }
 
   async enter() {
@@ -55,7 +66,10 @@ export class WindowView {
     const { node, body } = table("Events of the window, in offset order", COLUMNS, "window-events");
     const foot = el("p", { class: "list-foot" });
     const object = receipt.object;
-    const isThere = object !== null && typeof object.size === "number" && !["failed", "retrying"].includes(receipt.status);
+    const isThere =
+      object !== null &&
+      typeof object.size === "number" &&
+      !["failed", "retrying"].includes(receipt.status);
     fill(
       this.node,
       el(
@@ -81,12 +95,30 @@ export class WindowView {
           { class: "panel", "aria-label": "Object" },
           el("h2", {}, isThere ? "Object" : object === null ? "No object" : "Object that would be"),
           object === null
-            ? el("p", { class: "note" }, "Every event that matched was skipped or failed: there is nothing to write.")
+            ? el(
+                "p",
+                { class: "note" },
+                "Every event that matched was skipped or failed: there is nothing to write.",
+              )
             : el(
                 "div",
                 {},
-                el("p", { class: "object-name" }, el("code", {}, visible(`s3://${object.bucket}/${object.key}`)), copyButton("Copy", `s3://${object.bucket}/${object.key}`, { what: "the object's address", small: true })),
-                el("p", { class: "note" }, isThere ? `${count(object.lines, "line")}, ${bytes(object.size)} compressed, ${bytes(object.uncompressed_size)} uncompressed.` : `${count(object.lines, "line")}.`),
+                el(
+                  "p",
+                  { class: "object-name" },
+                  el("code", {}, visible(`s3://${object.bucket}/${object.key}`)),
+                  copyButton("Copy", `s3://${object.bucket}/${object.key}`, {
+                    what: "the object's address",
+                    small: true,
+                  }),
+                ),
+                el(
+                  "p",
+                  { class: "note" },
+                  isThere
+                    ? `${count(object.lines, "line")}, ${bytes(object.size)} compressed, ${bytes(object.uncompressed_size)} uncompressed.`
+                    : `${count(object.lines, "line")}.`,
+                ),
               ),
         ),
         el(
@@ -109,14 +141,23 @@ export class WindowView {
     this.#rows += it.rows.length;
     const words = `${count(this.#rows, "event")} shown`;
     if (it.cursor === null || this.#rows >= ROWS_MAX) {
-      fill(foot, it.cursor === null ? `${count(this.#rows, "event")}.` : `${words}; the others are in the list of events.`);
+      fill(
+        foot,
+        it.cursor === null
+          ? `${count(this.#rows, "event")}.`
+          : `${words}; the others are in the list of events.`,
+      );
       return;
     }
     const more = el("button", { type: "button", class: "quiet" }, "Show more");
     more.addEventListener("click", async () => {
       more.disabled = true;
       try {
-        this.#append(body, foot, await get(this.path, { cursor: it.cursor }, { signal: this.#left.signal }));
+        this.#append(
+          body,
+          foot,
+          await get(this.path, { cursor: it.cursor }, { signal: this.#left.signal }),
+        );
       } catch (error) {
         if (this.#left.signal.aborted) return;
         if (error.status === undefined) throw error;
@@ -131,7 +172,11 @@ export class WindowView {
 function row(it) {
   const link = el(
     "a",
-    { class: "row-link", href: `/events/${Number(it.partition)}/${Number(it.offset)}`, "aria-label": `${clock(it.time)}, ${visible(titleOf(it))}` },
+    {
+      class: "row-link",
+      href: `/events/${Number(it.partition)}/${Number(it.offset)}`,
+      "aria-label": `${clock(it.time)}, ${visible(titleOf(it))}`,
+    },
     el("time", { datetime: it.time, title: utc(it.time) }, clock(it.time)),
   );
   return el(

@@ -1,11 +1,15 @@
-"""An Inspector that wants a token, and one that is away for a while."""
+"""An Inspector that wants a token, one that is away for a while, and a broker that is."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
+from stream_app.embedded import KafkaServer, S3Server
+from tests.browser import shop
 from tests.browser.conftest import Opener, Watch
-from tests.browser.shop import Site, order
+from tests.browser.shop import Background, Site, order
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 - of this test alone
 BACK_MILLISECONDS_MAX = 40_000
@@ -64,3 +68,33 @@ def test_a_broken_stream_is_said_and_mended_without_losing_rows(
     expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
     again.stop()
     site.inspectors.remove(again)
+
+
+@pytest.fixture
+def own_site(
+    s3: S3Server, tmp_path: Path, background: Background
+) -> Iterator[tuple[Site, KafkaServer]]:
+    """A site whose broker the test may stop."""
+    with KafkaServer() as kafka:
+        site = shop.start(kafka.address, s3, tmp_path, background)
+        yield site, kafka
+        shop.stop(site)
+
+
+def test_a_broker_that_is_away_is_said_and_rows_go_on_when_it_is_back(
+    own_site: tuple[Site, KafkaServer], open_page: Opener, watch: Watch
+) -> None:
+    watch.allow("status of 503")
+    site, kafka = own_site
+    before = site.send(order(1))
+    page = open_page(site.url)
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    kafka.kill()
+    expect(page.locator(".banner.kafka")).to_be_visible(timeout=BACK_MILLISECONDS_MAX)
+    expect(page.locator(f'tr.event[data-id="{before}"]')).to_be_visible()
+    kafka.start()
+    expect(page.locator(".banner.kafka")).to_have_count(0, timeout=BACK_MILLISECONDS_MAX)
+    after = site.send(order(2))
+    expect(page.locator(f'tr.event[data-id="{after}"]')).to_be_visible(
+        timeout=BACK_MILLISECONDS_MAX
+    )

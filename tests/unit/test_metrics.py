@@ -1,0 +1,360 @@
+"""What is counted, and what is read off a worker's state."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from stream_app.assignment import Assignment
+from stream_app.breakers import FAILURES_MAX, Breakers
+from stream_app.clockskew import ClockSkew
+from stream_app.closings import Closing, Commit
+from stream_app.errors import TransientError
+from stream_app.expressions import TP
+from stream_app.health import Heart
+from stream_app.metrics import (
+    DELAY_BOUNDS_SECONDS,
+    METRICS,
+    STATUSES,
+    Counts,
+    Delays,
+    Kind,
+    Pulse,
+    ReloadState,
+    Samples,
+    Watched,
+    readings,
+)
+from stream_app.receipts import Problem, Receipt, Source, Status, Stored, Tally
+from stream_app.settings import S3, Delivery, Kafka, Settings
+from tests.unit.records import EVENTS, EVERY, MINUTE, ORDERS, RULES, answer, batch, record
+
+PULSE = Pulse(live=True, ready=False, late_seconds=1.5)
+NAMES = {it.name: it for it in METRICS}
+SETTINGS = Settings(Kafka(), S3(), Delivery(), ())
+
+
+class World:
+    """A worker's state without a worker."""
+
+    def __init__(self) -> None:
+        self.assignment = Assignment(RULES, 1024 * 1024)
+        self.breakers = Breakers(60.0)
+        self.counts = Counts()
+        self.reload = ReloadState(destinations=2, taken_at=5.0)
+        self.skew = ClockSkew()
+        self.log_ends: dict[TP, int] = {}
+
+    def hold(self, commit: Commit, tp: TP = EVENTS) -> None:
+        self.assignment.assigned([tp])
+        self.assignment.loaded(tp, self.assignment.epoch, commit)
+
+    def feed(self, offset: int, second: float, value: str = "1") -> None:
+        fetched = batch(record(offset, second, value))
+        answers = answer(fetched.records, ORDERS, EVERY)  # type: ignore[arg-type] # samples
+        self.assignment.collect(EVENTS, self.assignment.epoch, fetched, answers, MINUTE + second)
+
+    def commit(self) -> None:
+        self.assignment.recorded(self.assignment.commits())
+
+    def read(self, second: float = 0.0) -> dict[str, Samples | Delays]:
+        watched = Watched(
+            SETTINGS,
+            self.counts,
+            self.assignment,
+            self.breakers,
+            self.reload,
+            self.skew,
+            lambda: self.log_ends,
+        )
+        return readings(watched, PULSE, MINUTE + second)
+
+    def value(self, name: str, *labels: str, second: float = 0.0) -> float:
+        samples = self.read(second)[f"stream_app_{name}"]
+        assert not isinstance(samples, Delays)
+        return dict(samples)[labels]
+
+
+def receipt(status: Status, **changes: object) -> Receipt:
+    """Return a receipt of 10 matched events: 5 lines, 3 skipped, 2 failed."""
+    tally = Tally()
+    tally.deliver(5)
+    for offset in range(3):
+        tally.skip(offset)
+    for offset in range(2):
+        tally.fail(offset, "record", "error")
+    whole = Receipt(
+        status=status,
+        group="g",
+        destination=ORDERS.id,
+        pipeline=None,
+        window_start=MINUTE,
+        window_end=MINUTE + 60,
+        source=Source(*EVENTS, 0, 10),
+        tally=tally,
+        bucket="b",
+        key="k",
+        size_uncompressed=400,
+        uploaded_at=MINUTE + 60,
+        attempts=1,
+        stored=Stored(100, None, None, "", already_existed=False)
+        if status is Status.DELIVERED
+        else None,
+        problem=Problem("NoSuchBucket", "", retryable=False)
+        if status in (Status.FAILED, Status.RETRYING)
+        else None,
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type] # its fields
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda it: it.name)
+def test_name_is_as_prometheus_wants_it(metric: object) -> None:
+    name, kind, labels, text = metric  # type: ignore[misc] # a Metric
+    assert re.fullmatch(r"stream_app_[a-z0-9_]+", name)
+    assert name.endswith("_total") is (kind is Kind.COUNTER)
+    # Base units, and no reserved ending on what is none.
+    assert not re.search(r"_(ms|milliseconds|minutes|kib|mib|percent)(_|$)", name)
+    assert kind is Kind.HISTOGRAM or not re.search(r"_(sum|count|bucket|created)$", name)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", label) for label in labels)
+    assert "le" not in labels
+    assert text.endswith(".")
+
+
+def test_every_declared_metric_is_read_with_its_labels_and_no_other() -> None:
+    world = World()
+    world.hold(Commit(0, ()))
+    world.feed(0, 0)
+    world.log_ends[EVENTS] = 1
+    world.skew.answered("here", "Tue, 24 Nov 2026 16:31:07 GMT", MINUTE)
+    taken = world.read()
+    assert taken.keys() == NAMES.keys()
+    assert len(METRICS) == len(NAMES)
+    for name, samples in taken.items():
+        if isinstance(samples, Delays):
+            assert NAMES[name].kind is Kind.HISTOGRAM
+        else:
+            assert samples, f"{name} has no sample in a worker at work"
+            assert {len(labels) for labels, _ in samples} == {len(NAMES[name].labels)}
+            assert len({labels for labels, _ in samples}) == len(samples)
+
+
+# --- counting ------------------------------------------------------------------------------------
+
+
+def test_delivered_receipt_counts_its_tally_and_its_object() -> None:
+    world = World()
+    world.counts.published(receipt(Status.DELIVERED), MINUTE + 63)
+    for outcome, count in (("delivered", 5), ("skipped", 3), ("failed", 2), ("given_up", 0)):
+        assert world.value("outcomes_total", ORDERS.id, outcome) == count
+    assert world.value("objects_total", ORDERS.id) == 1
+    assert world.value("object_bytes_total", ORDERS.id) == 100
+    assert world.value("line_bytes_total", ORDERS.id) == 400
+    assert world.value("receipts_total", "delivered") == 1
+    assert world.counts.total == world.counts.destinations[ORDERS.id]
+
+
+def test_payloads_of_a_failed_receipt_are_given_up_and_not_delivered() -> None:
+    world = World()
+    world.counts.published(receipt(Status.FAILED), MINUTE + 700)
+    for outcome, count in (("delivered", 0), ("skipped", 3), ("failed", 2), ("given_up", 5)):
+        assert world.value("outcomes_total", ORDERS.id, outcome) == count
+    assert world.value("objects_total", ORDERS.id) == 0
+
+
+def test_empty_receipt_counts_no_object() -> None:
+    tally = Tally()
+    tally.skip(0)
+    world = World()
+    world.counts.published(receipt(Status.EMPTY, tally=tally), MINUTE + 62)
+    assert world.value("outcomes_total", ORDERS.id, "skipped") == 1
+    assert world.value("outcomes_total", ORDERS.id, "delivered") == 0
+    assert world.value("objects_total", ORDERS.id) == 0
+
+
+def test_retrying_receipt_counts_only_itself() -> None:
+    world = World()
+    world.counts.published(receipt(Status.RETRYING), MINUTE + 120)
+    assert world.value("receipts_total", "retrying") == 1
+    assert world.counts.destinations == {}
+    assert sum(world.counts.delays.counts) == 0
+
+
+def test_every_status_of_a_worker_is_there_before_its_first_receipt() -> None:
+    samples = World().read()["stream_app_receipts_total"]
+    assert samples == [((str(status),), 0) for status in STATUSES]
+    assert set(Status) - set(STATUSES) == {Status.REDELIVERED}  # another command's
+
+
+def test_delay_is_from_the_end_of_the_window_and_never_negative() -> None:
+    counts = Counts()
+    for second in (50, 60.4, 61, 62, 10**6):
+        counts.published(receipt(Status.DELIVERED), MINUTE + second)
+    expected = [0] * (len(DELAY_BOUNDS_SECONDS) + 1)
+    expected[0], expected[1], expected[-1] = 3, 1, 1
+    assert counts.delays.counts == expected
+    assert counts.delays.seconds == pytest.approx(0 + 0.4 + 1 + 2 + 10**6 - 60)
+
+
+def test_failed_attempts_are_counted_by_destination() -> None:
+    world = World()
+    world.counts.retried("a")
+    world.counts.retried("a")
+    world.counts.retried("b")
+    assert world.value("failed_attempts_total", "a") == 2
+    assert world.counts.total.retries == 3
+
+
+def test_destination_that_is_no_more_is_forgotten_but_for_the_sum() -> None:
+    counts = Counts()
+    counts.retried("a")
+    counts.retried("b")
+    counts.keep({"b"})
+    assert counts.destinations.keys() == {"b"}
+    assert counts.total.retries == 2
+
+
+def test_last_commit_is_told() -> None:
+    world = World()
+    assert world.value("last_commit_timestamp_seconds") == 0
+    world.counts.committed(7.5)
+    world.counts.committed(8.5)
+    assert world.value("commits_total") == 2
+    assert world.value("last_commit_timestamp_seconds") == 8.5
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+
+def test_destination_appears_with_its_first_event_and_zeros() -> None:
+    world = World()
+    world.hold(Commit(0, ()))
+    assert world.read()["stream_app_outcomes_total"] == []
+    world.feed(0, 0)
+    for id_ in (ORDERS.id, EVERY.id):
+        assert world.value("outcomes_total", id_, "delivered") == 0
+        assert world.value("destination_broken", id_) == 0
+
+
+def test_window_is_open_then_pending_then_unsettled_then_gone() -> None:
+    world = World()
+    world.hold(Commit(0, ()))
+    names = ("windows_open", "closings_pending", "windows_unsettled", "deliveries_pending")
+
+    def seen() -> list[float]:
+        return [world.value(name) for name in names]
+
+    assert seen() == [0, 0, 0, 0]
+    world.feed(0, 0)
+    assert seen() == [1, 0, 0, 0]
+    world.feed(1, 61)
+    assert seen() == [1, 1, 1, 2]
+    world.commit()
+    assert seen() == [1, 0, 1, 2]
+    for work in world.assignment.works():
+        content = work.partition.content(work)
+        assert content is not None
+        work.partition.uploaded(work, Stored(1, None, None, "", already_existed=False), 1)
+        work.partition.published(work)
+    assert seen() == [1, 0, 0, 0]
+    world.commit()
+    assert seen() == [1, 0, 0, 0]
+
+
+def test_age_is_that_of_the_oldest_minute_without_a_receipt() -> None:
+    world = World()
+    world.hold(Commit(0, ()))
+    world.feed(0, 0)
+    world.feed(1, 61)
+    age = "oldest_undelivered_age_seconds"
+    assert world.value(age, ORDERS.id, second=70) == 70
+    world.commit()
+    orders, every = world.assignment.works()
+    for work in (orders,):
+        work.partition.content(work)
+        work.partition.uploaded(work, Stored(1, None, None, "", already_existed=False), 1)
+        work.partition.published(work)
+    assert world.value(age, ORDERS.id, second=70) == 10
+    assert world.value(age, every.delivery.destination.id, second=70) == 70
+    # A clock that was set back makes nobody younger than new.
+    assert world.value(age, ORDERS.id, second=-100) == 0
+
+
+def test_destination_that_owes_nothing_has_no_age() -> None:
+    world = World()
+    world.counts.published(receipt(Status.DELIVERED), MINUTE + 62)
+    assert world.value("oldest_undelivered_age_seconds", ORDERS.id, second=500) == 0
+
+
+def test_window_that_a_predecessor_recorded_is_as_old_as_its_minute() -> None:
+    world = World()
+    world.hold(Commit(0, (Closing(2, MINUTE + 60, MINUTE, settled=False),)))
+    assert world.value("windows_open") == 0
+    world.feed(0, 0)
+    assert world.value("windows_open") == 1
+    assert world.value("oldest_undelivered_age_seconds", EVERY.id, second=300) == 300
+
+
+def test_broken_destination_is_told() -> None:
+    world = World()
+    world.counts.retried(ORDERS.id)
+    breaker = world.breakers.of(ORDERS.id)
+    for number in range(FAILURES_MAX):
+        assert world.value("destination_broken", ORDERS.id) == 0
+        breaker.failed(TransientError("SlowDown", ""), is_probe=False, now=float(number))
+    assert world.value("destination_broken", ORDERS.id) == 1
+    breaker.succeeded()
+    assert world.value("destination_broken", ORDERS.id) == 0
+
+
+# --- partitions ----------------------------------------------------------------------------------
+
+
+def test_lag_is_from_the_commit_and_unread_from_the_position() -> None:
+    world = World()
+    world.hold(Commit(10, ()))
+    assert world.read()["stream_app_lag_offsets"] == []  # nothing was fetched yet
+    world.log_ends[EVENTS] = 25
+    world.feed(10, 0)
+    assert world.value("lag_offsets", "3") == 15
+    assert world.value("unread_offsets", "3") == 14
+    world.log_ends[EVENTS] = 5  # noted before the partition came to us
+    assert world.value("lag_offsets", "3") == world.value("unread_offsets", "3") == 0
+
+
+def test_partitions_are_told_by_whether_they_are_read_back() -> None:
+    world = World()
+    world.assignment.assigned([EVENTS, TP("events", 4)])
+    world.assignment.loaded(EVENTS, 0, Commit(0, ()))
+    assert world.value("partitions_assigned") == 2
+    assert world.value("partitions_read_back") == 1
+    assert world.value("partitions_full") == 0
+    world.assignment.revoked()
+    assert world.value("partitions_assigned") == 0
+    assert world.value("rebalances_total") == 1
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def test_memory_is_told_with_its_bound() -> None:
+    world = World()
+    world.hold(Commit(0, ()))
+    world.feed(0, 0, "x" * 1000)
+    assert world.value("memory_held_bytes") == world.assignment.held > 1000
+    assert world.value("memory_max_bytes") == Delivery().memory_max_mib * 1024 * 1024
+
+
+def test_reload_health_and_names_are_told() -> None:
+    world = World()
+    world.reload.is_right = False
+    assert world.value("config_last_reload_successful") == 0
+    assert world.value("config_last_reload_success_timestamp_seconds") == 5.0
+    assert world.value("config_restart_required") == 0
+    assert world.value("destinations") == 2
+    assert (world.value("live"), world.value("ready")) == (1, 0)
+    assert world.value("loop_late_seconds_total") == PULSE.late_seconds
+    assert world.value("worker_info", "stream-app", "events") == 1
+    assert Heart(0.0).late_seconds == 0
