@@ -1,8 +1,7 @@
 """The command `stream-app`: what an operator types, and how it ends.
 
-Exit status: 0 done · 1 something outside refuses or is missing (a broker, a topic, a right) ·
-2 the command line or the configuration is wrong · 130 ended by Ctrl-C. Errors are lines on standard
-error, one for each mistake; standard output carries results only.
+How it ends is what `exits` says. Errors are lines on standard error, one for each mistake; standard
+output carries results only.
 
 Whatever takes long to import (Kafka's client, Faust, rich) is imported by the command that uses it,
 so that `--help` answers at once.
@@ -13,32 +12,38 @@ so that `--help` answers at once.
 
 import asyncio
 import contextlib
+import dataclasses
+import io
 import logging
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
 from stream_app import __version__
 from stream_app.cli_check import check
-from stream_app.cli_completion import completion
+from stream_app.cli_completion import buckets, completion, pipelines
 from stream_app.cli_inspector import inspector
 from stream_app.cli_receipts import receipts
 from stream_app.cli_redeliver import redeliver
-from stream_app.cli_style import complete_buckets
+from stream_app.cli_shared import complain, print_document
 from stream_app.cli_worker import worker
 from stream_app.errors import ConfigurationError, SetupError, StreamAppError
-from stream_app.printable import printable
+from stream_app.exits import (
+    MEANINGS,
+    STATUS_DONE,
+    STATUS_FAILED,
+    STATUS_INTERRUPTED,
+    STATUS_WRONG,
+)
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
 
-STATUS_FAILED: Final = 1
-STATUS_WRONG: Final = 2
-STATUS_INTERRUPTED: Final = 130
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 PARTITIONS_DEFAULT: Final = 4
 PARTITIONS_MAX: Final = 10_000
@@ -51,6 +56,9 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A mark or a letter that the terminal's encoding lacks is no reason to end.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = stream_app.main(prog_name="stream-app", standalone_mode=False)
     except click.Abort:
@@ -59,27 +67,26 @@ def _run() -> int:
         command = (
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         )
-        asks = f"; see {command} --help" if command else ""
-        _complain(f"stream-app: {error.format_message().rstrip('.')}{asks}")
+        # click lists choices on lines of their own.
+        message = " ".join(error.format_message().split()).rstrip(".")
+        ends = " See" if message.endswith("?") else "; see"
+        asks = f"{ends} {command} --help" if command else ""
+        complain(f"stream-app: {message}{asks}")
         return error.exit_code
     except ConfigurationError as error:
         for mistake in error.mistakes:
-            _complain(mistake)
+            complain(mistake)
         return STATUS_WRONG
     except StreamAppError as error:
-        _complain(f"stream-app: {error}")
+        complain(f"stream-app: {error}")
         return STATUS_FAILED
-    return status if isinstance(status, int) else 0
-
-
-def _complain(text: str) -> None:
-    """Write to standard error; what others wrote of it cannot steer the terminal."""
-    click.echo("\n".join(printable(line) for line in text.split("\n")), err=True)
+    return status if isinstance(status, int) else STATUS_DONE
 
 
 def _with_config(command: _Command) -> _Command:
     return click.option(
         "--config",
+        type=click.Path(),
         metavar="FILE",
         envvar="STREAM_APP_CONFIG",
         default="stream_app.toml",
@@ -95,18 +102,39 @@ def _load(config: str) -> "Settings":
     return load(config, os.environ)
 
 
-@click.group(no_args_is_help=False)
+class _Commands(click.Group):
+    """The commands; a slip of the pen gets the one that was meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None:
+            near = get_close_matches(name, self.commands, n=1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command '{name}'{meant}")
+        return super().resolve_command(ctx, args)
+
+
+_HELP: Final = "\n".join(
+    [
+        "Deliver Kafka events to S3 once a minute, exactly once.",
+        "",
+        "\b",
+        "Example:",
+        "  stream-app demo",
+        "",
+        "\b",
+        "Exit status:",
+        *(f"  {status:<4} {meaning}" for status, meaning in MEANINGS.items()),
+    ]
+)
+
+
+@click.group(cls=_Commands, no_args_is_help=False, help=_HELP)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def stream_app() -> None:
-    """Deliver Kafka events to S3 once a minute, exactly once.
-
-    \b
-    Exit status:
-      0    done
-      1    something outside refuses or is missing: a broker, a topic, a right
-      2    the command line or the configuration is wrong
-      130  ended by Ctrl-C
-    """
+    """Begin a command."""
     # What goes wrong is said in one line by whoever catches it.
     logging.getLogger("aiokafka").addHandler(logging.NullHandler())
     logging.getLogger("aiokafka").propagate = False
@@ -128,12 +156,14 @@ def stream_app() -> None:
     show_default=True,
     help="Copies of each partition; 3 is usual where there are 3 brokers.",
 )
-def topics(config: str, partitions: int, replication_factor: int) -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on each line.")
+def topics(config: str, partitions: int, replication_factor: int, *, as_json: bool) -> None:
     """Create the events and the receipts topic; one that exists stays as it is.
 
     \b
-    Example:
+    Examples:
       stream-app topics --partitions 12 --replication-factor 3
+      stream-app topics --json | jq .partitions
     """
     settings = _load(config)
     from stream_app.kafka import create_topics
@@ -141,13 +171,15 @@ def topics(config: str, partitions: int, replication_factor: int) -> None:
     for topic in asyncio.run(
         create_topics(settings.kafka, partitions=partitions, replication_factor=replication_factor)
     ):
-        done = "created" if topic.created else "exists"
-        click.echo(f"{topic.name}: {done}, partitions: {topic.partitions}")
+        if as_json:
+            print_document(dataclasses.asdict(topic))
+        else:
+            done = "created" if topic.created else "exists"
+            click.echo(f"{topic.name}: {done}, partitions: {topic.partitions}")
         if topic.partitions != partitions:
-            click.echo(
+            complain(
                 f"stream-app: note: topic '{topic.name}' keeps its {topic.partitions} partitions; "
-                f"--partitions {partitions} holds only for a topic that is created",
-                err=True,
+                f"--partitions {partitions} holds only for a topic that is created"
             )
 
 
@@ -159,7 +191,12 @@ def topics(config: str, partitions: int, replication_factor: int) -> None:
     type=click.Path(exists=True, dir_okay=False, readable=True, allow_dash=True),
     metavar="[FILE]...",
 )
-@click.option("--pipeline", metavar="KEY", help="The records' key; left out: none.")
+@click.option(
+    "--pipeline",
+    metavar="KEY",
+    shell_complete=pipelines,
+    help="The records' key; left out: none.",
+)
 def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     """Send events: one JSON value on each line, from files or standard input (-).
 
@@ -177,7 +214,7 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     if pipeline is not None and not any(
         destination.pipeline in (None, pipeline) for destination in settings.destinations
     ):
-        _complain(f"stream-app: note: no destination in {config} takes pipeline '{pipeline}'")
+        complain(f"stream-app: note: no destination in {config} takes pipeline '{pipeline}'")
     from stream_app.send import send as send_events
 
     names = files or ("-",)
@@ -199,7 +236,7 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
 @click.option(
     "--bucket",
     metavar="NAME",
-    shell_complete=complete_buckets,
+    shell_complete=buckets,
     help="Only this bucket's; left out: every destination's.",
 )
 def policy(config: str, principal: str, bucket: str | None) -> None:
@@ -263,8 +300,9 @@ def _progress(names: tuple[str, ...]) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from stream_app.screen import console_on
 
     try:
         statuses = [os.fstat(0) if name == "-" else os.stat(name) for name in names]  # noqa: PTH116
@@ -276,7 +314,7 @@ def _progress(names: tuple[str, ...]) -> Iterator[Callable[[int], None]]:
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
-        console=Console(stderr=True),
+        console=console_on(sys.stderr),
         transient=True,
     ) as progress:
         bar = progress.add_task(

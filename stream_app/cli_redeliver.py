@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream_app.cli_style import complete_destinations
+from stream_app.cli_completion import destination_ids
+from stream_app.cli_shared import note_unknown
 from stream_app.printable import printable
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _Id(click.ParamType):
     "destinations",
     metavar="ID",
     multiple=True,
-    shell_complete=complete_destinations,
+    shell_complete=destination_ids,
     help="Only this one's.",
 )
 @click.option(
@@ -125,10 +126,7 @@ def redeliver(
 
     settings = load(config, os.environ)
     compile_payloads(settings, config)
-    known = {destination.id for destination in settings.destinations}
-    for name in destinations:
-        if name not in known:
-            click.echo(f"stream-app: note: {config} has no destination '{name}'", err=True)
+    note_unknown(config, destinations, frozenset(it.id for it in settings.destinations))
     wanted = Wanted(failed_events, frozenset(destinations), frozenset(ids), since, until)
     return asyncio.run(_run(settings, wanted, dry_run=dry_run, in_doubt=in_doubt, as_json=as_json))
 
@@ -180,10 +178,11 @@ def _progress(total: int, *, as_json: bool) -> Iterator[_Tell]:
     if as_json or not sys.stderr.isatty() or not total:
         yield lambda result: click.echo(_document(result) if as_json else _line(result))
         return
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    from stream_app.screen import console_on
+
+    with Progress(console=console_on(sys.stderr), transient=True) as progress:
         bar = progress.add_task("redelivering", total=total)
 
         def tell(result: "Result") -> None:

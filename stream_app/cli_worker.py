@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from stream_app.errors import ConfigurationError, StreamAppError
+from stream_app.exits import STATUS_FAILED, STATUS_WRONG
 
 if TYPE_CHECKING:
     from stream_app.logs import Format
-
-STATUS_FAILED = 1
-STATUS_WRONG = 2
 
 
 @click.command()

@@ -18,25 +18,24 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
+import click
 from aiobotocore.session import get_session
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
 
 from stream_app.configfile import load
 from stream_app.demo_events import EVENT_COUNTS, events
 from stream_app.demo_inspector import inspecting, stop
+from stream_app.demo_results import Stored, document, show, summary
 from stream_app.embedded import KafkaServer, S3Server
 from stream_app.errors import SetupError
+from stream_app.exits import STATUS_DONE, STATUS_TERMINATED
 from stream_app.follow import Published, receipts
 from stream_app.kafka import create_topics
-from stream_app.printable import printable_json
+from stream_app.screen import Screen, console_on
 from stream_app.send import send
 from stream_app.settings import Delivery, Settings
 
@@ -48,8 +47,6 @@ ANSWER_SECONDS_MAX: Final = 90.0
 """From sending to the last receipt: worker start, window, grace and uploads, with much to spare."""
 CLOCK_SECONDS: Final = 0.5
 LOG_LINES_SHOWN: Final = 20
-LINES_SHOWN: Final = 3
-STATUS_TERMINATED: Final = 128 + signal.SIGTERM
 LINE_WIDTH: Final = 140
 BUCKET: Final = "stream-app-archive"
 CONFIG: Final = """\
@@ -84,15 +81,6 @@ $event.body.test ? undefined : {{
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """An object as it was read back from S3."""
-
-    key: str
-    size: int
-    lines: Sequence[bytes]
-
-
 def run_demo(*, keep: bool, as_json: bool = False) -> int:
     """Run the demo and return its exit status.
 
@@ -104,9 +92,7 @@ def run_demo(*, keep: bool, as_json: bool = False) -> int:
         SetupError: A server does not start, the worker ends, or receipts do not come in time.
     """
     # What is no terminal has no width of its own: keys stay on one line.
-    stream = sys.stderr if as_json else sys.stdout
-    width = None if stream.isatty() else LINE_WIDTH
-    console = Console(file=stream, highlight=False, width=width)
+    console = console_on(sys.stderr if as_json else sys.stdout, width=LINE_WIDTH)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-app-demo-")))
         with _step(console, "starting Kafka and S3"):
@@ -133,7 +119,7 @@ def run_demo(*, keep: bool, as_json: bool = False) -> int:
                 raise
         except asyncio.CancelledError:
             return STATUS_TERMINATED
-    return 0
+    return STATUS_DONE
 
 
 class _Demo:
@@ -200,10 +186,11 @@ class _Demo:
             for receipt in published
             if receipt.receipt["object"] is not None
         ]
+        told = summary(objects, published, events=count, seconds=time.time() - sent_at)
         if self._as_json:
-            print(_document(objects, published), flush=True)  # noqa: T201 - the command's result
+            click.echo(document(objects, published, told))
         else:
-            self._show(objects, published)
+            show(Screen(sys.stdout), objects, published, told)
         self.finished = True
 
     async def _window_begins(self) -> None:
@@ -258,7 +245,7 @@ class _Demo:
             finally:
                 ticking.cancel()
 
-    async def _read_back(self, stored: Mapping[str, Any]) -> _Stored:
+    async def _read_back(self, stored: Mapping[str, Any]) -> Stored:
         async with get_session().create_client(
             "s3",
             endpoint_url=self._settings.s3.endpoint_url,
@@ -268,31 +255,8 @@ class _Demo:
         ) as client:
             answer = await client.get_object(Bucket=stored["bucket"], Key=stored["key"])
             content = await answer["Body"].read()
-        return _Stored(stored["key"], len(content), gzip.decompress(content).splitlines())
-
-    def _show(self, objects: Sequence[_Stored], published: Sequence[Published]) -> None:
-        console = self._console
-        table = _table(f"objects in s3://{BUCKET}")
-        table.add_column("key", overflow="fold")
-        table.add_column("lines", justify="right")
-        table.add_column("bytes", justify="right")
-        for stored in objects:
-            table.add_row(stored.key, str(len(stored.lines)), str(stored.size))
-        console.print(table)
-        if objects:
-            first = objects[0]
-            console.print(f"the first lines of {first.key}")
-            for line in first.lines[:LINES_SHOWN]:
-                console.print(f"  {line.decode()}", markup=False, no_wrap=True, overflow="ellipsis")
-        table = _table("receipts (source: partition, offsets)")
-        for heading in ("destination", "status", "source"):
-            table.add_column(heading)
-        for heading in ("matched", "delivered", "skipped", "failed"):
-            table.add_column(heading, justify="right")
-        for receipt in published:
-            _, status, destination, partition, offsets, *counts, _ = receipt.cells()
-            table.add_row(destination, status, f"{partition}, {offsets}", *counts)
-        console.print(table)
+        lines = gzip.decompress(content).splitlines()
+        return Stored(stored["bucket"], stored["key"], len(content), lines)
 
     @contextlib.asynccontextmanager
     async def _worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -336,14 +300,12 @@ class _Demo:
             ("configuration", str(self._config)),
             ("worker's log", str(self._log)),
         ):
-            console.print(f"  {name}: {value}", markup=False)
+            console.print(f"  {name}: {value}")
         console.print("in another terminal:")
         for name, value in self._aws.items():
-            console.print(f"  export {name}={value}", markup=False)
-        console.print(
-            f"  stream-app send --config {self._config} --pipeline orders FILE", markup=False
-        )
-        console.print(f"  stream-app receipts --config {self._config}", markup=False)
+            console.print(f"  export {name}={value}")
+        console.print(f"  stream-app send --config {self._config} --pipeline orders FILE")
+        console.print(f"  stream-app receipts --config {self._config}")
         await ended
         raise self._failure(f"the worker ended with status {ended.result()}")
 
@@ -352,31 +314,6 @@ class _Demo:
         lines = self._log.read_text("utf-8", errors="replace").splitlines()[-LOG_LINES_SHOWN:]
         tail = "".join(f"\n  {line}" for line in lines) or " (empty)"
         return SetupError(f"{what}; the end of the worker's log:{tail}")
-
-
-def _document(objects: Sequence[_Stored], published: Sequence[Published]) -> str:
-    """Return what came of the demo as JSON."""
-    return printable_json(
-        orjson.dumps(
-            {
-                "bucket": BUCKET,
-                "events": sum(EVENT_COUNTS.values()),
-                "objects": [
-                    {
-                        "key": it.key,
-                        "size": it.size,
-                        "lines": [line.decode() for line in it.lines],
-                    }
-                    for it in objects
-                ],
-                "receipts": [it.receipt for it in published],
-            }
-        ).decode()
-    )
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", box=SIMPLE)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,9 @@ POLL_MS: Final = 500
 SILENCE_SECONDS_MAX: Final = 30
 """How long reading up to the end goes without progress before Kafka counts as gone."""
 
+NOTHING: Final = "-"
+"""Stands in a cell for what there is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -59,7 +62,7 @@ class Published:
         """Return what a row shows, in text that cannot steer a terminal.
 
         In this order: time, status, destination, partition, offsets, matched, delivered, skipped,
-        failed, and the object or the error.
+        failed, bytes of the object, and the object or the error.
 
         Raises:
             ValueError: The value is no receipt.
@@ -68,12 +71,13 @@ class Published:
             receipt = self.receipt
             source, counts = receipt["source"], receipt["counts"]
             cells = (
-                self.time or "-",
+                self.time or NOTHING,
                 receipt["status"],
                 receipt["destination"],
                 source["partition"],
                 f"{source['first_offset']}-{source['end_offset'] - 1}",
                 *(counts[outcome] for outcome in ("matched", "delivered", "skipped", "failed")),
+                _bytes(receipt),
                 _object_or_error(receipt),
             )
             # Text of anybody who may write to the topic; deep lists have no text at all.
@@ -155,10 +159,15 @@ def _published(record: "ConsumerRecord[bytes | None, bytes | None]") -> Publishe
     )
 
 
+def _bytes(receipt: Mapping[str, Any]) -> object:
+    stored = receipt["object"]
+    return NOTHING if stored is None or stored["size"] is None else stored["size"]
+
+
 def _object_or_error(receipt: Mapping[str, Any]) -> str:
     error, stored = receipt["error"], receipt["object"]
     if error is not None:
         return f"{error['code']}: {error['message']}"
     if stored is None:
-        return "-"
+        return NOTHING
     return f"s3://{stored['bucket']}/{stored['key']}"

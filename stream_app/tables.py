@@ -1,79 +1,79 @@
-"""Tables as text: rows that are printed as they come, fitted to the terminal that shows them.
+"""Tables as text: columns, their widths, and rows that fit into them.
 
-A pipe gets every column in full and no colour. A terminal gets what fits its width: a text that is
-too long for its column loses its middle, and columns that a narrow terminal has no room for are
-left out. Pure.
+On a terminal what may be cut loses its middle, so that both ends stay to be seen. Anything else has
+no width: it gets the same columns, whole, aligned by spaces. Pure: text in, text out; `screen`
+prints it.
 """
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-GAP: Final = "  "
-HIDDEN: Final = -1
-REST_MIN: Final = 24
-"""A last column narrower than this says nothing."""
-
-
-class Column(NamedTuple):
-    """A column of a table."""
-
-    heading: str
-    width: int
-    """Characters: the least in a pipe, exactly so many on a terminal. 0: what is left."""
-    narrow: int
-    """The same on a terminal without room for all columns; `HIDDEN`: not shown there."""
-    is_number: bool = False
+GAP: Final = 2
+"""Spaces between two columns."""
+CUT_WIDTH_MIN: Final = 12
+"""Nothing is cut to less: less tells nothing."""
+ELLIPSIS: Final = "…"
 
 
 class Cell(NamedTuple):
-    """A text, and the colour that a terminal shows it in."""
+    """Text, and how a terminal shows it: a style as rich spells it."""
 
     text: str
-    colour: str | None = None
+    style: str = ""
 
 
-def fitted(columns: Sequence[Column], width: int | None) -> list[tuple[int, Column]]:
-    """Return the columns to show, with their places.
+class Column(NamedTuple):
+    """What holds for all cells of a column."""
+
+    heading: str
+    width: int = 0
+    """It is at least as wide as this."""
+    is_number: bool = False
+    """Its cells stand to the right."""
+    is_cut: bool = False
+    """On a terminal that is too narrow, its cells give way."""
+
+
+def headings(columns: Iterable[Column]) -> list[Cell]:
+    """Return the first row of a table."""
+    return [Cell(column.heading, "bold") for column in columns]
+
+
+def fitted(
+    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], room: int | None
+) -> list[int]:
+    """Return the columns' widths; where the room is too small, those that may be cut give way.
 
     Args:
-        columns: All of them; the last one takes what is left.
-        width: The terminal's; None: it is none, and all are shown.
+        columns: Of the table.
+        rows: Its rows, or as many as are known.
+        room: The terminal's width; None: there is none.
     """
-    every = list(enumerate(columns))
-    if width is None or _taken(columns) + REST_MIN <= width:
-        return every
-    narrow = [(place, it._replace(width=it.narrow)) for place, it in every if it.narrow != HIDDEN]
-    if _taken([it for _, it in narrow]) + REST_MIN <= width:
-        return narrow
-    return [(place, it) for place, it in narrow if it.width]
+    widths = [max(column.width, width_of(column.heading)) for column in columns]
+    for row in rows:
+        widths = [max(width, width_of(cell.text)) for width, cell in zip(widths, row, strict=True)]
+    for index, column in enumerate(columns):
+        if column.is_cut and room is not None:
+            over = max(0, total(widths) - room)
+            widths[index] = max(widths[index] - over, min(widths[index], CUT_WIDTH_MIN))
+    return widths
 
 
-def line(
-    cells: Sequence[Cell], columns: Sequence[tuple[int, Column]], width: int | None
-) -> list[Cell]:
-    """Return the row as pieces that follow each other, the gaps between them included.
+def total(widths: Sequence[int]) -> int:
+    """Return how wide a row is, the gaps included."""
+    return sum(widths) + GAP * (len(widths) - 1)
 
-    Args:
-        cells: One for each column there is, also of those that are not shown.
-        columns: What `fitted` returned.
-        width: The terminal's; None: it is none, and nothing is shortened.
-    """
-    pieces: list[Cell] = []
-    used = 0
-    for number, (place, column) in enumerate(columns):
-        text, colour = cells[place]
-        room = column.width
-        if width is not None:
-            room = column.width or max(1, width - used)
-            text = shortened(text, room)
-        is_last = number == len(columns) - 1
-        padded = text.rjust(column.width) if column.is_number else text.ljust(column.width)
-        padded = padded.rstrip() if is_last else padded
-        pieces.append(Cell(padded, colour))
-        if not is_last:
-            pieces.append(Cell(GAP))
-        used += len(padded) + len(GAP)
-    return pieces
+
+def aligned(columns: Iterable[Column], widths: Iterable[int], cells: Iterable[Cell]) -> list[Cell]:
+    """Return a row's cells and the spaces between them; what cannot be cut stands out."""
+    row: list[Cell] = []
+    for column, width, (text, style) in zip(columns, widths, cells, strict=True):
+        shown = Cell(shortened(text, width) if column.is_cut else text, style)
+        space = Cell(" " * (width - width_of(shown.text)))
+        row += [space, shown] if column.is_number else [shown, space]
+        row.append(Cell(" " * GAP))
+    return row[:-1]
 
 
 def shortened(text: str, width: int) -> str:
@@ -83,10 +83,10 @@ def shortened(text: str, width: int) -> str:
         >>> shortened("orders/2026/11/24.gz", 12)
         'orders…24.gz'
     """
-    if len(text) <= width:
+    if width_of(text) <= width:
         return text
     end = (width - 1) // 2
-    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+    return _beginning(text, width - 1 - end) + ELLIPSIS + _beginning(text[::-1], end)[::-1]
 
 
 def size(count: int) -> str:
@@ -103,6 +103,23 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{number:.1f} {unit}"
 
 
-def _taken(columns: Sequence[Column]) -> int:
-    """Return the width of all but what is left, the gaps included."""
-    return sum(it.width + len(GAP) for it in columns) - len(GAP)
+def width_of(text: str) -> int:
+    """Return how many of a terminal's cells a text takes: some letters take two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width_of_character, text))
+
+
+def _width_of_character(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def _beginning(text: str, width: int) -> str:
+    taken = 0
+    for index, character in enumerate(text):
+        taken += _width_of_character(character)
+        if taken > width:
+            return text[:index]
+    return text

@@ -5,7 +5,6 @@ to partition 0 of the events topic, with the destination's pipeline as its key a
 number as its offset.
 """
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from stream_app.errors import ConfigurationError
 from stream_app.events import event_mistake
 from stream_app.excerpt import excerpt
 from stream_app.expressions import TP, Expression, Failure
-from stream_app.printable import printable_json
 
 EVENTS_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of the file: it is read whole, to see whether it is one event or many."""
@@ -28,7 +26,6 @@ SLOW_SECONDS: Final = 0.05
 STANDARD_INPUT: Final = "-"
 EXPRESSION_NAME: Final = "expression"
 """Stands for the destination of an expression that no configuration names."""
-HEADING_LENGTH_MAX: Final = 72
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +65,17 @@ class Trial:
     place: str | None
     """Two lines that show where it threw."""
 
-    def document(self) -> str:
-        """Return the JSON document of `stream-app check --json`, in ASCII."""
-        return json.dumps(
-            {
-                "destination": self.destination,
-                "event": self.event,
-                "outcome": self.outcome,
-                "line": self.line,
-                "path": self.path,
-                "error": self.error,
-                "microseconds": self.microseconds,
-            }
-        )
-
-    def text(self) -> str:
-        """Return the lines that a person reads.
-
-        A line's control characters are written as JSON escapes: the same JSON, and no terminal
-        takes them for commands.
-        """
-        head = f"  {f'event {self.event}':<10}{self.outcome:<11}{self.path:<8}"
-        lines = [f"{head}{self.microseconds:>10.1f} µs"]
-        if self.line is not None:
-            lines.append(printable_json(self.line))
-        if self.error is not None:
-            lines.append(self.error)
-        if self.place is not None:
-            lines += self.place.splitlines()
-        return "\n    ".join(lines)
+    def document(self) -> dict[str, object]:
+        """Return it as JSON types."""
+        return {
+            "destination": self.destination,
+            "event": self.event,
+            "outcome": self.outcome,
+            "line": self.line,
+            "path": self.path,
+            "error": self.error,
+            "microseconds": self.microseconds,
+        }
 
 
 def read_events(name: str) -> list[bytes]:
@@ -168,13 +147,6 @@ def try_events(
             microseconds=round(seconds * 1e6, 2),
             place=place,
         )
-
-
-def heading(subject: Subject) -> str:
-    """Return the line above a destination's trials."""
-    text = " ".join(subject.expression.text.split())
-    cut = text if len(text) <= HEADING_LENGTH_MAX else text[: HEADING_LENGTH_MAX - 1] + "…"
-    return f"{subject.destination}: {''.join(it if it.isprintable() else ' ' for it in cut)}"
 
 
 def _seconds_among_many(subject: Subject, record: Sample, source: TP) -> float:

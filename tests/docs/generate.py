@@ -18,6 +18,7 @@ import click
 
 from stream_app.cli import stream_app
 from stream_app.config import environment_name
+from stream_app.exits import MEANINGS
 from stream_app.metrics import METRICS
 from stream_app.settings import TABLES, Destination, about
 
@@ -124,6 +125,11 @@ def commands() -> str:
     )
 
 
+def exit_statuses() -> str:
+    """Return what each exit status means."""
+    return table(("status", "meaning"), *((str(it), told) for it, told in MEANINGS.items()))
+
+
 def help_of(name: str) -> str:
     """Return what a command says of itself, on a page of 100 columns."""
     group = click.Context(stream_app, info_name="stream-app", terminal_width=HELP_COLUMNS)
@@ -137,6 +143,8 @@ def generated(name: str) -> str | None:
     """Return what stands at a place; None when it is none of ours."""
     if name == "commands":
         return commands()
+    if name == "exit statuses":
+        return exit_statuses()
     if name == "receipt fields":
         return receipt_fields()
     if name == "metrics":

@@ -1,4 +1,4 @@
-"""What the documents say of receipts, states and exit codes is what the code does."""
+"""What the documents say of receipts and states is what the code does."""
 
 import json
 import re
@@ -42,13 +42,3 @@ def test_table_of_states_is_the_one_of_the_code() -> None:
     moves = {state: (move.name, to.name) for (state, move), to in NEXT.items()}
     expected = [[state.name, *moves.get(state, ("", ""))] for state in State]
     assert [[row[0], row[2], row[3]] for row in rows] == expected
-
-
-def test_exit_codes_are_documented_as_the_command_says_them() -> None:
-    from stream_app.cli import stream_app  # noqa: PLC0415 - only here
-
-    said = re.findall(r"^ +(\d+) +(.+)$", str(stream_app.help), re.MULTILINE)
-    assert len(said) == 4
-    documented = (DOCS / "operations.md").read_text().partition("## Exit status")[2]
-    for code, _ in said:
-        assert re.search(rf"\b{code} \w", documented), f"exit code {code} is not documented"

@@ -1,13 +1,17 @@
 """`stream-app check` tries expressions on events, and says what a worker would write."""
 
 import json
+import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from stream_app.embedded import S3Server
 from stream_app.slices import PAYLOAD_BYTES_MAX
 from stream_app.trial import EVENTS_BYTES_MAX
-from tests.integration.test_cli import Outcome, Shell
+from tests.integration.test_cli import Outcome, Shell, on_a_terminal, plain
 
 DESTINATIONS = """
 [[destinations]]
@@ -33,9 +37,22 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(tmp_path, "127.0.0.1:9", "", DESTINATIONS).configure()
 
 
-def tried(outcome: Outcome) -> list[dict[str, object]]:
-    assert (outcome.status, outcome.error) == (0, "")
-    documents: list[dict[str, object]] = [json.loads(it) for it in outcome.output.splitlines()]
+def documents_of(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
+    """Return the documents of a kind, without it; the last document is the summary."""
+    documents = [json.loads(it) for it in outcome.output.splitlines()]
+    assert [it["kind"] for it in documents].index("summary") == len(documents) - 1
+    assert documents[-1]["status"] == outcome.status
+    assert outcome.error == ""
+    return [
+        {name: value for name, value in it.items() if name != "kind"}
+        for it in documents
+        if it["kind"] == kind
+    ]
+
+
+def tried(outcome: Outcome) -> list[dict[str, Any]]:
+    documents = documents_of(outcome, "trial")
+    assert outcome.status == 0
     for document in documents:
         microseconds = document.pop("microseconds")
         assert isinstance(microseconds, float)
@@ -136,15 +153,11 @@ def test_expression_that_does_not_compile_is_shown_with_its_place(tmp_path: Path
 
 
 def test_endless_expression_fails_within_its_limits(tmp_path: Path) -> None:
-    (document,) = (
-        json.loads(line)
-        for line in Shell(tmp_path, "", "")
-        .run(
-            *("check", "--expression", "(() => { for (;;); })()", "--event", "-", "--json"),
-            standard_input=b"1",
-        )
-        .output.splitlines()
+    outcome = Shell(tmp_path, "", "").run(
+        *("check", "--expression", "(() => { for (;;); })()", "--event", "-", "--json"),
+        standard_input=b"1",
     )
+    (document,) = documents_of(outcome, "trial")
     assert document["outcome"] == "failed"
     assert document["error"] == "InternalError: interrupted: it ran longer than 1.0 s"
 
@@ -171,6 +184,87 @@ def test_line_that_is_too_long_fails_as_in_a_worker(tmp_path: Path) -> None:
     assert str(document["error"]).startswith(f"the payload has {PAYLOAD_BYTES_MAX + 2} bytes")
 
 
+def test_json_tells_each_destination_and_what_it_comes_to(shell: Shell) -> None:
+    outcome = shell.run("check", "--offline", "--json")
+    names = ("destination", "pipeline", "bucket", "prefix", "path", "writable", "problems")
+    assert documents_of(outcome, "destination") == [
+        dict(zip(names, row, strict=True))
+        for row in (
+            ("orders", "orders", "my-bucket", "", "fast", None, []),
+            ("names", None, "my-bucket", "", "engine", None, []),
+        )
+    ]
+    assert documents_of(outcome, "summary") == [
+        {"mistakes": 0, "destinations": 2, "writable": None, "status": 0}
+    ]
+
+
+def test_json_tells_mistakes_with_their_place_on_standard_output(shell: Shell) -> None:
+    with (shell.folder / "stream_app.toml").open("a") as file:
+        file.write('[[destinations]]\nid = "bad"\nbucket = "my-bucket"\npayload = "$event."\n')
+    outcome = shell.run("check", "--json")
+    (mistake,) = documents_of(outcome, "mistake")
+    assert mistake["message"].startswith(
+        "stream_app.toml: [[destinations]] 3 (id 'bad'): payload does not compile: SyntaxError"
+    )
+    assert mistake["excerpt"] == ["  1 | $event.", "    |        ^"]
+    assert documents_of(outcome, "summary") == [
+        {"mistakes": 1, "destinations": None, "writable": None, "status": 2}
+    ]
+    assert outcome.status == 2
+
+
+def test_json_of_an_expression_alone_says_that_it_compiles(tmp_path: Path) -> None:
+    outcome = Shell(tmp_path, "", "").run("check", "--expression", "$event", "--json")
+    assert outcome.status == 0
+    assert len(documents_of(outcome, "summary")) == 1
+
+
+def test_rights_are_told_in_the_table_and_in_documents(s3: S3Server, tmp_path: Path) -> None:
+    s3.create_bucket(bucket := f"test-{os.urandom(6).hex()}")
+    destinations = "".join(
+        f'[[destinations]]\nid = "{name}"\nbucket = "{where}"\n'
+        for name, where in {"good": bucket, "bad": "no-such-bucket"}.items()
+    )
+    shell = Shell(
+        tmp_path,
+        "127.0.0.1:9",
+        "",
+        f'[s3]\nendpoint_url = "{s3.endpoint_url}"\n{destinations}',
+        s3.environment,
+    ).configure()
+    outcome = shell.run("check")
+    heading, good, bad = outcome.output.splitlines()
+    assert heading.split() == ["DESTINATION", "PIPELINE", "PAYLOAD", "RIGHTS", "WHERE"]
+    assert good.split() == ["good", "(every)", "fast", "writable", f"s3://{bucket}/"]
+    assert bad.split() == ["bad", "(every)", "fast", "not", "writable", "s3://no-such-bucket/"]
+    assert outcome.complaint(1).startswith("stream-app: bucket 'no-such-bucket' (destination bad):")
+    as_json = shell.run("check", "--json")
+    documents = documents_of(as_json, "destination")
+    assert [it["writable"] for it in documents] == [True, False]
+    assert documents[0]["problems"] == []
+    assert outcome.error == f"stream-app: {documents[1]['problems'][0]}\n"
+    assert documents_of(as_json, "summary") == [
+        {"mistakes": 0, "destinations": 2, "writable": 1, "status": 1}
+    ]
+
+
+def test_terminal_marks_outcomes(shell: Shell) -> None:
+    (shell.folder / "events").write_bytes(EVENTS)
+    arguments = ("check", "--offline", "--event", "events")
+    shown = on_a_terminal(shell, *arguments, columns=80)
+    assert "\x1b[32m✓ delivered" in shown
+    assert "\x1b[33m○ skipped" in shown
+    assert "\x1b[1;31m✗ failed" in shown
+    unmarked = re.sub("[✓○✗] ", "", plain(shown))
+    assert timeless(unmarked) == timeless(shell.run(*arguments).output)
+
+
+def timeless(text: str) -> str:
+    """Return the text without what differs from run to run."""
+    return re.sub(r" +[0-9.]+ µs|[0-9-]+T[0-9:.]+Z", "", text)
+
+
 WRONG = {
     "nothing": (["--event", "-"], b" \n", "standard input: it holds no event; write one JSON"),
     "no JSON at all": (
@@ -184,7 +278,6 @@ WRONG = {
         f"standard input: it is longer than {EVENTS_BYTES_MAX} bytes; try some of its events",
     ),
     "no such file": (["--event", "none"], b"", "stream-app: Invalid value for '--event': File 'no"),
-    "JSON of nothing": (["--json"], b"", "stream-app: --json tells what is tried; add --event FIL"),
     "two sources": (
         ["--config", "stream_app.toml", "--event", "-"],
         b"",

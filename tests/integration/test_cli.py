@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +17,13 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
+from stream_app import __version__
+from stream_app.check_report import SHOWN_MAX
+from stream_app.cli import stream_app
 from stream_app.embedded import KafkaServer
 from stream_app.receipts import Problem, Receipt, Source, Status, Tally
 from stream_app.serverprocess import free_ports
 
-COMMANDS = (
-    *("worker", "topics", "send", "receipts", "redeliver", "check", "policy", "demo"),
-    *("completion", "inspector"),
-)
 NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["redeliver"], ["worker"])
 SECONDS_MAX = 60
 
@@ -205,6 +203,11 @@ def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: st
     return b"".join(pieces).decode().replace("\r\n", "\n")
 
 
+def plain(text: str) -> str:
+    """Return what is left without the colours."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
 def cells(line: str) -> list[str]:
     return line.split()
 
@@ -212,7 +215,7 @@ def cells(line: str) -> list[str]:
 # --- The command line itself -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", stream_app.commands)
 def test_help_has_an_example(nowhere: Shell, command: str) -> None:
     outcome = nowhere.run(command, "--help")
     assert outcome.status == 0
@@ -221,14 +224,36 @@ def test_help_has_an_example(nowhere: Shell, command: str) -> None:
 
 def test_help_lists_every_command(nowhere: Shell) -> None:
     listed = nowhere.run("--help").output.split("Commands:\n")[1].splitlines()
-    assert {cells(line)[0] for line in listed} == set(COMMANDS)
+    assert {cells(line)[0] for line in listed} == set(stream_app.commands)
+
+
+def test_general_help_has_an_example_and_version_is_one_line(nowhere: Shell) -> None:
+    assert "  Example:\n    stream-app demo\n" in nowhere.run("--help").output
+    assert nowhere.run("--version") == Outcome(0, f"stream-app {__version__}\n", "")
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         ([], "stream-app: Missing command; see stream-app --help"),
-        (["sned"], "stream-app: No such command 'sned'; see stream-app --help"),
+        (["sned"], "stream-app: No such command 'sned'; did you mean send? See stream-app --help"),
+        (["xyz"], "stream-app: No such command 'xyz'; see stream-app --help"),
+        (
+            ["completion"],
+            "stream-app: Missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, ",
+        ),
+        (
+            ["completion", "csh"],
+            "stream-app: Invalid value for '{bash|zsh|fish}': 'csh' is not one",
+        ),
+        (
+            ["receipts", "--jsn"],
+            "stream-app: No such option: --jsn Did you mean --json? See stream-",
+        ),
+        (
+            ["receipts", "--status", "x"],
+            "stream-app: Invalid value for '--status': 'x' is not one ",
+        ),
         (["policy"], "stream-app: Missing option '--principal'; see stream-app policy --help"),
         (["send", "--pipeline", ""], "stream-app: --pipeline is empty; write a key, or leave the "),
         (["topics", "--partitions", "0"], "stream-app: Invalid value for '--partitions': 0 is "),
@@ -285,40 +310,22 @@ def test_missing_topic_is_one_line_and_status_1(shell: Shell, arguments: Sequenc
 
 
 def test_offline_check_of_a_right_configuration_needs_no_server(nowhere: Shell) -> None:
-    outcome = nowhere.run("check", "--offline")
-    heading, row, last = outcome.output.splitlines()
-    assert cells(heading) == ["DESTINATION", "PIPELINE", "PAYLOAD", "S3", "OBJECTS"]
-    assert cells(row) == ["orders", "orders", "fast", "path", "not", "asked", "s3://my-bucket/"]
-    assert last == "stream_app.toml: no mistakes; 1 destination"
-    assert (outcome.status, outcome.error) == (0, "")
+    assert nowhere.run("check", "--offline") == Outcome(
+        0,
+        "DESTINATION  PIPELINE  PAYLOAD  RIGHTS     WHERE\n"
+        "orders       orders    fast     not asked  s3://my-bucket/\n"
+        "stream_app.toml: no mistakes; 1 destination\n",
+        "",
+    )
 
 
-def test_check_as_json_is_a_document_for_each_destination_or_the_mistakes(nowhere: Shell) -> None:
-    outcome = nowhere.run("check", "--offline", "--json")
-    assert (outcome.status, outcome.error) == (0, "")
-    assert json.loads(outcome.output) == {
-        "destination": "orders",
-        "pipeline": "orders",
-        "bucket": "my-bucket",
-        "prefix": "",
-        "path": "fast",
-        "s3": "not asked",
-        "problems": [],
-    }
-    (nowhere.folder / "stream_app.toml").write_text("[kafka]\nbroker = 7", "utf-8")
-    outcome = nowhere.run("check", "--offline", "--json")
-    assert outcome.status == 2
-    assert json.loads(outcome.output)["mistakes"] == outcome.error.splitlines()
-
-
-def test_check_shows_no_more_destinations_than_a_person_reads(nowhere: Shell) -> None:
-    many = "".join(f'[[destinations]]\nid = "d{it}"\nbucket = "my-bucket"\n' for it in range(60))
+def test_terminal_shows_no_more_destinations_than_a_person_reads(nowhere: Shell) -> None:
+    many = "".join(f'[[destinations]]\nid = "d{it}"\nbucket = "my-bucket"\n' for it in range(110))
     (nowhere.folder / "stream_app.toml").write_text(many, "utf-8")
-    *rows, more, last = nowhere.run("check", "--offline").output.splitlines()
-    assert len(rows) == 51
-    assert more == "and 10 more (--json shows all)"
-    assert last == "stream_app.toml: no mistakes; 60 destinations"
-    assert len(nowhere.run("check", "--offline", "--json").output.splitlines()) == 60
+    shown = plain(on_a_terminal(nowhere, "check", "--offline", columns=80)).splitlines()
+    assert len(shown) == SHOWN_MAX + 3
+    assert shown[-2:] == ["and 10 more", "✓ stream_app.toml: no mistakes; 110 destinations"]
+    assert len(nowhere.run("check", "--offline").output.splitlines()) == 112
 
 
 def test_check_prints_a_line_for_each_mistake(nowhere: Shell) -> None:
@@ -384,6 +391,33 @@ def test_policy_for_a_bucket_of_no_destination_is_a_mistake(nowhere: Shell) -> N
     )
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["check", "--offline"],
+        ["policy", "--principal", "arn:aws:iam::123456789012:root"],
+    ],
+)
+def test_reader_that_takes_nothing_is_no_word_worth(
+    nowhere: Shell, arguments: Sequence[str]
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "stream_app", *arguments],
+            cwd=nowhere.folder,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 # --- topics ----------------------------------------------------------------------------------
 
 
@@ -395,6 +429,20 @@ def test_topics_are_created_once(shell: Shell) -> None:
     second = shell.run("topics", "--partitions", "3")
     assert second.output == first.output.replace("created", "exists")
     assert (second.status, second.error) == (0, "")
+
+
+def test_topics_as_json_are_a_document_each(shell: Shell) -> None:
+    documents = [
+        [json.loads(line) for line in shell.run("topics", "--json").output.splitlines()]
+        for _ in range(2)
+    ]
+    assert documents == [
+        [
+            {"name": name, "partitions": 4, "created": created}
+            for name in (shell.events, shell.receipts)
+        ]
+        for created in (True, False)
+    ]
 
 
 def test_topics_that_exist_keep_their_partitions_and_it_is_said(shell: Shell) -> None:
@@ -512,52 +560,6 @@ def test_interrupt_while_waiting_for_input_is_quiet(shell: Shell) -> None:
         assert process.stderr.read().strip() == b""
 
 
-# --- completion ------------------------------------------------------------------------------
-
-
-def completed(shell: Shell, words: str) -> list[str]:
-    """Return what bash offers where the words end."""
-    script = f"""
-        eval "$({sys.executable} -m stream_app completion bash)"
-        stream-app() {{ {sys.executable} -m stream_app "$@"; }}
-        export -f stream-app
-        COMP_WORDS=({words})
-        COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-        response=$(env COMP_WORDS="${{COMP_WORDS[*]}}" COMP_CWORD=$COMP_CWORD \\
-            _STREAM_APP_COMPLETE=bash_complete {sys.executable} -m stream_app)
-        echo "$response"
-        complete -p stream-app >&2
-    """
-    done = subprocess.run(
-        ["bash", "-c", script],  # noqa: S607 - the user's own
-        cwd=shell.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert "_stream_app_completion" in done.stderr
-    return [it.split(",", 1)[1] for it in done.stdout.split()]
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_completes_commands_options_and_destinations(nowhere: Shell) -> None:
-    assert completed(nowhere, "stream-app re") == ["receipts", "redeliver"]
-    assert "--from-beginning" in completed(nowhere, "stream-app receipts --from")
-    assert completed(nowhere, "stream-app receipts --destination o") == ["orders"]
-    assert completed(nowhere, "stream-app redeliver --destination x") == []
-    assert completed(nowhere, "stream-app policy --bucket my") == ["my-bucket"]
-    (nowhere.folder / "stream_app.toml").write_text("[", "utf-8")
-    assert completed(nowhere, "stream-app receipts --destination o") == []
-
-
-@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
-def test_completion_is_a_script_for_each_shell(nowhere: Shell, shell_name: str) -> None:
-    outcome = nowhere.run("completion", shell_name)
-    assert outcome.status == 0
-    assert f"_STREAM_APP_COMPLETE={shell_name}_complete" in outcome.output
-
-
 # --- receipts --------------------------------------------------------------------------------
 
 
@@ -595,20 +597,33 @@ def test_receipts_of_one_destination_or_status_can_be_asked_for(shell: Shell) ->
     assert offsets("--destination", "other") == []
 
 
-def test_terminal_sees_marks_and_colours_and_no_line_beyond_its_width(shell: Shell) -> None:
+def test_destination_that_is_not_configured_is_noted(shell: Shell) -> None:
+    shell.run("topics")
+    outcome = shell.run("receipts", "--exit-at-end", "--json", "--destination", "ordres")
+    note = "stream-app: note: stream_app.toml has no destination 'ordres'\n"
+    assert outcome == Outcome(0, "", note)
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_terminal_sees_marks_and_colours_and_no_line_beyond_its_width(
+    shell: Shell, columns: int
+) -> None:
     shell.run("topics", "--partitions", "2")
     problem = Problem("NoSuchBucket", "it is gone " * 20, retryable=False)
     publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem))
     asked = ("receipts", "--from-beginning", "--exit-at-end")
-    for columns in (80, 110, 160):
-        text = on_a_terminal(shell, *asked, columns=columns)
-        assert "\x1b[31m✗ failed" in text
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-        assert [len(it) <= columns for it in plain.splitlines()] == [True] * 3, plain
-        assert ("OBJECT OR ERROR" in plain, "OFFSETS" in plain) == (columns > 80, columns > 140)
-    plain = on_a_terminal(shell, *asked, columns=160, NO_COLOR="1")
-    assert "\x1b" not in plain
-    assert " failed " in plain
+    text = on_a_terminal(shell, *asked, columns=columns)
+    assert "\x1b[1;31m✗ failed" in text
+    assert max(map(len, plain(text).splitlines())) <= columns
+    assert " ".join(["it is gone"] * 20) in " ".join(plain(text).split())
+    assert on_a_terminal(shell, *asked, columns=columns, NO_COLOR="1") == plain(text)
+
+
+def test_no_colour_comes_out_of_a_pipe_whatever_the_environment_asks_for(nowhere: Shell) -> None:
+    forced = Shell(nowhere.folder, "", "", environment={"FORCE_COLOR": "1", "COLUMNS": "20"})
+    for command in (["check", "--offline"], ["--help"]):
+        assert "\x1b" not in forced.run(*command).output
+    assert forced.run("check", "--offline") == nowhere.run("check", "--offline")
 
 
 def test_receipts_as_json_hold_the_receipt_and_its_place(shell: Shell) -> None:
@@ -655,8 +670,8 @@ def test_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
+        # It does not wait for another receipt to find out.
         process.stdout.close()
-        publish(shell, receipt(15))
         assert process.wait(SECONDS_MAX) == 1
         assert process.stderr.read() == b""
 

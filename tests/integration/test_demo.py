@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_cli import Shell, on_a_terminal, plain
+
 SECONDS_MAX = 150
 
 
@@ -42,31 +44,78 @@ def test_demo_shows_objects_and_receipts_and_ends_by_itself(tmp_path: Path) -> N
     assert (process.returncode, error) == (0, b"")
     assert "windows last 10 s in this demo, 60 s by default" in text
     name = r"\d{4}/\d\d/\d\d/\d\d/\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d-[0-9a-f]{64}\.gz"
-    assert sorted(
-        re.findall(rf"^  (orders|signups)/{name} +(\d+) +\d+ *$", text, re.MULTILINE)
-    ) == [
+    assert re.findall(rf"^(orders|signups)/{name} +(\d+) +\d+ B$", text, re.MULTILINE) == [
         ("orders", "18"),
         ("signups", "9"),
     ]
     assert '\n  {"order":1001,"customer":"ada@example.com"' in text
     rows = re.findall(
-        r"^  (\S+) +delivered +\d, [\d-]+ +(\d+) +(\d+) +(\d+) +(\d+) *$", text, re.MULTILINE
+        r"^(\S+) +delivered +\d@[\d-]+ +(\d+) +(\d+) +(\d+) +(\d+)$", text, re.MULTILINE
     )
-    assert sorted(rows) == [
-        ("new-signups", "12", "9", "3", "0"),
+    assert rows == [
         ("orders-archive", "18", "18", "0", "0"),
+        ("new-signups", "12", "9", "3", "0"),
     ]
+    assert text.endswith(" s: 27 delivered in 2 objects, 3 skipped, 0 failed\n")
     assert list(tmp_path.iterdir()) == []
+    shown = block_of_the_readme()
+    for first in ("KEY", "DESTINATION", "orders-archive", "new-signups"):
+        ours, theirs = (it.partition(f"\n{first} ")[2].partition("\n")[0] for it in (text, shown))
+        assert ours.split() == [it for it in theirs.split() if it != "✓"]
+
+
+def block_of_the_readme() -> str:
+    """Return what the README shows of the demo."""
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    return text.partition("```text\nobjects in ")[2].partition("```")[0]
+
+
+@pytest.mark.parametrize("columns", [80, 140])
+def test_terminal_sees_the_demo_in_its_width(tmp_path: Path, columns: int) -> None:
+    shown = plain(on_a_terminal(Shell(tmp_path, "", ""), "demo", columns=columns))
+    # The clock before it moves on one line.
+    results = shown.partition("objects in s3://")[2]
+    assert max(map(len, results.splitlines())) <= columns
+    keys = re.findall(r"^((?:orders|signups)/\S+\.gz) ", results, re.MULTILINE)
+    assert ["…" in key for key in keys] == [columns == 80] * 2
+    assert results.count("✓ delivered") == 2
 
 
 def test_demo_as_json_is_one_document_and_the_rest_are_notes(tmp_path: Path) -> None:
-    with start(tmp_path, "--json") as process:
+    with start(tmp_path, "--json", FORCE_COLOR="1") as process:
         output, error = process.communicate(timeout=SECONDS_MAX)
     assert process.returncode == 0
     document = json.loads(output)
-    assert {len(it["lines"]) for it in document["objects"]} == {18, 9}
-    assert {it["status"] for it in document["receipts"]} == {"delivered"}
+    assert output.count(b"\n") == 1
+    assert [len(it["lines"]) for it in document["objects"]] == [18, 9]
+    assert json.loads(document["objects"][0]["lines"][0])["order"] == 1001
+    assert [it["object"]["key"] for it in document["receipts"]] == [
+        it["key"] for it in document["objects"]
+    ]
+    assert document["summary"].pop("seconds") > 0
+    assert document["summary"] == {
+        "events": 30,
+        "matched": 30,
+        "delivered": 27,
+        "skipped": 3,
+        "failed": 0,
+        "objects": 2,
+        "receipts": 2,
+    }
     assert b"started a worker" in error
+    assert b"\x1b" not in error
+
+
+def test_reader_that_goes_away_ends_the_demo_quietly(tmp_path: Path) -> None:
+    with start(tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while b"started a worker" not in (line := process.stdout.readline()):
+            assert line, process.communicate()
+        process.stdout.close()
+        assert process.wait(SECONDS_MAX) == 1
+        assert process.stderr.read() == b""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_kept_demo_says_where_it_is_and_ends_on_interrupt(tmp_path: Path) -> None:

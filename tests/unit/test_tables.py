@@ -1,43 +1,80 @@
+"""Rows fit a terminal's width and lose only middles; without a width they are whole."""
+
 import pytest
 
-from stream_app.tables import HIDDEN, Cell, Column, fitted, line, shortened, size
+from stream_app.tables import (
+    CUT_WIDTH_MIN,
+    Cell,
+    Column,
+    aligned,
+    fitted,
+    headings,
+    shortened,
+    size,
+    total,
+    width_of,
+)
 
 COLUMNS = (
-    Column("NAME", 10, 10),
-    Column("PLACE", 8, HIDDEN),
-    Column("COUNT", 5, 5, is_number=True),
-    Column("WHAT", 0, 0),
+    Column("NAME", 10),
+    Column("COUNT", is_number=True),
+    Column("WHAT", is_cut=True),
 )
-CELLS = [Cell("orders-archive"), Cell("0"), Cell("7", "red"), Cell("s3://bucket/a/long/key.gz")]
+ROWS = [
+    [Cell("orders-archive"), Cell("7", "red"), Cell("s3://bucket/a/long/key.gz")],
+    [Cell("b"), Cell("1234567"), Cell("-")],
+]
 
 
-def shown(width: int | None) -> str:
-    return "".join(it.text for it in line(CELLS, fitted(COLUMNS, width), width))
+def shown(room: int | None) -> list[str]:
+    widths = fitted(COLUMNS, ROWS, room)
+    rows = [headings(COLUMNS), *ROWS]
+    return ["".join(it.text for it in aligned(COLUMNS, widths, row)) for row in rows]
 
 
-def test_a_pipe_gets_every_column_in_full() -> None:
-    assert shown(None) == "orders-archive  0             7  s3://bucket/a/long/key.gz"
+def test_columns_are_as_wide_as_what_is_in_them() -> None:
+    assert shown(None) == [
+        "NAME              COUNT  WHAT                     ",
+        "orders-archive        7  s3://bucket/a/long/key.gz",
+        "b               1234567  -                        ",
+    ]
 
 
-def test_a_wide_terminal_gets_every_column_and_no_more_than_fits() -> None:
-    assert shown(60) == "order…hive  0             7  s3://bucket/a/long/key.gz"
-    assert shown(53) == "order…hive  0             7  s3://bucket/…long/key.gz"
-    assert len(shown(53)) == 53
+def test_column_has_its_least_width_without_any_rows() -> None:
+    assert fitted(COLUMNS, [], None) == [10, 5, 4]
+    assert total([10, 5, 4]) == 23
 
 
-def test_a_narrow_terminal_gets_what_matters() -> None:
-    assert shown(45) == "order…hive      7  s3://bucket/a/long/key.gz"
-    assert shown(30) == "order…hive      7"
+def test_what_may_be_cut_gives_way_to_a_narrow_terminal() -> None:
+    assert shown(40)[1] == "orders-archive        7  s3://bu…/key.gz"
+    assert {len(row) for row in shown(40)} == {40}
+    assert shown(50) == shown(None)
 
 
-def test_a_row_keeps_the_colours_of_its_cells() -> None:
-    pieces = line(CELLS, fitted(COLUMNS, None), None)
-    assert [it.text for it in pieces if it.colour] == ["    7"]
+def test_nothing_is_cut_to_less_than_tells_something() -> None:
+    assert fitted(COLUMNS, ROWS, 1) == [14, 7, CUT_WIDTH_MIN]
 
 
-def test_there_is_always_room_for_something() -> None:
-    columns = list(enumerate(COLUMNS))
-    assert line(CELLS, columns, 20)[-1].text == "…"
+def test_what_is_short_stays_as_it_is_on_a_narrow_terminal() -> None:
+    assert fitted([Column("WHAT", is_cut=True)], [[Cell("ab")]], 1) == [4]
+
+
+def test_text_that_cannot_be_cut_stands_out() -> None:
+    columns = [Column("NAME"), Column("N", is_number=True)]
+    row = aligned(columns, [4, 1], [Cell("longer"), Cell("12")])
+    assert "".join(it.text for it in row) == "longer  12"
+
+
+def test_row_keeps_the_styles_of_its_cells() -> None:
+    row = aligned(COLUMNS, [10, 5, 4], ROWS[0])
+    assert [it for it in row if it.style] == [Cell("7", "red")]
+
+
+def test_letters_that_take_two_cells_are_counted_so() -> None:
+    widths = {"ab": 2, "日本": 4, "é": 1, "e\u0301": 1, "\u200b": 0, "\uff21": 2}
+    assert {it: width_of(it) for it in widths} == widths
+    assert shortened("日本語日本語", 7) == "日…語"
+    assert shortened("日本語", 6) == "日本語"
 
 
 @pytest.mark.parametrize(
