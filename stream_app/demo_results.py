@@ -82,11 +82,12 @@ def show(
     screen.line(Cell("receipts", "bold"), Cell(" (offsets: partition@first-last)", DIM))
     screen.table(RECEIPTS, [_row(screen, it) for it in published])
     screen.line()
+    plural = "" if told["objects"] == 1 else "s"
     screen.line(
         Cell(screen.mark("✓", "+"), "green"),
         Cell(
             f"{told['events']} events in {told['seconds']} s: {told['delivered']} delivered in "
-            f"{told['objects']} objects, {told['skipped']} skipped, {told['failed']} failed"
+            f"{told['objects']} object{plural}, {told['skipped']} skipped, {told['failed']} failed"
         ),
     )
 

@@ -6,7 +6,9 @@ prints it.
 """
 
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 GAP: Final = 2
@@ -117,9 +119,5 @@ def _width_of_character(character: str) -> int:
 
 
 def _beginning(text: str, width: int) -> str:
-    taken = 0
-    for index, character in enumerate(text):
-        taken += _width_of_character(character)
-        if taken > width:
-            return text[:index]
-    return text
+    taken = list(accumulate(map(_width_of_character, text)))
+    return text[: bisect_right(taken, width)]
