@@ -37,7 +37,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 test: $(READY) lint ## Everything that CI runs, in about 20 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
-	$(BIN)/pytest -q -n 2 --dist loadfile tests/chaos tests/simulation tests/contract tests/integration tests/docs
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/chaos tests/simulation tests/contract tests/integration tests/docs
 	$(BIN)/pytest -q tests/browser # alone: a browser, Kafka, S3, a worker and the Inspector fill two cores
 
 pictures: $(READY) ## Take the documentation's pictures of the Inspector again (needs /usr/bin/chromium).
