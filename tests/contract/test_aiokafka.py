@@ -417,6 +417,7 @@ def test_broker_takes_a_members_commit_for_any_partition(
             consumer = await topic.consumer(member=True)
             await topic.admin.create_topics([NewTopic(f"{topic_prefix}other", 1, 1)])
             topic.tp = TopicPartition(f"{topic_prefix}other", 0)
+            await topic.produce(b"1")  # From then on the whole broker knows of it.
             assert topic.tp not in consumer.assignment()
             await commit(consumer, topic, 1, "not ours")
             assert await topic.committed() == (1, "not ours")
