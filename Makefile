@@ -34,7 +34,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }
 
-test: $(READY) lint ## Everything that CI runs, in about 20 minutes on 2 cores.
+test: $(READY) lint ## Everything that CI runs, in about 22 minutes on 2 cores.
 	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
 	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
 	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/chaos tests/simulation tests/contract tests/integration tests/docs
