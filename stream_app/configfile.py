@@ -16,6 +16,18 @@ CONFIG_VARIABLE: Final = "STREAM_APP_CONFIG"
 CONFIG_DEFAULT: Final = "stream_app.toml"
 CONFIG_BYTES_MAX: Final = 16 * 1024 * 1024
 
+Look = tuple[int, int, int] | None
+"""What a file is like; another look means that it may have changed."""
+
+
+def look_at(path: str) -> Look:
+    """Return what the file is like now; None if there is none."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
 
 def load(path: str, environment: Mapping[str, str]) -> Settings:
     """Read the file and the environment's overrides.

@@ -217,11 +217,6 @@ class RecordBatchConsumer(driver.Consumer):
         starts = await self.log_starts([tp for tp in tps if tp not in commits])
         return commits | {tp: Commit(start, ()) for tp, start in starts.items()}
 
-    @property
-    def knows_broker(self) -> bool:
-        """Whether the group's broker is there."""
-        return self._thread.knows_coordinator
-
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Fetch from an offset next.
 
@@ -241,10 +236,9 @@ class RecordBatchConsumer(driver.Consumer):
     # --- for those who watch --------------------------------------------------------------------
 
     @property
-    def is_coordinated(self) -> bool:
+    def knows_broker(self) -> bool:
         """Whether the broker that takes the group's commits is known, and answers heartbeats."""
-        coordinator = getattr(self._thread._consumer, "_coordinator", None)  # noqa: SLF001
-        return getattr(coordinator, "coordinator_id", None) is not None
+        return self._thread.knows_coordinator
 
     def has_topic(self, name: str) -> bool:
         """Whether the brokers have told of this topic, which is subscribed to."""

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TextIO
 
 from stream_app.happenings import DELIVERY, LEFT_OUT, LIBRARY, LINES_PER_MINUTE_MAX, Happening
 from stream_app.printable import printable, printable_json
+from stream_app.receipts import iso
 
 Format = Literal["auto", "text", "json"]
 
@@ -58,11 +59,6 @@ def say(
     if logger.isEnabledFor(level):
         extra = {"happening": what, "fields": fields}
         logger.log(level, text, *arguments, extra=extra, stacklevel=2)
-
-
-def iso(seconds: float) -> str:
-    """Return a time as fields have it: UTC, whole seconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 class LineFormatter(logging.Formatter):

@@ -104,7 +104,7 @@ class Monitoring(Service):
             await asyncio.sleep(BEAT_SECONDS)
             now, consumer = time.monotonic(), self._app.consumer
             self._heart.beat(now)
-            progress.reachable(now, is_known=consumer.is_coordinated)
+            progress.reachable(now, is_known=consumer.knows_broker)
             if progress.asked_at is None and consumer.started:
                 progress.asked_at = now
                 consumer.ask_thread(progress.answered)

@@ -187,7 +187,7 @@ class Receipt:
             "status": str(self.status),
             "destination": self.destination,
             "pipeline": self.pipeline,
-            "window": {"start": _iso(self.window_start), "end": _iso(self.window_end)},
+            "window": {"start": iso(self.window_start), "end": iso(self.window_end)},
             "source": {
                 "topic": source.topic,
                 "partition": source.partition,
@@ -210,7 +210,7 @@ class Receipt:
             "already_existed": self.stored is not None and self.stored.already_existed,
             "uploaded_at": None
             if self.stored is None or self.problem is not None
-            else _iso(self.uploaded_at),
+            else iso(self.uploaded_at),
             "error": None
             if self.problem is None
             else {
@@ -229,7 +229,7 @@ class Receipt:
             "ce_source": f"/{self.group}/{self.destination}",
             "ce_type": f"stream-app.delivery.{self.status}.v1",
             **({} if self.status is Status.EMPTY else {"ce_subject": self.key}),
-            "ce_time": _iso(completed_at),
+            "ce_time": iso(completed_at),
             "content-type": "application/json",
         }
         return Message(
@@ -254,5 +254,6 @@ class Receipt:
         }
 
 
-def _iso(seconds: int) -> str:
+def iso(seconds: int) -> str:
+    """Return a time as receipts, and all that speaks of windows, have it: UTC, whole seconds."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,12 +13,11 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Final
 
 from stream_app import happenings
 from stream_app.batches import Program
-from stream_app.configfile import compile_program, load
+from stream_app.configfile import compile_program, load, look_at
 from stream_app.errors import ConfigurationError
 from stream_app.logs import say
 from stream_app.metrics import ReloadState
@@ -27,8 +26,6 @@ from stream_app.settings import Settings
 LOOK_SECONDS: Final = 2.0
 """How often the file is looked at."""
 
-_Look = tuple[int, int, int] | None
-"""What tells one state of the file from another; None when there is none."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +55,14 @@ class Reloader:
         self._use = use
         self._state = state
         self._asked = asyncio.Event()
-        self._seen = self._look()
+        self._seen = look_at(self._path)
 
     async def run(self) -> None:
         """Follow the file for ever."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
         while True:
             await self._wait()
-            look = self._look()
+            look = look_at(self._path)
             if self._asked.is_set() or look != self._seen:
                 self._asked.clear()
                 self._seen = look
@@ -138,10 +135,3 @@ class Reloader:
     def _read(self) -> tuple[Settings, Program]:
         settings = load(self._path, self._environment)
         return settings, compile_program(settings, self._path)
-
-    def _look(self) -> _Look:
-        try:
-            status = Path(self._path).stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino

@@ -15,9 +15,9 @@ from stream_app.closings import Commit
 from stream_app.errors import DeliveryError, StreamAppError
 from stream_app.expressions import TP
 from stream_app.happenings import Happening
-from stream_app.logs import iso, say
+from stream_app.logs import say
 from stream_app.partition import Stream, Work
-from stream_app.receipts import Stored
+from stream_app.receipts import Stored, iso
 from stream_app.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,9 @@ it is logged, and what was read before stays.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
-from stream_app.configfile import compile_payload, load
+from stream_app.configfile import compile_payload, load, look_at
 from stream_app.errors import ConfigurationError
 from stream_app.expressions import Expression
 from stream_app.settings import Destination, Settings
@@ -20,7 +19,6 @@ LOOK_SECONDS: Final = 2.0
 EXPRESSIONS_MAX: Final = 64
 """Expressions that are kept compiled, those that were used last."""
 
-_Look = tuple[int, int, int] | None
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +41,7 @@ class Configured:
         self.path = path
         self._environment = environment
         self._on_change = on_change
-        self._seen = self._look()
+        self._seen = look_at(self.path)
         self.settings = load(path, environment)
         self.destinations: Mapping[str, Destination] = _by_id(self.settings)
         self._compiled: dict[str, Expression] = {}
@@ -73,7 +71,7 @@ class Configured:
         """Follow the file for ever."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            look = self._look()
+            look = look_at(self.path)
             if look != self._seen:
                 self._seen = look
                 await self._reload()
@@ -90,13 +88,6 @@ class Configured:
             self.destinations = _by_id(settings)
             logger.info("%s: read again, %d destinations", self.path, len(self.destinations))
             self._on_change()
-
-    def _look(self) -> _Look:
-        try:
-            status = Path(self.path).stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _by_id(settings: Settings) -> dict[str, Destination]:

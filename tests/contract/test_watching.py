@@ -56,15 +56,15 @@ def test_coordinator_is_known_to_a_member_and_forgotten_when_the_broker_goes_awa
         keeper = Keeper(app)
         topic = app.settings.kafka.events_topic
         await create_topics(kafka.address, {topic: 1})
-        assert not app.consumer.is_coordinated
+        assert not app.consumer.knows_broker
         async with running(app):
-            await becomes(lambda: app.consumer.is_coordinated)
+            await becomes(lambda: app.consumer.knows_broker)
             await becomes(lambda: app.consumer.has_topic(topic))
             assert not app.consumer.has_topic("no-such-topic")
             await asyncio.to_thread(kafka.kill)
-            await becomes(lambda: not app.consumer.is_coordinated)
+            await becomes(lambda: not app.consumer.knows_broker)
             await asyncio.to_thread(kafka.start)
-            await becomes(lambda: app.consumer.is_coordinated)
+            await becomes(lambda: app.consumer.knows_broker)
         assert keeper.events.empty()
 
     with KafkaServer(tmp_path / "kafka") as kafka:
