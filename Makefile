@@ -2,30 +2,49 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
 
-# The core: no I/O, no clock, no asyncio, no Faust; every branch of it is tested.
-CORE := errors values settings config prelude_natives prelude engine slices expressions batches closings objects receipts deliveries \
-	streamtime window partition assignment retries breakers policy redelivery told excerpt events printable tables happenings clockskew health metrics \
-	$(addprefix inspector/,outcomes rows minutes answers guard live places shapes unpacking)
+# The pure modules: no I/O, no clock, no asyncio, no Faust; every branch of them is tested.
+PURE := core/* expressions/* inspector/core/* records.py text.py errors.py log_declaration.py log_events.py log_fields.py \
+	config/bucket_names.py config/parser.py config/settings.py config/validators.py kafka/cluster_findings.py monitoring/accumulators.py monitoring/counts.py \
+	monitoring/health.py monitoring/metrics.py monitoring/open_transactions.py monitoring/reload_state.py redelivery/owed.py s3/bucket_policy.py s3/clock_skew.py \
+	monitoring/unanswered_partitions.py s3/conformance_verdict.py cli/tables.py
 comma := ,
 space := $(subst ,, )
 
-.PHONY: help setup demo test lint docs pictures bench chaos mutants lock clean
+# Tests that compute take a process for each core; those with real servers wait more than they compute.
+# The longest tests come first (see tests/spread.py).
+COMPUTE := -q -n auto
+WAIT := -q -n 3
+FAST := tests/property tests/wire tests/unit tests/tidy
+SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
-help: ## Say what there is to make.
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+.PHONY: help setup demo lint check test test-core test-servers test-chaos test-waiting test-browser nightly
+.PHONY: docs pictures bench chaos compat mutants lock clean
 
-setup: $(READY) ## Create the virtual environment from the hash-pinned lock file.
+help: ## List what there is to make.
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(READY): requirements-dev.txt pyproject.toml
+# The virtual environment with the packages of a hash-pinned lock file, and this checkout in it.
+define install
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stream-app needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+
+setup: $(READY) ## Create the virtual environment with everything; the demo alone needs less.
+
+$(DEMO): requirements-demo.txt pyproject.toml
+	$(call install,$<)
 	@touch $@
 
-demo: $(READY) ## Real Kafka, real S3, one worker, 30 events, two objects, their receipts.
+$(READY): requirements-dev.txt pyproject.toml
+	$(call install,$<)
+	@touch $(DEMO) $@
+
+demo: $(DEMO) ## Real Kafka, real S3, one worker, 30 events, two objects, their receipts.
 	$(BIN)/stream-app demo
 
 lint: $(READY) ## ruff, mypy strict, import-linter.
@@ -34,11 +53,36 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache >.lint-imports.log || { cat .lint-imports.log; exit 1; }
 
-test: $(READY) lint ## Everything that CI runs, in about 22 minutes on 2 cores.
-	$(BIN)/coverage run -m pytest -q tests/unit tests/property tests/tidy
-	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(CORE:%=stream_app/%.py))'
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/chaos tests/simulation tests/contract tests/integration tests/docs
-	$(BIN)/pytest -q tests/browser # alone: a browser, Kafka, S3, a worker and the Inspector fill two cores
+check: lint ## While you work, in 2 minutes: lint, unit, property, tidy and wire tests, 200 seeds.
+	$(BIN)/pytest $(COMPUTE) --hypothesis-profile=dev $(FAST) tests/simulation --seeds 200
+
+test: $(READY) ## Everything that CI runs, in 22 minutes on 2 cores; its shards run side by side, too.
+	@began=$$(date +%s); for part in test-core test-waiting test-browser; do \
+		$(MAKE) --no-print-directory $$part || exit 1; \
+		ended=$$(date +%s); seconds="$$seconds $$part $$((ended - began))"; began=$$ended; \
+	done; echo "seconds:$$seconds"
+
+test-core: lint ## Shard: lint, every branch of the pure modules, 2,000 seeds of simulation.
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(COMPUTE) $(FAST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --fail-under=100 --include='$(subst $(space),$(comma),$(PURE:%=stream_app/%))'
+	$(BIN)/pytest $(COMPUTE) tests/simulation
+
+test-servers: $(READY) ## Shard: real Kafka, S3, workers, clients; the documents' commands.
+	$(BIN)/pytest $(WAIT) $(SERVERS)
+
+test-chaos: $(READY) ## Shard: scenarios and three minutes of random faults.
+	$(BIN)/pytest -q -n 2 tests/chaos
+
+test-waiting: $(READY) # both of these on one machine: while one waits, the other computes
+	$(BIN)/pytest $(WAIT) tests/chaos $(SERVERS)
+
+test-browser: $(READY) ## Shard: the Inspector in a browser, alone: its load test needs two cores.
+	$(BIN)/pytest -q tests/browser
+
+nightly: $(READY) ## Ten times the examples and seeds.
+	$(BIN)/pytest $(COMPUTE) -o timeout=3600 --hypothesis-profile=nightly tests/property tests/simulation --seeds 20000
 
 pictures: $(READY) ## Take the documentation's pictures of the Inspector again (needs /usr/bin/chromium).
 	$(BIN)/pytest -q tests/browser/test_pictures.py --screenshots
@@ -54,14 +98,18 @@ chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [RE
 	$(BIN)/pytest -q -rP tests/chaos/test_schedule.py -k loses_and_repeats --chaos-minutes $(MINUTES) \
 		$(if $(SEED),--chaos-seed $(SEED)) $(if $(REPORT),--chaos-report $(REPORT))
 
+SERVER ?= seaweedfs
+compat: $(READY) ## One S3 server of others from its packages, and its row in docs/stores.md: make compat SERVER=minio.
+	$(BIN)/python -m tests.compat.run $(SERVER)
+
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py
 
-lock: ## Resolve the dependencies again and write both lock files (needs uv).
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-		--python-version 3.11 pyproject.toml -o requirements.txt
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
-		--python-version 3.11 --extra dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml
+lock: ## Resolve the dependencies again and write the three lock files (needs uv).
+	$(COMPILE) -o requirements.txt
+	$(COMPILE) --extra embedded --extra checkout -c requirements.txt -o requirements-demo.txt
+	$(COMPILE) --extra dev -c requirements-demo.txt -o requirements-dev.txt
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) site .coverage .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .coverage .coverage.* .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache

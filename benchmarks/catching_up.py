@@ -74,12 +74,12 @@ def measure(servers: rig.Servers, folder: Path, load: rig.Load) -> CaughtUp:
     config = rig.worker_config(servers, folder, name, load.topic, destinations)
     with rig.worker(servers, config) as worker:
         worker.wait_for(rig.TAKEN_OVER, load.partitions, SECONDS_MAX)
-        told, used, samples = asyncio.run(_watch(address, name, load, worker))
-    windows = {(it["destination"], it["window"]["start"]) for it in told}
-    caught_up = CaughtUp(load, len(told), used, samples)
-    if not len(windows) == len(told) == caught_up.objects_wanted:
+        found, used, samples = asyncio.run(_watch(address, name, load, worker))
+    windows = {(it["destination"], it["window"]["start"]) for it in found}
+    caught_up = CaughtUp(load, len(found), used, samples)
+    if not len(windows) == len(found) == caught_up.objects_wanted:
         raise RuntimeError(
-            f"{load.minutes} minutes x {load.pipelines} pipelines gave {len(told)} objects of "
+            f"{load.minutes} minutes x {load.pipelines} pipelines gave {len(found)} objects of "
             f"{len(windows)} windows"
         )
     grown = [pair for pair in pairwise(samples) if pair[1].lag > pair[0].lag]
@@ -95,9 +95,9 @@ async def _watch(
     ready = worker.usage()
     lag = asyncio.create_task(_samples(address, name, load, ready.at))
     try:
-        told = await rig.receipts(address, f"{name}-receipts", load.events, SECONDS_MAX)
+        found = await rig.receipts(address, f"{name}-receipts", load.events, SECONDS_MAX)
         done = worker.usage()
-        return told, rig.Measured.between(ready, done, load.events), await lag
+        return found, rig.Measured.between(ready, done, load.events), await lag
     finally:
         lag.cancel()
 
@@ -142,7 +142,7 @@ def rows(results: Sequence[CaughtUp]) -> list[list[str]]:
 
 
 def note(results: Sequence[CaughtUp]) -> str:
-    """Say how the lag has shrunk."""
+    """Return a line on how the lag has shrunk."""
     sentences = []
     for it in results:
         lags = ", ".join(f"{sample.lag:,}" for sample in it.samples)

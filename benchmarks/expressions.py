@@ -1,16 +1,17 @@
 # ruff: noqa: INP001, ANN401 - a program, no package; a decoded event is any JSON
-"""What a payload expression costs: ours against functions written by hand, in the same run.
+"""Cost of payload expressions beside functions written by hand, in the same run.
 
-By hand means what one would write without this project: `orjson.loads`, take or make what is
-wanted, `orjson.dumps`. The answers of both are compared as JSON before anything is timed.
+By hand means what one would write without this project: `orjson.loads`, select or compute,
+`orjson.dumps`. The results of both are compared as JSON before anything is timed.
 
-A figure is the CPU time of one event in one thread, so on one core: unlike the wall time it
-hardly grows while others use the machine. The sides take turns, so what does change meets both.
+A figure is the CPU time of one event in one thread, so on one core: unlike the wall time, it hardly
+grows while other processes use the machine. The sides take turns, so a change affects both.
 """
 
 import platform
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,26 +22,26 @@ from typing import Any, Final, NamedTuple
 import click
 import orjson
 from aiokafka.structs import ConsumerRecord
-from rich.box import MARKDOWN, SIMPLE
-from rich.console import Console
-from rich.table import Table
 
-from stream_app.expressions import SKIP, TP, Record, Route, compile_expression, evaluate
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-SOURCE: Final = TP("events", 0)
+from benchmarks import rig
+from stream_app.expressions.expression import SKIP, Route, compile_expression, evaluate
+from stream_app.records import Record, TopicPartition
+
+SOURCE: Final = TopicPartition("events", 0)
 TURNS: Final = 20
-CHARACTERS_A_LINE: Final = 140
 
 Payload = tuple[str, Callable[[Any], bytes | None]]
 """An expression, and the same by hand: a decoded event to a line, or None to skip it."""
 Side = Callable[[list[Record]], Any]
-"""Evaluates a batch."""
+"""Evaluation of a batch."""
 Turn = tuple[float, float]
 """The CPU and the wall time of one event, in µs."""
 
 
 class Size(NamedTuple):
-    """Events of about one size, and how many come in one fetch: 0.5 or 1 MB."""
+    """Events of about one size, and their number in one fetch: 0.5 or 1 MB."""
 
     name: str
     items: int
@@ -131,7 +132,7 @@ def sides(payloads: Sequence[Payload]) -> tuple[Side, Side]:
 
 
 def verify(payloads: Sequence[Payload], records: list[Record]) -> None:
-    """Refuse to compare what gives different JSON."""
+    """Raise ClickException unless both sides give the same JSON."""
     ours, by_hand = (side(records) for side in sides(payloads))
     for record, mine, other in zip(records, zip(*ours, strict=True), by_hand, strict=True):
         for pair in zip(mine, other if isinstance(other, list) else [other], strict=True):
@@ -141,7 +142,7 @@ def verify(payloads: Sequence[Payload], records: list[Record]) -> None:
 
 
 def take_turn(side: Side, records: list[Record], batches: int) -> Turn:
-    """Evaluate the records so many times."""
+    """Evaluate the records `batches` times."""
     cpu, wall, events = process_time(), perf_counter(), batches * len(records)
     for _ in range(batches):
         side(records)
@@ -149,7 +150,7 @@ def take_turn(side: Side, records: list[Record], batches: int) -> Turn:
 
 
 def measure(payloads: Sequence[Payload], size: Size, seconds: float) -> list[tuple[Turn, ...]]:
-    """Return the turns of ours, and those of what is written by hand."""
+    """Return the turns of ours, and those of the function written by hand."""
     records = batch(size)
     verify(payloads, records)
     share = seconds * 1e6 / TURNS / len(records)
@@ -159,7 +160,7 @@ def measure(payloads: Sequence[Payload], size: Size, seconds: float) -> list[tup
 
 
 def cell(turns: Sequence[Turn]) -> str:
-    """Write the median and the range of the CPU time."""
+    """Format the median and the range of the CPU time."""
     times = [cpu for cpu, _ in turns]
     digits = max(0, 3 - len(str(int(min(times)))))
     middle, low, high = (f"{f(times):,.{digits}f}" for f in (median, min, max))
@@ -167,7 +168,7 @@ def cell(turns: Sequence[Turn]) -> str:
 
 
 def circumstances() -> str:
-    """Say what the figures depend on, and today's date."""
+    """Return what the figures depend on, and today's date."""
     info = Path("/proc/cpuinfo")
     model = re.search("model name\t: (.+)", info.read_text() if info.exists() else "")
     packages = [f"{it} {version(it)}" for it in ("quickjs-ng", "msgspec", "orjson")]
@@ -175,25 +176,26 @@ def circumstances() -> str:
     return ", ".join([*machine, *packages, f"{datetime.now(UTC):%Y-%m-%d}"])
 
 
+def rows(measured: Mapping[str, Sequence[Sequence[Turn]]]) -> list[list[str]]:
+    """Return the table, the heading first, of the turns of each side by the case's name."""
+    head = ["payload", "path", *(it for size in SIZES for it in (size.name, "by hand"))]
+    paths = {name: "fast path" if name in FAST else "engine" for name in measured}
+    return [head, *([name, paths[name], *map(cell, it)] for name, it in measured.items())]
+
+
 @click.command()
 @click.option("--seconds", type=click.FloatRange(0), default=0.5, help="For one figure, or 0.5.")
-@click.option("--markdown", is_flag=True, help="Print the table as the README has it.")
-def main(seconds: float, *, markdown: bool) -> None:
-    """Measure what payload expressions cost, beside the same written by hand."""
+def main(seconds: float) -> None:
+    """Measure the cost of payload expressions beside the same written by hand."""
     bytearray(1 << 24)  # As after a worker's first fetches: glibc keeps freed memory from then on.
-    table = Table("payload", "way", box=MARKDOWN if markdown else SIMPLE)
-    for header in [it for size in SIZES for it in (size.name, "by hand")]:
-        table.add_column(header, justify="right")
-    turns: list[Turn] = []
-    for name, payloads in CASES.items():
-        row = [side for size in SIZES for side in measure(payloads, size, seconds)]
-        table.add_row(name, "fast path" if name in FAST else "engine", *map(cell, row))
-        turns += [turn for side in row for turn in side]
+    measured = {
+        name: [side for size in SIZES for side in measure(payloads, size, seconds)]
+        for name, payloads in CASES.items()
+    }
+    turns = (turn for sides in measured.values() for side in sides for turn in side)
     ratio = median(wall / cpu for cpu, wall in turns)
     note = f"µs of CPU an event: median (range) of {TURNS} turns; wall time {ratio:.2f} x that"
-    console = Console(width=CHARACTERS_A_LINE, highlight=False)
-    console.print(table)
-    console.print(f"{note}.\n{circumstances()}.")
+    click.echo(f"{rig.as_markdown(rows(measured), 2)}\n\n{note}.\n{circumstances()}.")
 
 
 if __name__ == "__main__":

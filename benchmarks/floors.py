@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201 - a program, no package; it says how far it is
+# ruff: noqa: INP001, T201 - a program, no package; the log is standard error
 """The floors of the throughput benchmark: what the same work costs without any guarantee.
 
     floors.py getmany ...    aiokafka's `getmany` alone: nothing is done with the records
@@ -22,7 +22,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from isal import isal_zlib
 
-from stream_app.decoding import accept_any_header_name, give_batches
+from stream_app.kafka.record_batches import give_batches, install_lenient_decoding
 
 LEVEL: Final = 1
 GZIP: Final = 31
@@ -114,7 +114,7 @@ async def _run(
     body: bool,
 ) -> None:
     if side == "batches":
-        accept_any_header_name()
+        install_lenient_decoding()
     consumer = AIOKafkaConsumer(bootstrap_servers=broker, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -130,7 +130,7 @@ async def _run(
             case _:
                 lines = await _naive(consumer, events, bucket, endpoint_url, body=body)
         print(f"done: {lines} lines", file=sys.stderr, flush=True)
-        await asyncio.Event().wait()  # until whoever measures has looked
+        await asyncio.Event().wait()  # until the measuring process has read its figures
     finally:
         await consumer.stop()
 

@@ -73,7 +73,7 @@ class Plan(NamedTuple):
         return cls(begin, middle, middle + minutes[1] * rig.MINUTE)
 
     def kind(self, start: int, partition: int) -> str:
-        """Say what a window is an example of."""
+        """Return the kind of a window."""
         if start < self.silent_begin:
             return BUSY
         return SILENT_ONES if partition >= PARTITIONS - SILENT else BUSY_BESIDE
@@ -145,7 +145,7 @@ class Watcher:
         if not self._plan.begin <= start < self._plan.end:
             return
         if value["status"] != "delivered":
-            raise RuntimeError(f"a receipt says {value['status']}: {value}")
+            raise RuntimeError(f"a receipt has the status {value['status']}: {value}")
         kind = self._plan.kind(start, value["source"]["partition"])
         events = value["counts"]["delivered"]
         self.seen.append(
@@ -241,7 +241,7 @@ def rows(result: Result) -> list[list[str]]:
 
 
 def note(result: Result) -> str:
-    """Say under what circumstances the rows came about."""
+    """Return a line on the conditions of the rows."""
     events = sum(it.events for it in result.seen)
     minutes = len({it.start for it in result.seen})
     share = result.worker.cpu_seconds / result.worker.seconds

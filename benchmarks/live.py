@@ -4,10 +4,10 @@
     live.py --broker 127.0.0.1:9092 --topic events --rate 5000 ...
 
 It runs until SIGTERM, as a process of its own, so that it takes no time from what is measured.
-Pipelines take turns. From `--silent-from` on the last `--silent` partitions speak during a quarter
+Pipelines take turns. From `--silent-from` on the last `--silent` partitions send during a quarter
 of each minute only; meanwhile the others take over their share, so that the rate stays the same.
 
-For each minute it says on standard error how many events it has sent, how long its longest step
+For each minute it logs on standard error how many events it has sent, how long its longest step
 took, and how long the broker took at most to acknowledge a batch.
 """
 
@@ -35,7 +35,7 @@ BATCH_BYTES_MAX: Final = 512 * 1024
 SILENT_SECONDS: Final = 45
 """Of each minute."""
 READY: Final = "^ready$"
-"""The line by which it says that it sends."""
+"""Line on standard error once it sends."""
 
 
 class Traffic(NamedTuple):
@@ -84,7 +84,7 @@ class Sender:
             now = time.time()
             self._step_seconds_max = max(self._step_seconds_max, now - before)
             if now // rig.MINUTE > before // rig.MINUTE:
-                self._tell()
+                self._print()
             due = int((now - began) * self._traffic.rate) - total
             speaking = self._traffic.speaking(now)
             for partition in range(speaking):
@@ -117,7 +117,7 @@ class Sender:
         answer.result()  # raises what the broker has refused
         self._answer_seconds_max = max(self._answer_seconds_max, time.time() - began)
 
-    def _tell(self) -> None:
+    def _print(self) -> None:
         print(  # noqa: T201
             f"{self._sent} events in a minute; longest step {self._step_seconds_max:.3f} s; "
             f"acknowledged within {self._answer_seconds_max:.3f} s",
@@ -145,10 +145,10 @@ async def _run(address: str, traffic: Traffic) -> None:
 @click.option("--rate", type=int, required=True, help="Events a second.")
 @click.option("--partitions", type=int, required=True)
 @click.option("--pipelines", type=int, required=True)
-@click.option("--silent", type=int, default=0, help="Partitions that speak for a part of a minute.")
+@click.option("--silent", type=int, default=0, help="Partitions that send for a part of a minute.")
 @click.option("--silent-from", type=int, default=0, help="Seconds since 1970.")
 def main(broker: str, **options: Any) -> None:  # noqa: ANN401
-    """Send events until told to end."""
+    """Send events until interrupted."""
     asyncio.run(_run(broker, Traffic(**options)))
 
 

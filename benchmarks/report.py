@@ -38,7 +38,7 @@ from benchmarks import (
     startup,
     throughput,
 )
-from stream_app.jars import KAFKA_VERSION
+from stream_app.embedded.kafka_jars import KAFKA_VERSION
 
 DOCUMENT: Final = rig.ROOT / "docs" / "performance.md"
 IMAGES: Final = rig.ROOT / "docs" / "images"
@@ -48,7 +48,7 @@ PACKAGES: Final = ("faust-streaming", "aiokafka", "isal", "msgspec", "orjson", "
 EXPRESSIONS_SECONDS_MAX: Final = 600.0
 INCHES: Final = (10.0, 4.0)
 CPU_SHOWN_MAX_US: Final = 40.0
-"""Faust as it comes goes far beyond what the others can be told apart in."""
+"""Faust as it comes goes far beyond what the others can be distinguished in."""
 COLOURS: Final = {
     "getmany": "tab:gray",
     "naive": "tab:blue",
@@ -68,8 +68,8 @@ def _stages(servers: rig.Servers, folder: Path) -> str:
 
 
 def _expressions(servers: rig.Servers, folder: Path) -> str:
-    del servers, folder  # It needs none, but a process of its own.
-    command = [sys.executable, "benchmarks/expressions.py", "--markdown"]
+    del servers, folder  # Not needed; but the benchmark needs a process of its own.
+    command = [sys.executable, "benchmarks/expressions.py"]
     ran = subprocess.run(
         command,
         cwd=rig.ROOT,
@@ -78,7 +78,7 @@ def _expressions(servers: rig.Servers, folder: Path) -> str:
         timeout=EXPRESSIONS_SECONDS_MAX,
         check=True,
     )
-    return "\n".join(line.rstrip() for line in ran.stdout.splitlines()).strip()
+    return ran.stdout.strip()
 
 
 def _memory(servers: rig.Servers, folder: Path) -> str:
@@ -167,7 +167,7 @@ def _bars(
 
 
 def circumstances(name: str) -> str:
-    """Say what ran, on what, with what and when."""
+    """Return a line with machine, versions and date."""
     info = Path("/proc/cpuinfo").read_text("utf-8")
     model = re.search("model name\t: (.+)", info)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

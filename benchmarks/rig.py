@@ -1,7 +1,7 @@
 # ruff: noqa: INP001, S311 - programs, no package; seeded randomness is the point
 """What the benchmarks share: real servers, events that are known, and one process that is measured.
 
-A side of a comparison is a program of its own. It says on standard error when it is ready and its
+A side of a comparison is a program of its own. It logs on standard error when it is ready and its
 work is known beforehand, so that what it used in between, from `/proc`, is what the work cost: the
 CPU of all its threads, and its memory at the most. What Python needs to start is not in it.
 """
@@ -24,7 +24,7 @@ import orjson
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.embedded.servers import KafkaServer, S3Server
 
 ROOT: Final = Path(__file__).parents[1]
 MINUTE: Final = 60
@@ -372,20 +372,20 @@ async def receipts(address: str, topic: str, wanted: int, seconds_max: float) ->
     """Read receipts until they answer for so many events in all; return their values."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=address, auto_offset_reset="earliest")
     await consumer.start()
-    told: list[Any] = []
+    found: list[Any] = []
     answered = 0
     try:
         async with asyncio.timeout(seconds_max):
             while answered < wanted:
                 for records in (await consumer.getmany(timeout_ms=500)).values():
                     for record in records:
-                        told.append(orjson.loads(record.value))
-                        if told[-1]["status"] in {"delivered", "empty"}:
-                            answered += told[-1]["counts"]["matched"]
+                        found.append(orjson.loads(record.value))
+                        if found[-1]["status"] in {"delivered", "empty"}:
+                            answered += found[-1]["counts"]["matched"]
     except TimeoutError:
         raise RuntimeError(f"{topic}: receipts answer for {answered} of {wanted}") from None
     finally:
         await consumer.stop()
     if answered != wanted:
         raise RuntimeError(f"{topic}: receipts answer for {answered}, beyond {wanted}")
-    return told
+    return found

@@ -67,7 +67,7 @@ async def _dealt_out(address: str, group: str, topic: str, workers: int) -> None
     try:
         async with asyncio.timeout(SECONDS_MAX):
             wanted = [PARTITIONS // workers] * workers
-            while await _shares(admin, group, topic) != wanted:  # noqa: ASYNC110 - it tells nobody
+            while await _shares(admin, group, topic) != wanted:  # noqa: ASYNC110 - no callback exists
                 await asyncio.sleep(0.1)
     finally:
         await admin.close()
@@ -172,14 +172,16 @@ def measure(
         finally:
             for program in programs:
                 kill(program.pid, signal.SIGCONT)
-        told = asyncio.run(rig.receipts(address, receipts, PARTITIONS + EVENTS, SECONDS_MAX))
+        found = asyncio.run(rig.receipts(address, receipts, PARTITIONS + EVENTS, SECONDS_MAX))
         after = [program.usage() for program in programs]
         used = [
             rig.Measured.between(ready, done, EVENTS)
             for ready, done in zip(before, after, strict=True)
         ]
     cpu_seconds = sum(it.cpu_seconds for it in used)
-    return Cost(workers, destinations, len(told) - PARTITIONS, EVENTS, cpu_seconds, used[0].seconds)
+    return Cost(
+        workers, destinations, len(found) - PARTITIONS, EVENTS, cpu_seconds, used[0].seconds
+    )
 
 
 def rows(servers: rig.Servers, folder: Path) -> list[list[str]]:

@@ -39,14 +39,15 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import rig, throughput
-from stream_app.batches import Program
-from stream_app.config import parse
-from stream_app.decoding import _Records
-from stream_app.expressions import TP, Record, Route, compile_expression, evaluate
-from stream_app.receipts import RECEIPT_BYTES_MAX
-from stream_app.s3 import Storage
-from stream_app.settings import Settings
-from stream_app.window import Window
+from stream_app.config.parser import parse
+from stream_app.config.settings import Settings
+from stream_app.core.receipt import RECEIPT_BYTES_MAX
+from stream_app.core.router import Router
+from stream_app.core.window import Window
+from stream_app.expressions.expression import Route, compile_expression, evaluate
+from stream_app.kafka.record_batches import _Records
+from stream_app.records import Record, TopicPartition
+from stream_app.s3.storage import Storage
 
 EVENTS: Final = 50_000
 WHOLE_EVENTS: Final = 500_000
@@ -54,7 +55,7 @@ WHOLE_EVENTS: Final = 500_000
 ROUNDS: Final = 5
 PIPELINES: Final = 5
 FETCH_BYTES: Final = 1024 * 1024
-SOURCE: Final = TP("events", 0)
+SOURCE: Final = TopicPartition("events", 0)
 BUCKET: Final = "stages"
 RECEIVE: Final = "receive"
 STAGES: Final = ("decode", "match", "evaluate", "window", "compress", "checksum", "upload")
@@ -112,14 +113,14 @@ def settings_for(
 
 def collect(settings: Settings, contents: Sequence[bytes], spent: Spent) -> Window:
     """Take the fetches into a window."""
-    program = Program(settings.destinations)
+    program = Router(settings.destinations)
     (text,) = {it.payload for it in settings.destinations}
     expression, window = compile_expression(text), Window(SOURCE, 0, RECEIPT_BYTES_MAX)
     for content in contents:
         with timed(spent, "decode"):
             records = _decoded(content)
         with timed(spent, "match"):
-            answers = program.answer(records, SOURCE)
+            answers = program.evaluate(records, SOURCE)
         groups: defaultdict[bytes | None, list[Record]] = defaultdict(list)
         for record in records:
             groups[record.key].append(record)

@@ -4,7 +4,7 @@
 A worker consumes when it has taken over every partition of the events topic: from then on a record
 is collected as it comes. Broker and S3 server run already; the group is new, as at a first start.
 
-Imports are what `python -X importtime` says, summed over all modules of such a worker.
+Imports are what `python -X importtime` prints, summed over all modules of such a worker.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from benchmarks import rig
 PARTITIONS: Final = 4
 TURNS: Final = 3
 PACKAGES: Final = 6
-"""How many of those that cost most to import are told by name."""
+"""How many of those that cost most to import are listed by name."""
 SECONDS_MAX: Final = 60.0
 CHARACTERS_A_LINE: Final = 140
 HELP_SECONDS_WANTED: Final = 0.3
@@ -182,7 +182,7 @@ def table(measured: Sequence[Row], *, markdown: bool) -> Table:
 
 
 def sentence(it: Imports) -> str:
-    """Say what the imports take."""
+    """Return a table of the time of imports."""
     shares = ", ".join(f"{name} {spent:.0f}" for name, spent in it.packages.items())
     return f"Imports of a worker (`python -X importtime`): {it.total:.0f} ms; of these {shares}."
 

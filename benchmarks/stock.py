@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201 - a program, no package; it says how far it is
+# ruff: noqa: INP001, T201 - a program, no package; the log is standard error
 """The same job as Faust's documentation would have it: what the throughput benchmark calls stock.
 
 An agent over single events, a list-valued table of tumbling minutes, and `on_window_close`, which
@@ -61,7 +61,7 @@ class Objects:
 def create_app(
     *, broker: str, topic: str, events: int, endpoint_url: str, bucket: str, body: bool
 ) -> faust.App:
-    """Return an app that takes so many events, closes their windows and says how far it is."""
+    """Return an app that takes so many events, closes their windows and logs its progress."""
     app = App(
         f"stock-{bucket}",
         broker=f"kafka://{broker}",

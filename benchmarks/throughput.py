@@ -8,7 +8,7 @@
 
 Each side is a process of its own that reads the same backlog. The sides take turns, so what changes
 on the machine meets all of them; a ratio is the median of those of each turn. Broker and S3 server
-share the machine, so what they use is told as well: on two cores it bounds the rate.
+share the machine, so their use is reported as well: on two cores it bounds the rate.
 """
 
 import asyncio

@@ -1,17 +1,20 @@
-"""The exception tree, one line for each: what happened, and how it is treated.
+"""Exceptions of the package, and how each is handled.
 
     StreamAppError
-    ├── ConfigurationError    the operator's text is wrong: every mistake at once, nothing started
+    ├── ConfigurationError    the configuration is wrong: all mistakes at once, nothing is started
     ├── ExpressionError       a payload expression does not compile
     ├── SetupError            a server, topic, port, file or right is missing: one line, then exit
-    ├── DeliveryError         a request to S3 failed, `code` as S3 spells it
-    │   ├── TransientError    time heals it: retried under back-off
-    │   └── PermanentError    somebody must act: retried slowly, then answered by a failed receipt
-    ├── FencedError           the partition is no longer ours: its work is dropped, unseen
-    ├── UploadGoneError       S3 has lost parts: the partition is built anew from its commit
-    └── InvariantError        a rule of the design is broken: nothing is committed from here on
+    ├── DeliveryError         a request to S3 failed, with S3's error code
+    │   ├── TransientError    time heals it: retried with back-off
+    │   └── PermanentError    an operator must act: retried slowly, then a failed receipt
+    │       └── TooLargeError the receipts topic takes no receipt of this size: it is shortened
+    ├── FencedError           the partition was revoked: its work is dropped
+    ├── StalledError          this process can make no progress: it ends, and another is started
+    ├── CommitTooLargeError   a commit's metadata exceeds the broker's limit: a smaller one follows
+    ├── UploadGoneError       S3 has lost parts: the partition is rebuilt from its commit, once
+    └── InvariantError        an invariant of the design is violated: nothing more is committed
 
-Anything else that is raised is a defect, and crashes the worker before it commits.
+Any other exception is a defect, and crashes the worker before it commits.
 """
 
 from collections.abc import Sequence
@@ -19,17 +22,17 @@ from typing import Final
 
 CODE_LENGTH_MAX: Final = 100
 MESSAGE_LENGTH_MAX: Final = 1_000
-"""Characters that are kept of what a server said: a receipt with more could outgrow its topic."""
+"""Characters of a server's message that are kept: with more a receipt could be too large."""
 
 
 class StreamAppError(Exception):
-    """Any error that this package raises on purpose."""
+    """Base class of the package's errors."""
 
 
 class ConfigurationError(StreamAppError):
-    """The configuration cannot be used; `mistakes` holds a line for each mistake.
+    """Error in the configuration; `mistakes` has a line for each mistake.
 
-    Lines that show its place may follow a mistake's own, indented.
+    Indented lines that show the position in the text may follow a mistake's own.
     """
 
     def __init__(self, mistakes: Sequence[str]) -> None:
@@ -38,24 +41,24 @@ class ConfigurationError(StreamAppError):
 
 
 class ExpressionError(StreamAppError):
-    """A payload expression does not compile; the text is the engine's, with its place.
+    """A payload expression does not compile; the text is the engine's, with the position.
 
     Args:
         message: What is wrong.
-        place: Line and column in the expression, both from 1; None if there is none to show.
+        position: Line and column in the expression, both from 1; None if there is none to show.
     """
 
-    def __init__(self, message: str, place: tuple[int, int] | None = None) -> None:
+    def __init__(self, message: str, position: tuple[int, int] | None = None) -> None:
         super().__init__(message)
-        self.place = place
+        self.position = position
 
 
 class SetupError(StreamAppError):
-    """Something outside this process is missing or refuses; the text says what to do."""
+    """Error of the environment; the message says what is missing or refused, and what to do."""
 
 
 class DeliveryError(StreamAppError):
-    """A request to S3 failed; `code` is S3's error code, or a name of ours for the network."""
+    """Failed request to S3 or Kafka; `code` is S3's error code, or the class of the error."""
 
     def __init__(self, code: str, message: str) -> None:
         code, message = code[:CODE_LENGTH_MAX], message[:MESSAGE_LENGTH_MAX]
@@ -65,20 +68,45 @@ class DeliveryError(StreamAppError):
 
 
 class TransientError(DeliveryError):
-    """Time heals it: 5xx, SlowDown, a conflict, a lost connection, expired credentials."""
+    """Failure that time heals: 5xx, SlowDown, conflict, lost connection, expired credentials."""
 
 
 class PermanentError(DeliveryError):
-    """Somebody must act: a missing bucket, a missing right, a setting that S3 refuses."""
+    """Failure that needs an operator: a missing bucket or right, a setting that S3 refuses."""
+
+
+class TooLargeError(PermanentError):
+    """Refusal of a receipt for its size; `size` is the bytes of its value."""
+
+    def __init__(self, code: str, message: str, size: int) -> None:
+        super().__init__(code, message)
+        self.size = size
 
 
 class FencedError(StreamAppError):
-    """The partition belongs to another worker, or to a later assignment of this one."""
+    """Work for a partition of another worker, or of a later assignment of this one."""
+
+
+class CommitTooLargeError(StreamAppError):
+    """Refused commit: the metadata of a partition exceeds the broker's limit, which is unknown."""
 
 
 class UploadGoneError(StreamAppError):
-    """Parts that S3 had are not there any more, nor in memory: the partition is built anew."""
+    """Loss of uploaded parts, which are no longer in memory: the partition must be rebuilt.
+
+    Args:
+        code: S3's error code.
+        message: Which object, and S3's message.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StalledError(StreamAppError):
+    """Standstill that only a new process ends, such as of a library's background task."""
 
 
 class InvariantError(StreamAppError):
-    """A rule that the design rests on does not hold; the state that broke it is not committed."""
+    """Violated invariant of the design; the state is not committed."""

@@ -1,12 +1,12 @@
-r"""The log of a worker: standard error, in which only a message of the log begins a line.
+r"""Log of a worker on standard error: each message is one line, as text or as JSON.
 
     text   2026-11-25 12:00:00 INFO ready: 2 destinations, windows of 60 s
     json   {"time": "2026-11-25T12:00:00.123Z", "level": "info", "event": "ready", "message": …}
 
-Messages quote what others wrote: S3's and Kafka's errors, an exception's text. A line end in one of
-them must not forge a message, nor a control character steer the terminal that shows it. So each
-message is one printable line, in JSON each text of it, and a traceback stays with its message: on
-indented lines below it, or in its field.
+Messages quote text of others: errors of S3 and Kafka, an exception's message. A line end in it must
+not forge a message, nor a control character steer the terminal that shows it. So each message is
+one printable line, in JSON each text of it, and a traceback stays with its message: on indented
+lines below it, or in its field.
 """
 
 import json
@@ -19,17 +19,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal, TextIO
 
-from stream_app.happenings import DELIVERY, LEFT_OUT, LIBRARY, LINES_PER_MINUTE_MAX, Happening
-from stream_app.printable import printable, printable_json
-from stream_app.receipts import iso
+from stream_app.errors import DeliveryError
+from stream_app.log_declaration import LINES_PER_MINUTE_MAX, LogEvent
+from stream_app.log_events import LIBRARY, SUPPRESSED
+from stream_app.text import iso, printable, printable_json
+
+SERVICE_LOGGER: Final = logging.getLogger("faust.stream_app")
+"""Logger of our services' starts and stops, beside Faust's own such messages."""
+
 
 Format = Literal["auto", "text", "json"]
 
 INDENT: Final = "  "
 TEXT_LENGTH_MAX: Final = 4_000
-"""Characters of a message, and of each of its fields; what is longer is cut."""
+"""Characters of a message, and of each of its fields; longer ones are cut."""
 TRACEBACK_LENGTH_MAX: Final = 16_000
-"""Its end stays, which says what was raised."""
+"""Characters of a traceback; its end stays, which names the exception."""
 LEVELS: Final = logging.getLevelNamesMapping()
 MINUTE_SECONDS: Final = 60
 OURS: Final = "stream_app"
@@ -38,31 +43,31 @@ _COLOURS: Final = {"DEBUG": 2, "INFO": 32, "WARNING": 33, "ERROR": 31, "CRITICAL
 _DIM: Final = 2
 
 
-def say(
-    logger: logging.Logger,
-    what: Happening,
-    text: str,
-    /,
-    *arguments: object,
-    **fields: object,
-) -> None:
-    """Log one event of the worker's life.
+def log_event(logger: logging.Logger, event: LogEvent, /, **values: object) -> None:
+    """Log an event; its text is formatted only when a handler emits it.
 
     Args:
         logger: The module's.
-        what: Which kind it is of; its level is the message's.
-        text: For people, as the logger's own methods take it.
-        *arguments: Of the text.
-        **fields: What it speaks of, for machines; those that are None are left out.
+        event: The declaration: level, text and fields.
+        **values: The event's fields and the values that only its text has.
     """
-    level = LEVELS[what.level.upper()]
+    level = LEVELS[event.level.upper()]
     if logger.isEnabledFor(level):
-        extra = {"happening": what, "fields": fields}
-        logger.log(level, text, *arguments, extra=extra, stacklevel=2)
+        shown = {name: "none" if it is None else it for name, it in values.items()}
+        fields = {name: values[name] for name in event.fields if values.get(name) is not None}
+        extra = {"log_event": event, "fields": fields}
+        logger.log(level, event.text, *([shown] if shown else []), extra=extra, stacklevel=2)
+
+
+def error_fields(error: BaseException) -> dict[str, str]:
+    """Return the fields `code` and `error` of an exception."""
+    if isinstance(error, DeliveryError):
+        return {"code": error.code, "error": error.message}
+    return {"code": type(error).__name__, "error": str(error)}
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a message as one line, and what belongs to it as indented lines.
+    """Formatter of a message as one line, and of its traceback as indented lines.
 
     Args:
         has_colours: Whether the level is coloured.
@@ -73,7 +78,7 @@ class LineFormatter(logging.Formatter):
         self._has_colours = has_colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message's lines, without an end."""
+        """Return the message's lines, without the last line end."""
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(record.created))
         level = record.levelname
         if self._has_colours:
@@ -84,25 +89,23 @@ class LineFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a message as one JSON object on one line, of ASCII."""
+    """Formatter of a message as one JSON object on one line, in ASCII."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its end."""
-        what: Happening = getattr(record, "happening", LIBRARY)
-        at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}"
+        event: LogEvent = getattr(record, "log_event", LIBRARY)
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         document: dict[str, Any] = {
             "time": f"{at}.{int(record.created % 1 * 1000):03}Z",
             "level": record.levelname.lower(),
-            "event": what.name,
+            "event": event.name,
             "message": _cut(_message(record)),
         }
-        if what is LIBRARY:
+        if event is LIBRARY:
             document["logger"] = printable(record.name)
         fields: Mapping[str, object] = getattr(record, "fields", {})
-        for name in dict.fromkeys((*DELIVERY, *fields)):  # what it speaks of first
-            value = fields.get(name)
-            if value is not None:
-                document[name] = _cut(value) if isinstance(value, str) else value
+        for name, value in fields.items():
+            document[name] = _cut(value) if isinstance(value, str) else value
         details = list(_details(record))
         if details:
             document["traceback"] = "\n".join(details)
@@ -110,11 +113,11 @@ class JsonFormatter(logging.Formatter):
 
 
 class BoundedHandler(logging.StreamHandler[TextIO]):
-    """Writes messages, of each kind only so many a minute, and then how many it has left out.
+    """Handler that writes a bounded number of each event a minute, and counts the others.
 
     Args:
         stream: Where to.
-        is_bounded: Whether any is left out.
+        is_bounded: Whether any message is suppressed.
     """
 
     def __init__(self, stream: TextIO, *, is_bounded: bool) -> None:
@@ -122,38 +125,42 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
         self._is_bounded = is_bounded
         self._minute = 0
         self._written: Counter[str] = Counter()
-        """By kind, in this minute; messages of libraries by their logger as well."""
-        self._left_out: Counter[str] = Counter()
+        """By event, in this minute; messages of libraries by their logger."""
+        self._suppressed: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message, or leave it out."""
+        """Write a message, or suppress it."""
         minute = int(record.created // MINUTE_SECONDS)
         if minute != self._minute:
-            self._tell()
+            self._log_suppressed()
             self._minute = minute
             self._written.clear()
-        what: Happening | None = getattr(record, "happening", None)
-        kind, most = (what.name, what.lines_max) if what else (record.name, LINES_PER_MINUTE_MAX)
+        event: LogEvent | None = getattr(record, "log_event", None)
+        kind, most = (event.name, event.lines_max) if event else (record.name, LINES_PER_MINUTE_MAX)
         self._written[kind] += 1
         if self._is_bounded and self._written[kind] > most:
-            self._left_out[what.name if what else LIBRARY.name] += 1
+            self._suppressed[event.name if event else LIBRARY.name] += 1
         else:
             super().emit(record)
 
     def close(self) -> None:
-        """Tell what was left out last."""
-        self._tell()
+        """Log the number of messages that were suppressed last."""
+        self._log_suppressed()
         super().close()
 
-    def _tell(self) -> None:
-        if not self._left_out:
+    def _log_suppressed(self) -> None:
+        if not self._suppressed:
             return
-        left_out = dict(self._left_out)
-        self._left_out.clear()
-        told = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
-        text = f"left out in the minute from {iso(self._minute * MINUTE_SECONDS)}: {told}"
-        record = logging.LogRecord(__name__, logging.INFO, __file__, 0, text, None, None)
-        record.happening, record.fields = LEFT_OUT, {"left_out": left_out}
+        suppressed = dict(self._suppressed)
+        self._suppressed.clear()
+        shown = {
+            "minute": iso(self._minute * MINUTE_SECONDS),
+            "counts": ", ".join(f"{count} {kind}" for kind, count in suppressed.items()),
+        }
+        record = logging.LogRecord(
+            __name__, logging.INFO, __file__, 0, SUPPRESSED.text, (shown,), None
+        )
+        record.log_event, record.fields = SUPPRESSED, {"suppressed": suppressed}
         super().emit(record)
 
 
@@ -165,7 +172,7 @@ def is_json(log_format: Format, stream: TextIO) -> bool:
 def formatter(
     log_format: Format, stream: TextIO, environment: Mapping[str, str]
 ) -> logging.Formatter:
-    """Return what formats messages to a stream; see `log_to_standard_error`."""
+    """Return the formatter of messages to a stream; see `log_to_standard_error`."""
     if is_json(log_format, stream):
         return JsonFormatter()
     shows = stream.isatty() and environment.get("TERM") != "dumb"
@@ -183,23 +190,20 @@ def log_to_standard_error(level: str, log_format: Format, environment: Mapping[s
     handler = BoundedHandler(sys.stderr, is_bounded=LEVELS[level.upper()] > logging.DEBUG)
     handler.setFormatter(formatter(log_format, sys.stderr, environment))
     logging.basicConfig(level=level.upper(), handlers=[handler])
-    _log_what_python_says()
+    _log_python_errors()
 
 
-def _log_what_python_says() -> None:
-    """Make messages of what Python itself would write to standard error."""
+def _log_python_errors() -> None:
+    """Log the errors and warnings that Python itself would write to standard error."""
     logger = logging.getLogger("python")
 
     def raised(kind: Any, error: Any, frames: Any) -> None:  # noqa: ANN401 - Python's signature
         logger.error("not caught: %r", error, exc_info=(kind, error, frames))
 
-    def unraisable(it: "sys.UnraisableHookArgs") -> None:
+    def unraisable(it: "sys.UnraisableHookArgs | threading.ExceptHookArgs") -> None:
         raised(it.exc_type, it.exc_value, it.exc_traceback)
 
-    def in_thread(it: threading.ExceptHookArgs) -> None:
-        raised(it.exc_type, it.exc_value, it.exc_traceback)
-
-    sys.excepthook, sys.unraisablehook, threading.excepthook = raised, unraisable, in_thread
+    sys.excepthook, sys.unraisablehook, threading.excepthook = raised, unraisable, unraisable
     logging.captureWarnings(capture=True)
 
 
@@ -207,7 +211,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError, KeyError):
-        # A library's, whose arguments do not fit: they say something all the same.
+        # The arguments of a library's message do not fit it: show them as they are.
         return f"{record.msg} {record.args!r}"
 
 
@@ -221,7 +225,7 @@ def _details(record: logging.LogRecord) -> Iterator[str]:
     for text in texts:
         more = len(text) - TRACEBACK_LENGTH_MAX
         if more > 0:
-            yield f"({more} characters left out)"
+            yield f"({more} characters omitted)"
         for line in text[-TRACEBACK_LENGTH_MAX:].rstrip("\n").split("\n"):
             yield printable(line)
 

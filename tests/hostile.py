@@ -1,15 +1,15 @@
-"""Expressions that attack whoever evaluates them, and how the message of each failure begins.
+"""Expressions that attack their engine, and how the message of each failure begins.
 
-Two suites run the same table: `unit/test_engine.py` on the engine alone, `integration/
-test_hostile.py` in a real worker. Each text is an expression of its own; both put it behind a
-condition, so that it attacks in one event and not in the next.
+Two suites run the same table: `unit/expressions/test_engine.py` on the engine alone, and
+`integration/worker/test_hostile.py` in a real worker. Each text is an expression of its own; both
+suites put it behind a condition, so that it attacks in one event and not in the next.
 """
 
 from typing import Final
 
-TIME: Final = "InternalError: interrupted: it ran longer than "
-"""The limit itself, in seconds, follows: it is the suite's choice."""
-MEMORY: Final = "InternalError: out of memory (or null was thrown): it may use 33554432 bytes"
+TIME: Final = "InternalError: interrupted: ran longer than "
+"""The limit in seconds follows, which depends on the suite."""
+MEMORY: Final = "InternalError: out of memory (or null was thrown): the limit is 33554432 bytes"
 STACK: Final = (
     "RangeError: Maximum call stack size exceeded: recursion or JSON too deep for 262144 bytes of "
     "stack"
@@ -111,7 +111,7 @@ HOSTILE: Final = {
         "Array.prototype.map = () => 'poison'",
         "TypeError: 'map' is read-only",
     ),
-    "changed mended method": (
+    "changed restored method": (
         "Object.prototype.toString = () => 'poison'",
         "TypeError: toString is read-only",
     ),

@@ -1,4 +1,4 @@
-"""An Inspector as a client meets it: over HTTP, in the test's own loop."""
+"""An Inspector behind HTTP, in the test's own event loop."""
 
 import asyncio
 import io
@@ -13,32 +13,33 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from stream_app.inspector.guard import Gate
-from stream_app.inspector.inspection import Inspection
-from stream_app.inspector.pages import Asset, application
-from stream_app.inspector.server import runner_of
+from stream_app.inspector.core.auth import TokenAuth
+from stream_app.inspector.service.inspector import InspectorService
+from stream_app.inspector.web.app import Asset, application
+from stream_app.inspector.web.listener import runner_of
 
 ASSETS = {
     "index.html": Asset(b"<!doctype html><title>page</title>", "text/html", "1"),
     "app.js": Asset(b"export {};", "text/javascript", "2"),
+    "css/app.css": Asset(b"a {}", "text/css", "3"),
 }
 SECRET = b"s" * 32
-SECONDS_MAX = 60.0
+SECONDS_MAX = 120.0
 
 
 @dataclass
 class Client:
-    """Asks an Inspector."""
+    """HTTP client of an Inspector."""
 
     address: str
     session: aiohttp.ClientSession
-    inspection: Inspection
+    service: InspectorService
     headers: dict[str, str] = field(default_factory=dict)
 
-    async def ask(
+    async def request(
         self, path: str, status: int = 200, *, post: Any = None, **query: str
     ) -> dict[str, Any]:
-        """Return the JSON of an answer, which must have this status."""
+        """Return the JSON of a response, which must have this status."""
         method, headers, body = "GET", self.headers, None
         if post is not None:
             method, body = "POST", io.BytesIO(json.dumps(post).encode())
@@ -54,37 +55,43 @@ class Client:
         return document
 
     async def rows(self, **query: str) -> list[dict[str, Any]]:
-        """Return all rows, whatever number of pages they take."""
+        """Return the rows of all pages."""
         rows: list[dict[str, Any]] = []
-        answer = await self.ask("/api/events", **query)
+        page = await self.request("/api/events", **query)
         while True:
-            rows += answer["rows"]
-            if answer["cursor"] is None:
+            rows += page["rows"]
+            if page["cursor"] is None:
                 return rows
-            query["cursor"] = answer["cursor"]
+            query["cursor"] = page["cursor"]
             query.pop("at", None)
-            answer = await self.ask("/api/events", **query)
+            page = await self.request("/api/events", **query)
 
-    async def dest(self, row: Mapping[str, Any]) -> dict[str, int]:
+    async def outcome_counts(self, row: Mapping[str, Any]) -> dict[str, int]:
+        """Return the current outcome counts of a row's event."""
         names = ("partition", "offset", "pipeline", "key_base64", "time")
         event = {name: row[name] for name in names if name in row}
-        answer = await self.ask("/api/outcomes", post={"events": [event]})
-        found: dict[str, int] = answer["outcomes"][0]["dest"]
+        document = await self.request("/api/outcomes", post={"events": [event]})
+        found: dict[str, int] = document["outcomes"][0]["dest"]
         return found
 
     async def until(
-        self, look: Callable[[], Awaitable[Any]], right: Callable[[Any], bool], what: str
+        self,
+        poll: Callable[[], Awaitable[Any]],
+        is_expected: Callable[[Any], bool],
+        expectation: str,
     ) -> Any:
-        """Return what is seen once it is right."""
+        """Return the first polled value that is as expected."""
         deadline = time.monotonic() + SECONDS_MAX
-        while not right(seen := await look()):
-            assert time.monotonic() < deadline, f"not within {SECONDS_MAX:.0f} s: {what}: {seen}"
+        while not is_expected(seen := await poll()):
+            assert time.monotonic() < deadline, (
+                f"not within {SECONDS_MAX:.0f} s: {expectation}: {seen}"
+            )
             await asyncio.sleep(0.1)
         return seen
 
     @asynccontextmanager
     async def live(self, **query: str) -> AsyncIterator["Stream"]:
-        """Follow the stream."""
+        """Follow the stream of server-sent events."""
         async with self.session.get(
             self.address + "/api/live", params=query, headers=self.headers
         ) as response:
@@ -95,6 +102,8 @@ class Client:
 
 @dataclass
 class Stream:
+    """Stream of server-sent events."""
+
     response: aiohttp.ClientResponse
 
     async def next(self, *names: str) -> tuple[str, dict[str, Any]]:
@@ -120,14 +129,14 @@ async def inspecting(
     token: str | None = None,
     **options: Any,
 ) -> AsyncIterator[Client]:
-    """Serve an Inspector meanwhile."""
-    async with Inspection(str(config), environment or {}, **options) as inspection:
-        runner = runner_of(application(inspection, Gate(token, SECRET), ASSETS))
+    """Serve an Inspector for the duration of the context."""
+    async with InspectorService(str(config), environment or {}, **options) as service:
+        runner = runner_of(application(service, TokenAuth(token, SECRET), ASSETS))
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             address = f"http://127.0.0.1:{runner.addresses[0][1]}"
             async with aiohttp.ClientSession() as session:
-                yield Client(address, session, inspection)
+                yield Client(address, session, service)
         finally:
             await runner.cleanup()

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from stream_app.embedded import S3Server
+from stream_app.embedded.servers import S3Server
 from tests.contract.recorder import Answer, Recorder, Relay, Request, recorder, refusal
 
 SECONDS_MAX: Final = 120.0
@@ -74,7 +74,7 @@ HEADER_RIGHTS: Final = {
     "x-amz-object-lock-mode": "s3:PutObjectRetention",
     "x-amz-tagging": "s3:PutObjectTagging",
 }
-"""What a header asks for beside the operation's own right."""
+"""Rights that a header requires beside the operation's own."""
 PARAMETERS: Final = frozenset(
     {
         "continuation-token",
@@ -104,7 +104,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Policy:
-    """What `stream-app policy` prints: one JSON document after the other."""
+    """Output of `stream-app policy`: one JSON document after the other."""
 
     statements: tuple[Statement, ...]
 

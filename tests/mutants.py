@@ -18,24 +18,53 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 JUDGE_SECONDS_MAX: Final = 600.0
 SIMULATION: Final = (
-    *("-m", "pytest", "tests/simulation", "-x", "-q", "-p", "no:cacheprovider"),
-    *("-o", "timeout=60"),  # a mutant may loop without an end
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=120"),
+    *("tests/simulation/test_seeds.py", "tests/simulation/test_simulation.py"),
 )
-"""Arguments to Python; the judge of all that the core owes."""
+"""Arguments to Python; the judge of all that the core owes. The time is for a mutant that loops
+without an end."""
 UNIT: Final = (
-    *("-m", "pytest", "tests/unit", "-x", "-q", "-p", "no:cacheprovider"),
-    *("-o", "timeout=30"),  # the same
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=60"),
+    "tests/unit/core",
 )
 """The judge of what the simulation meets too seldom: exact moments and sizes."""
-INTEGRATION: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/integration")
+SHELL: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider")
+"""The judge of what parts of the shell owe without a server; files follow."""
+INTEGRATION: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+    "tests/integration/kafka/test_consumer.py",
+)
 """The judge of what the shell owes to a real broker."""
+TOPICS: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+    "tests/integration/worker/test_topics.py",
+)
+"""The judge of what topics that change, or refuse, must not do."""
 CHAOS: Final = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "tests/chaos", "-k")
 """The judge of what real workers owe when they are killed; a part of a name follows."""
 STREAMING: Final = (
     *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
-    *("tests/integration/test_streaming.py", "-k"),
+    *("tests/integration/worker/test_streaming.py", "-k"),
 )
 """The judge of what real workers owe whose objects leave in parts; a part of a name follows."""
+SECRETS: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=60"),
+    *("tests/wire/test_s3_credentials.py", "tests/wire/test_kafka_tls.py", "tests/unit/s3"),
+)
+"""The judge of keys and certificates that are renewed in place."""
+ENCRYPTION: Final = (*SHELL, "tests/wire/test_s3_encryption.py")
+"""The judge of objects without the requested encryption."""
+WORKER: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=60"),
+    *("tests/unit/worker", "tests/unit/monitoring"),
+)
+"""The judge of a worker's start, health and end."""
+
+EXPRESSIONS: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=120"),
+    *("tests/unit/expressions/test_integers.py", "tests/property/test_expressions.py"),
+)
+"""The judge of the bytes in a line."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +78,148 @@ class Mutant:
     judge: tuple[str, ...] = SIMULATION
 
 
-PARTITION: Final = "stream_app/partition.py"
-STREAMTIME: Final = "stream_app/streamtime.py"
-WINDOW: Final = "stream_app/window.py"
-DELIVERY: Final = "stream_app/delivery.py"
-ASSIGNMENT: Final = "stream_app/assignment.py"
-STORAGE: Final = "stream_app/s3.py"
+INTEGERS: Final = "stream_app/expressions/integers.py"
+PRELUDE: Final = "stream_app/expressions/prelude.js"
+PARTITION: Final = "stream_app/core/partition.py"
+STREAMTIME: Final = "stream_app/core/stream_time.py"
+METADATA: Final = "stream_app/core/metadata_bound.py"
+CLOSED: Final = "stream_app/core/closed_windows.py"
+WINDOW: Final = "stream_app/core/window.py"
+DELIVERY: Final = "stream_app/worker/window_delivery.py"
+WATCHDOG: Final = "stream_app/core/progress_watchdog.py"
+CONSUMER: Final = "stream_app/kafka/consumer.py"
+THREAD: Final = "stream_app/kafka/fetch_thread.py"
+ASSIGNMENT: Final = "stream_app/core/assignment.py"
+STORAGE: Final = "stream_app/s3/storage.py"
+BATCHES: Final = "stream_app/kafka/record_batches.py"
+DECODING: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n0"),
+    "tests/unit/kafka/test_undecodable.py",
+)
+"""The judge of batches that cannot be decoded."""
+CREDENTIALS: Final = "stream_app/s3/credentials.py"
+OBJECT_BODY: Final = "stream_app/core/object_body.py"
+
+POLICY: Final = "stream_app/s3/bucket_policy.py"
+POLICIES: Final = (*SHELL, "tests/unit/s3/test_bucket_policy.py")
+READERS: Final = (
+    *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=60"),
+    *("tests/unit/core/test_receipt_decoder.py", "tests/unit/inspector/core"),
+)
+"""The judge of what readers of receipts show."""
 
 MUTANTS: Final = (
+    Mutant(
+        "the Inspector counts a window that was given up as delivered",
+        "stream_app/inspector/core/index.py",
+        "return self.lines if self.is_final else 0",
+        "return self.lines",
+        READERS,
+    ),
+    Mutant(
+        "the table of receipts counts a window that was given up as delivered",
+        "stream_app/core/receipt_decoder.py",
+        "return 0 if self.status in UNDELIVERED else self.counts.delivered",
+        "return self.counts.delivered",
+        READERS,
+    ),
+    Mutant(
+        "a bucket policy names a principal that nobody gave",
+        POLICY,
+        "    _require_principals(destinations, given)\n",
+        "",
+        POLICIES,
+    ),
+    Mutant(
+        "a bucket policy allows writes outside of the prefixes",
+        POLICY,
+        'stem = "" if all_prefixes else ',
+        'stem = ""; ',
+        POLICIES,
+    ),
+    Mutant(
+        "the rights of options are granted to all",
+        POLICY,
+        "OPTION_RIGHTS.items() if getattr(destination, name)]",
+        "OPTION_RIGHTS.items()]",
+        POLICIES,
+    ),
+    Mutant(
+        "the mark of a commit is not compared with its offset",
+        "stream_app/core/commit_metadata.py",
+        "return crc32(packed, crc32(str(offset).encode())).to_bytes",
+        "return crc32(packed, crc32(str(0).encode())).to_bytes",
+        UNIT,
+    ),
+    Mutant(
+        "a window of a new log may have the time of one of the old log",
+        PARTITION,
+        "return max(int(now), self._began_at) if self._is_after_truncation else int(now)",
+        "return int(now)",
+        UNIT,
+    ),
+    Mutant(
+        "a clock ahead at the beginning moves the closing times of all workers",
+        PARTITION,
+        "max(int(now), self._began_at) if self._is_after_truncation else int(now)",
+        "max(int(now), self._began_at)",
+        UNIT,
+    ),
+    Mutant(
+        "a window that was closed before the log began is taken for one of an earlier log",
+        PARTITION,
+        "        self._began_at = min(self._began_at, window.closed_at)\n",
+        "",
+        UNIT,
+    ),
+    Mutant(
+        "a new log begins without regard to the newest name of the old one",
+        "stream_app/core/commit_metadata.py",
+        "max(int(now), self.newest_closed_at) + 1",
+        "int(now)",
+        UNIT,
+    ),
+    Mutant(
+        "a truncated log begins again before all is settled",
+        PARTITION,
+        "        elif self._log_start is not None and self.position == self._first:",
+        "        if self._log_start is not None and self.position == self._first:",
+    ),
+    Mutant(
+        "a partition whose log was truncated takes batches",
+        PARTITION,
+        "        if self._log_start is not None:\n            raise FencedError(",
+        "        if self._log_start == -1:\n            raise FencedError(",
+        UNIT,
+    ),
+    Mutant(
+        "a log that ends within recorded windows is taken over as it is",
+        "stream_app/core/commit_metadata.py",
+        "return self.is_truncated or self.end > log_end",
+        "return self.is_truncated",
+        UNIT,
+    ),
+    Mutant(
+        "the Inspector takes a receipt of an earlier log for one of the new log",
+        "stream_app/inspector/core/index.py",
+        "return [it for it in entries if it.closed_at == newest]",
+        "return entries",
+        (*SHELL, "tests/unit/inspector/core"),
+    ),
+    Mutant(
+        "windows of an earlier log hide those of the new log from the Inspector",
+        "stream_app/inspector/core/index.py",
+        "if entry.closed_at < newer.closed_at:",
+        "if entry.closed_at < 0:",
+        (*SHELL, "tests/unit/inspector/core"),
+    ),
+    Mutant(
+        "batches from before a rebuild are taken",
+        ASSIGNMENT,
+        "if fetched.seek < self._seeks.get(tp, 0):",
+        "if fetched.seek < 0:",
+        UNIT,
+    ),
     Mutant(
         "objects before the closing is recorded",
         PARTITION,
@@ -65,9 +228,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a confirmed commit releases closings that it does not hold",
-        PARTITION,
-        "if not window.recorded and window.end in ends:",
-        "if not window.recorded:",
+        CLOSED,
+        " and (it.end, it.is_passed_over) in closings\n",
+        "\n",
     ),
     Mutant(
         "a confirmation counts for a partition that was rebuilt since",
@@ -78,7 +241,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "work of an older epoch counts",
-        PARTITION,
+        "stream_app/core/partition_deliveries.py",
         "        if not task.valid:\n            raise FencedError(",
         "        if task is None:\n            raise FencedError(",
     ),
@@ -92,66 +255,159 @@ MUTANTS: Final = (
     Mutant(
         "windows are kept although somebody else had the partition",
         PARTITION,
-        "        elif commit != self.acknowledged:\n            return False\n",
+        "        elif not self.acknowledged.is_same(commit):\n            return False\n",
         "",
     ),
     Mutant(
         "a gap between batches is accepted",
         PARTITION,
-        "        if batch.position > self.position:\n",
-        "        if batch.position < 0:\n",
+        "        if offset > self.position:\n",
+        "        if offset < 0:\n",
+    ),
+    Mutant(
+        "a batch that cannot be decoded is an exception",
+        BATCHES,
+        "        except Exception as error:  # noqa: BLE001 - each codec has its own exceptions\n",
+        "        except KeyError as error:\n",
+        DECODING,
+    ),
+    Mutant(
+        "the header of a batch with a wrong checksum says where it ends",
+        BATCHES,
+        "            agrees = count == delta + 1 or _sound(content, start) is not None\n",
+        "            agrees = count > 0\n",
+        DECODING,
+    ),
+    Mutant(
+        "a damaged batch proves where the one before it ends",
+        BATCHES,
+        "    return base if DefaultRecordBatch(content[start:end]).validate_crc() else None\n",
+        "    return base\n",
+        DECODING,
+    ),
+    Mutant(
+        "a batch that is not whole is no batch",
+        BATCHES,
+        "            self.has_next = _yes\n",
+        "            self.has_next = bool\n",
+        DECODING,
+    ),
+    Mutant(
+        "it is not recorded that a window was passed over",
+        PARTITION,
+        "        self._append(replace(closing, is_passed_over=True), recorded=False)\n",
+        "        self._append(closing, recorded=False)\n",
+    ),
+    Mutant(
+        "a commit from before records that a window was passed over",
+        CLOSED,
+        "if not it.recorded and (it.end, it.is_passed_over) in closings",
+        "if not it.recorded and it.end in {end for end, _ in closings}",
+        UNIT,
+    ),
+    Mutant(
+        "a batch is passed over in the window before it",
+        PARTITION,
+        "        if replayed is None and self.position > self._first and not self.full:\n"
+        "            self._close(now)\n",
+        "",
+    ),
+    Mutant(
+        "a window that was passed over is collected where it can be decoded",
+        PARTITION,
+        "(self._replay[0].settled or self._replay[0].is_passed_over)",
+        "self._replay[0].settled",
+    ),
+    Mutant(
+        "a recorded window loses the lines of a damaged batch alone",
+        PARTITION,
+        "        end = batch.end if replayed is None else replayed.end\n",
+        "        end = batch.end\n",
+    ),
+    Mutant(
+        "a partition waits for each batch that a producer has compressed wrongly",
+        "stream_app/core/undecodable.py",
+        "        return clock - self.since >= seconds or (self.batch.is_as_sent and has_waited)\n",
+        "        return clock - self.since >= seconds\n",
+        UNIT,
+    ),
+    Mutant(
+        "a partition does not wait for another copy of a damaged batch",
+        "stream_app/core/undecodable.py",
+        "        return clock - self.since >= seconds or (self.batch.is_as_sent and has_waited)\n",
+        "        return True\n",
+        UNIT,
+    ),
+    Mutant(
+        "a log that was lost and has grown again is taken for the same",
+        "stream_app/core/assignment.py",
+        "        is_later = NO_EPOCH < known < batch.leader_epoch\n",
+        "        is_later = False\n",
+        UNIT,
+    ),
+    Mutant(
+        "a commit does not have the leader epoch",
+        PARTITION,
+        "            leader_epoch=self.leader_epoch,\n",
+        "",
+        UNIT,
+    ),
+    Mutant(
+        "a batch that was passed over has the leader epoch before it",
+        PARTITION,
+        "        self.leader_epoch = NO_EPOCH  # No checksum covers that of the batch.\n",
+        "",
+        UNIT,
     ),
     Mutant(
         "recorded closings are not read back",
-        "stream_app/closings.py",
-        "    return Commit(offset, tuple(closings))\n",
-        "    return Commit(offset, ())\n",
+        "stream_app/core/commit_metadata.py",
+        "            closings,\n            began_at",
+        "            (),\n            began_at",
     ),
     Mutant(
         "a settled closing is dropped from the metadata early",
-        PARTITION,
+        CLOSED,
         "            if closings or not window.settled:\n",
         "            if not window.settled:\n",
     ),
     Mutant(
-        "a replay stands under another upload time",
+        "a replay stands under another closing time",
         PARTITION,
-        "uploaded_at=recorded.uploaded_at if recorded else None",
-        "uploaded_at=recorded.uploaded_at + 1 if recorded else None",
+        "closed_at=recorded.closed_at if recorded else None",
+        "closed_at=recorded.closed_at + 1 if recorded else None",
     ),
     Mutant(
         "a commit passes the oldest unsettled window",
-        PARTITION,
-        "            if not window.settled:\n                return window.first\n",
-        "            if not window.settled:\n                return window.end\n",
+        CLOSED,
+        "next((it.first for it in self._windows if not it.settled), first)",
+        "next((it.end for it in self._windows if not it.settled), first)",
     ),
     Mutant(
         "a replayed window takes one batch more",
         PARTITION,
-        "            if self._replay and self.position >= self._replay[0].end:\n"
-        "                self._close_recorded()\n        return None\n",
-        "            if self._replay and self.position > self._replay[0].end:\n"
-        "                self._close_recorded()\n        return None\n",
+        "            if self._replay and self.position >= self._replay[0].end:\n",
+        "            if self._replay and self.position > self._replay[0].end:\n",
     ),
     Mutant(
         "a window takes the first moment of the next minute",
         STREAMTIME,
-        "_time(records[place], now) >= self.start + self._length",
-        "_time(records[place], now) > self.start + self._length",
+        "_time(records[index], now) >= self.start + self._length",
+        "_time(records[index], now) > self.start + self._length",
         UNIT,
     ),
     Mutant(
         "a window reaches over its minute within a batch",
         STREAMTIME,
-        "for it in records[place:] if _time(it, now) >= window_end)",
-        "for it in records[place:] if _time(it, now) > window_end)",
+        "for it in records[index:] if _time(it, now) >= window_end)",
+        "for it in records[index:] if _time(it, now) > window_end)",
         UNIT,
     ),
     Mutant(
         "an idle window closes only beyond the end of the log",
         PARTITION,
-        "log_end is None or self.position < log_end or",
-        "log_end is None or self.position <= log_end or",
+        "log_end is not None and self.position >= log_end\n",
+        "log_end is not None and self.position > log_end\n",
     ),
     Mutant(
         "an idle window closes before the grace is over",
@@ -161,10 +417,69 @@ MUTANTS: Final = (
         UNIT,
     ),
     Mutant(
+        "a bound that was lowered takes recorded closings back",
+        METADATA,
+        "counts = range(recorded, len(closings) + 1)",
+        "counts = range(len(closings) + 1)",
+        UNIT,
+    ),
+    Mutant(
+        "what the broker is known to refuse is sent again",
+        METADATA,
+        "return None if size_of(fitting) >= self._refused else fitting",
+        "return fitting",
+        UNIT,
+    ),
+    Mutant(
+        "a refused commit lowers no bound",
+        METADATA,
+        "max(refused // 2, reached, OFFSET_METADATA_BYTES_MIN)",
+        "self.bytes_max",
+        UNIT,
+    ),
+    Mutant(
+        "a request takes any number of closings",
+        ASSIGNMENT,
+        "if closings >= REQUEST_CLOSINGS_MAX:",
+        "if False:",
+        UNIT,
+    ),
+    Mutant(
+        "a commit that is too large counts as a missing right",
+        "stream_app/kafka/consumer.py",
+        "            raise CommitTooLargeError(str(error)) from error",
+        "            raise SetupError(str(error)) from error",
+        (
+            *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"),
+            "tests/integration/worker/test_metadata_limit.py",
+        ),
+    ),
+    Mutant(
+        "old timestamps get a window for each event",
+        PARTITION,
+        "        self._time.idle(now)\n",
+        "",
+        UNIT,
+    ),
+    Mutant(
+        "a backlog after a long stop counts as late",
+        STREAMTIME,
+        "self._is_late = now >= self.start + length + self._grace",
+        "self._is_late = True",
+        UNIT,
+    ),
+    Mutant(
+        "a late window's object moves the clock's minute back",
+        STREAMTIME,
+        "self._newest_start = max(self._newest_start, self.start + self._length)",
+        "self._newest_start = self.start + self._length",
+        UNIT,
+    ),
+    Mutant(
         "the metadata may grow beyond its bound",
         PARTITION,
-        "return size + CLOSING_BYTES_MAX > self._rules.metadata_bytes_max",
-        "return size > self._rules.metadata_bytes_max",
+        "return size_of(commit) > room",
+        "return size_of(commit) > self._metadata.bytes_max",
         UNIT,
     ),
     Mutant(
@@ -182,26 +497,26 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a run of skipped records goes over a delivered one",
-        "stream_app/receipts.py",
+        "stream_app/core/receipt.py",
         "        self.matched += count\n        self.run_open = False\n",
         "        self.matched += count\n",
     ),
     Mutant(
         "the key does not depend on where the window begins",
-        "stream_app/objects.py",
-        'f"{topic}\\0{partition}\\0{first_offset}\\0{destination}"',
-        'f"{topic}\\0{partition}\\0{destination}"',
+        "stream_app/core/object_key.py",
+        "name = [topic, str(partition), str(first_offset), destination]",
+        "name = [topic, str(partition), destination]",
     ),
     Mutant(
         "a commit is sent although the partition was revoked",
-        "stream_app/fetching.py",
+        "stream_app/kafka/fetch_thread.py",
         "                or not owned()\n",
         "",
         (*INTEGRATION, "-k", "commit"),
     ),
     Mutant(
         "a commit is sent in another generation than the partition's",
-        "stream_app/fetching.py",
+        "stream_app/kafka/fetch_thread.py",
         "                or coordinator.generation != generation\n",
         "",
         (*INTEGRATION, "-k", "commit"),
@@ -216,35 +531,35 @@ MUTANTS: Final = (
     Mutant(
         "an upload has no checksum",
         STORAGE,
-        "            **{wanted.checksum_name: wanted.checksum},\n",
+        "            **{expected.checksum_name: expected.checksum},\n",
         "",
         (*CHAOS, "torn"),
     ),
     Mutant(
         "recorded closings are not read back by the worker",
-        "stream_app/consumer.py",
-        "decode(committed.offset, committed.metadata)",
-        'decode(committed.offset, "")',
+        "stream_app/kafka/commits.py",
+        "                    commit.offset, commit.metadata, accept_unmarked=accept_unmarked\n",
+        '                    commit.offset, "", accept_unmarked=True\n',
         (*CHAOS, "kill_after_the_put"),
     ),
     Mutant(
         "the closing is recorded with another time than that of the first part",
         PARTITION,
-        "        uploaded_at = self.window.uploaded_at or uploaded_at\n",
-        "        uploaded_at = int(uploaded_at)\n",
+        "            self.window.closed_at or closing.closed_at,\n",
+        "            closing.closed_at,\n",
     ),
     Mutant(
-        "the key has the time of the closing, though parts have left",
+        "the key has a new time at the closing, though parts have left",
         WINDOW,
-        "now if self.uploaded_at is None else self.uploaded_at",
+        "now if self.closed_at is None else self.closed_at",
         "now",
         UNIT,
     ),
     Mutant(
         "a part counts that was sent under an older assignment",
         PARTITION,
-        "        self._check(task)\n        body = task.delivery.leaving\n",
-        "        body = task.delivery.leaving\n",
+        "        self._check(task)\n        task.delivery.leaving.sent(",
+        "        task.delivery.leaving.sent(",
         UNIT,
     ),
     Mutant(
@@ -271,7 +586,7 @@ MUTANTS: Final = (
     Mutant(
         "the core does not learn that a part is stuck",
         DELIVERY,
-        "            body.is_stuck = True\n",
+        "            upload.partition.stuck(upload)\n",
         "",
         (*STREAMING, "keep_no_other"),
     ),
@@ -284,10 +599,134 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a part has no checksum",
-        "stream_app/multipart.py",
-        "                    **sent,\n",
+        "stream_app/s3/multipart.py",
+        "        **{algorithm.argument: digest or await checksum(algorithm, content)},\n",
         "",
         (*STREAMING, "part_that_fails"),
+    ),
+    Mutant(
+        "a missing field sends the bytes of the others through the engine",
+        "stream_app/expressions/expression.py",
+        "if isinstance(result, str) and fast_path is not None and found is not None:",
+        "if isinstance(result, str) and fast_path is not None and found is None:",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "half a surrogate pair makes an object unreadable",
+        "stream_app/expressions/expression.py",
+        'if "\\\\" in text and "\\\\ud" in text:',
+        'if "\\\\" not in text:',
+        (*EXPRESSIONS, "tests/unit/expressions/test_expression.py"),
+    ),
+    Mutant(
+        "integers that are one number in JavaScript do not clash",
+        INTEGERS,
+        "            if other != token or number in _INFINITE:\n",
+        "            if number in _INFINITE:\n",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "integers in strings count",
+        INTEGERS,
+        "            if quotes % 2 == 1:  # In a string.\n",
+        "            if quotes < 0:\n",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "an object that the expression changed proves the origin of its numbers",
+        PRELUDE,
+        "  while (isFrozen && open.length > 0) {\n",
+        "  while (open.length > 0) {\n",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "the event of clashing integers is not frozen",
+        PRELUDE,
+        "    freeze(o);\n  }\n  return {errors, owners};\n",
+        "  }\n  return {errors, owners};\n",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "a limit hit by chance leaves the event unfrozen",
+        "stream_app/expressions/engine.py",
+        "    if clashes is not None and compiled.can_freeze:\n",
+        "    if clashes is not None and not compiled.can_freeze:\n",
+        EXPRESSIONS,
+    ),
+    Mutant(
+        "a name that every object has is missing for the fast path",
+        "stream_app/expressions/fast_path.py",
+        "is_complete = is_complete and child.is_leaf and key not in INHERITED",
+        "is_complete = is_complete and child.is_leaf",
+        (*EXPRESSIONS, "tests/unit/expressions/test_expression.py"),
+    ),
+    Mutant(
+        "parts of one object have different sizes",
+        OBJECT_BODY,
+        "size = self._part_bytes or (self._sizes.part_min",
+        "size = (self._sizes.part_min",
+        UNIT,
+    ),
+    Mutant(
+        "a window grows beyond what the smallest parts hold",
+        OBJECT_BODY,
+        "return self.part_min * (",
+        "return self.part * (",
+        UNIT,
+    ),
+    Mutant(
+        "a partition is rebuilt whenever S3 has lost an upload",
+        "stream_app/core/lost_uploads.py",
+        "        if name in self._lost:\n",
+        "        if name in self._lost and gone is None:\n",
+    ),
+    Mutant(
+        "parts that another owner has aborted count as lost",
+        DELIVERY,
+        "if error.code not in UPLOAD_GONE or not task.valid:",
+        "if error.code not in UPLOAD_GONE:",
+        (*SHELL, "tests/unit/worker"),
+    ),
+    Mutant(
+        "an error of one window leaves the breaker open",
+        DELIVERY,
+        "            if concerns_window(error):\n",
+        "            if task is None:\n",
+        (*SHELL, "tests/unit/worker"),
+    ),
+    Mutant(
+        "a window with an error of its own is tried whenever others are",
+        "stream_app/core/attempts.py",
+        "self._is_own = concerns_window(error)",
+        "self._is_own = False",
+        UNIT,
+    ),
+    Mutant(
+        "a receipt describes the bytes that were to be written, not those that exist",
+        "stream_app/s3/existing_object.py",
+        "checksum=self.sha256 if is_ours else sha256,",
+        "checksum=self.sha256,",
+    ),
+    Mutant(
+        "a server that lets two writers through passes the conformance check",
+        "stream_app/s3/conformance_verdict.py",
+        "sum(race.written > 1 for race in races)",
+        "sum(race.written > 4 for race in races)",
+        (*SHELL, "tests/unit/s3"),
+    ),
+    Mutant(
+        "the conformance check takes an upload that was sent whole for one that was cut",
+        "stream_app/s3/conformance.py",
+        "        if self._left == 0:\n",
+        "        if self._left < 0:\n",
+        (*SHELL, "tests/wire/test_s3_torn_body.py"),
+    ),
+    Mutant(
+        "a missing Content-Length is a difference",
+        "stream_app/s3/existing_object.py",
+        "if is_same and size in (None, self.size):",
+        "if is_same and size == self.size:",
+        (*SHELL, "tests/unit/s3"),
     ),
     Mutant(
         "a lost upload does not build the partition anew",
@@ -295,6 +734,379 @@ MUTANTS: Final = (
         "    if error.code in UPLOAD_GONE:\n",
         "    if error.code in UPLOAD_GONE and key is None:\n",
         (*STREAMING, "behind"),
+    ),
+    Mutant(
+        "a revocation does not suspend a worker without a partition",
+        CONSUMER,
+        "        self.stop_flow()\n",
+        "",
+        (*INTEGRATION, "-k", "without_a_partition"),
+    ),
+    Mutant(
+        "the flow is resumed into a rebalance",
+        CONSUMER,
+        "if not is_over and not self._thread.is_rebalancing:",
+        "if not is_over:",
+        (*INTEGRATION, "-k", "into_another"),
+    ),
+    Mutant(
+        "the flow is resumed by an assignment that is over",
+        CONSUMER,
+        "if not is_over and not self._thread.is_rebalancing:",
+        "if not self._thread.is_rebalancing:",
+        (*INTEGRATION, "-k", "into_another"),
+    ),
+    Mutant(
+        "a partition without a commit is not sought",
+        THREAD,
+        "consumer._fetcher.request_offset_reset([tp], OffsetResetStrategy.EARLIEST)",
+        "pass",
+        (*INTEGRATION, "-k", "none_or_0"),
+    ),
+    Mutant(
+        "a doubted commit fences another member's generation",
+        THREAD,
+        "or sender == self._doubted",
+        "or sender[1:] == (self._doubted or ())[1:]",
+        (*INTEGRATION, "-k", "doubt_about"),
+    ),
+    Mutant(
+        "an error of the coordinator is not asked for",
+        "stream_app/kafka/client_check.py",
+        "        coordinator.check_errors()\n",
+        "        pass\n",
+        (*INTEGRATION, "-k", "coordinator_that_nobody"),
+    ),
+    Mutant(
+        "a background task of Kafka's client may end",
+        "stream_app/kafka/client_check.py",
+        "if task is not None and task.done():",
+        "if task is None:",
+        (*INTEGRATION, "-k", "that_has_ended"),
+    ),
+    Mutant(
+        "a revocation waits for receipts",
+        "stream_app/worker/faust_app.py",
+        "    async def _producer_flush(",
+        "    async def _no_producer_flush(",
+        (*INTEGRATION, "-k", "wait_for_receipts"),
+    ),
+    Mutant(
+        "a partition that stands still is left to its next record",
+        WATCHDOG,
+        "if stall.seconds >= STALL_SECONDS:",
+        "if stall.seconds >= 1e9 * STALL_SECONDS:",
+    ),
+    Mutant(
+        "a worker ends though Kafka does not answer",
+        WATCHDOG,
+        "            self._stalls[tp].seeks -= 1\n",
+        "            self._stalls[tp].seeks -= 0\n",
+        UNIT,
+    ),
+    Mutant(
+        "a partition that seeks do not help is sought for ever",
+        WATCHDOG,
+        "Remedy.SEEK if stall.seeks < SEEKS_MAX else Remedy.EXIT",
+        "Remedy.SEEK",
+        UNIT,
+    ),
+    Mutant(
+        "a partition that waits for memory counts as standing still",
+        WATCHDOG,
+        " if is_open else 0.0",
+        "",
+        UNIT,
+    ),
+    Mutant(
+        "a worker ends, and the next one, for a batch that the broker cannot read",
+        "stream_app/worker/stall_monitor.py",
+        "if found.refusal is not None:",
+        "if found.refusal is not None and tp in self._refused:",
+        (*SHELL, "tests/unit/worker/test_stall_monitor.py"),
+    ),
+    Mutant(
+        "a batch that the broker cannot read is asked for at once, again and again",
+        "stream_app/worker/stall_monitor.py",
+        "        await self._app.consumer.pause(tp)\n",
+        "",
+        (*SHELL, "tests/unit/worker/test_stall_monitor.py"),
+    ),
+    Mutant(
+        "what was learned of the broker's limit counts for ever",
+        "stream_app/core/metadata_bound.py",
+        "self.bytes_max, self._refused = self._set_bytes_max, NOTHING_REFUSED",
+        "pass",
+        UNIT,
+    ),
+    Mutant(
+        "a batch that hangs is under way for ever",
+        WATCHDOG,
+        "return self._seconds >= BATCH_SECONDS_MAX",
+        "return self._seconds >= 1e9 * BATCH_SECONDS_MAX",
+        UNIT,
+    ),
+    Mutant(
+        "a batch that waits for memory counts as one that hangs",
+        WATCHDOG,
+        "if work.is_held or not work.is_pending",
+        "if not work.is_pending",
+        UNIT,
+    ),
+    Mutant(
+        "a batch that waits for Kafka counts as one that hangs",
+        "stream_app/worker/committer.py",
+        "        self.read_backs += 1\n",
+        "",
+        (*SHELL, "tests/unit/worker/test_stall_monitor.py"),
+    ),
+    Mutant(
+        "a partition whose records are all deleted stands still",
+        "stream_app/worker/stall_monitor.py",
+        "if start is not None and start > position and not partition.window.busy:",
+        "if start is not None and start > position and partition.window.busy:",
+        (*SHELL, "tests/unit/worker/test_stall_monitor.py"),
+    ),
+    Mutant(
+        "a receipt is given up while the topic takes none",
+        "stream_app/core/publication.py",
+        "if is_over and self._published() > self._published_then:",
+        "if is_over:",
+        UNIT,
+    ),
+    Mutant(
+        "a refused receipt pins the commit for ever",
+        "stream_app/core/publication.py",
+        "if is_over and self._published() > self._published_then:",
+        "if is_over and now < 0:",
+        UNIT,
+    ),
+    Mutant(
+        "a failed event that an answer does not list counts as delivered",
+        "stream_app/core/receipt.py",
+        "if room < 0 and not is_whole:",
+        "if room < 0:",
+        UNIT,
+    ),
+    Mutant(
+        "a shortened receipt does not say where its lists end",
+        "stream_app/core/receipt.py",
+        "lists=ShortLists(skipped, failed, offset)",
+        "lists=ShortLists(skipped, failed, None)",
+        UNIT,
+    ),
+    Mutant(
+        "a receipt is refused for the size of others",
+        "stream_app/kafka/receipts_topic.py",
+        "        except _TOO_LARGE:\n            # The broker",
+        "        except KeyError:\n            # The broker",
+        (*TOPICS, "-k", "in_its_batch"),
+    ),
+    Mutant(
+        "events behind an open transaction are no lag",
+        "stream_app/kafka/fetch_thread.py",
+        "{tp: it.highwater for tp, it in fetched}",
+        "{tp: it.lso for tp, it in fetched}",
+        (*INTEGRATION, "-k", "log_end"),
+    ),
+    Mutant(
+        "events of no destination are not counted",
+        "stream_app/core/router.py",
+        "        bisect_left(offsets, end) - bisect_left(offsets, begin) for",
+        "        bisect_left(offsets, end) for",
+        UNIT,
+    ),
+    Mutant(
+        "the fetch loop spins while the agent is held up",
+        CONSUMER,
+        "            self._room.clear()\n            with",
+        "            with",
+        (*SHELL, "tests/contract/test_faust.py", "-k", "held_up"),
+    ),
+    Mutant(
+        "an outage of S3 of a day costs the membership",
+        "stream_app/worker/faust_app.py",
+        "IDLE_SECONDS_MAX: Final = 100.0 * RETRY_SECONDS_MAX",
+        "IDLE_SECONDS_MAX: Final = 86_400.0",
+        (*SHELL, "tests/contract/test_faust.py", "-k", "longer_than_a_day"),
+    ),
+    Mutant(
+        "a worker outside of its group is live",
+        "stream_app/monitoring/health.py",
+        "elif self.outside_since is None:",
+        "elif self.outside_since is None and now < 0:",
+        (*SHELL, "tests/unit/monitoring"),
+    ),
+    Mutant(
+        "encryption that a server ignores is not noticed",
+        "stream_app/s3/encryption.py",
+        "    if stated != destination.sse:\n",
+        "    if stated is None:\n",
+        ENCRYPTION,
+    ),
+    Mutant(
+        "encryption of objects in parts is not looked at",
+        "stream_app/s3/multipart.py",
+        "            if number == 1:\n",
+        "            if number == 0:\n",
+        ENCRYPTION,
+    ),
+    Mutant(
+        "refused keys are not read again",
+        "stream_app/s3/clients.py",
+        "if not await credentials.refused(version):",
+        "if version >= 0:",
+        SECRETS,
+    ),
+    Mutant(
+        "a file of keys that has changed is not followed",
+        CREDENTIALS,
+        "                    if await self._has_changed():\n"
+        "                        await self._read()\n",
+        "",
+        SECRETS,
+    ),
+    Mutant(
+        "a file that is half written changes the identity",
+        CREDENTIALS,
+        "if before is not None and (found is None or found.method != before.method):",
+        "if before is None:",
+        SECRETS,
+    ),
+    Mutant(
+        "a refusal reads the sources without a bound",
+        CREDENTIALS,
+        "if is_time or await self._has_changed():",
+        "if now >= 0:",
+        SECRETS,
+    ),
+    Mutant(
+        "requests that were refused together are repeated by one of them alone",
+        CREDENTIALS,
+        "                    self._requested_at = now\n"
+        "                    await self._read()\n"
+        "        return self.version != version\n",
+        "                    self._requested_at = now\n"
+        "                    await self._read()\n"
+        "                    return self.version != version\n"
+        "        return False\n",
+        SECRETS,
+    ),
+    Mutant(
+        "a role is assumed with a key that STS has refused",
+        CREDENTIALS,
+        "if code not in NOT_THESE or not await self._own.refused(version):",
+        "if code:",
+        SECRETS,
+    ),
+    Mutant(
+        "a key that is not known everywhere yet is refused for good",
+        "stream_app/s3/errors.py",
+        "if age is not None and age < FRESH_SECONDS:",
+        "if age is not None and age < 0:",
+        SECRETS,
+    ),
+    Mutant(
+        "a change between reading and following the file is not found",
+        "stream_app/worker/reload.py",
+        "self._path, self._seen = file",
+        "self._path, self._seen = file.path, file_version(file.path)",
+        WORKER,
+    ),
+    Mutant(
+        "a crash while stopping ends with status 0",
+        "stream_app/worker/faust_app.py",
+        "        self._status = 1  #",
+        "        self._status = int(self._ending is None)  #",
+        WORKER,
+    ),
+    Mutant(
+        "a member is ready although its coordinator is away",
+        "stream_app/monitoring/health.py",
+        "if membership.is_member and away > membership.session_seconds:",
+        "if membership.is_ending and away > membership.session_seconds:",
+        WORKER,
+    ),
+    Mutant(
+        "a member is ready although nothing is known of its partitions",
+        "stream_app/monitoring/health.py",
+        "elif membership.partitions_unanswered:",
+        "elif membership.is_ending and membership.partitions_unanswered:",
+        WORKER,
+    ),
+    Mutant(
+        "a leader that never responds is not noticed",
+        "stream_app/monitoring/unanswered_partitions.py",
+        "silence.responded_at != fetch.responded_at:",
+        "silence.responded_at is None or silence.responded_at != fetch.responded_at:",
+        WORKER,
+    ),
+    Mutant(
+        "a missing right in Kafka is not found",
+        "stream_app/kafka/cluster_findings.py",
+        "return bool(operations & 1 << OPERATIONS[operation])",
+        "return bool(operations | 1 << OPERATIONS[operation])",
+        (*SHELL, "tests/unit/kafka/test_cluster_findings.py"),
+    ),
+    Mutant(
+        "a bootstrap address that responds is taken for a broker that can be reached",
+        "stream_app/kafka/connection.py",
+        "    if address == at:\n",
+        "    if address:\n",
+        (*SHELL, "tests/integration/commands/test_kafka_check.py", "-k", "advertised"),
+    ),
+    Mutant(
+        "certificates that have changed are not read again",
+        "stream_app/kafka/tls.py",
+        "            if versions != self._seen:\n                self._read(versions)\n",
+        "",
+        SECRETS,
+    ),
+    Mutant(
+        "certificates are read into the context that is in use",
+        "stream_app/kafka/tls.py",
+        "            self._context = _context(self._kafka)\n        except SetupError as error:",
+        "            self._context.load_verify_locations(self._kafka.ssl_ca_file)\n"
+        "            self._context.load_cert_chain(\n"
+        "                self._kafka.ssl_certificate_file, self._kafka.ssl_key_file\n"
+        "            )\n"
+        "        except (SetupError, OSError) as error:",
+        SECRETS,
+    ),
+    Mutant(
+        "the authorities of S3 are read once",
+        "stream_app/s3/clients.py",
+        "if failure.code == UNTRUSTED:",
+        'if failure.code == "":',
+        SECRETS,
+    ),
+    Mutant(
+        "SIGHUP ends a worker that starts",
+        "stream_app/__main__.py",
+        'if sys.argv[1:2] == ["worker"]:',
+        "if not sys.argv:",
+        WORKER,
+    ),
+    Mutant(
+        "payloads of a window that was given up count as delivered",
+        "stream_app/monitoring/accumulators.py",
+        "            self.given_up += tally.delivered\n            return\n",
+        "            self.given_up += tally.delivered\n",
+        WORKER,
+    ),
+    Mutant(
+        "failed events of delivered windows make no destination fail",
+        "stream_app/monitoring/counts.py",
+        "        self.failing.add(receipt.destination, receipt.tally)\n",
+        "",
+        WORKER,
+    ),
+    Mutant(
+        "keys that no destination takes are kept without a bound",
+        "stream_app/core/unmatched_keys.py",
+        "if kept in self._counts or len(self._counts) < KEYS_MAX:",
+        "if kept is None or kept:",
+        UNIT,
     ),
 )
 

@@ -32,11 +32,11 @@ def spellings(secret: str) -> set[str]:
 
 
 def given_away(secrets: Mapping[str, str], texts: Iterable[str | bytes]) -> list[str]:
-    """Name each secret that is in one of the texts, with the place; empty when all are kept."""
+    """Name each secret found in one of the texts, with its context; empty when all are kept."""
     found = []
     for text in texts:
         shown = text if isinstance(text, str) else text.decode(errors="replace")
         for name, secret in secrets.items():
-            places = [place for it in spellings(secret) if (place := shown.find(it)) >= 0]
-            found += [f"{name} in: {shown[max(0, place - 200) : place]!r}" for place in places]
+            positions = [index for it in spellings(secret) if (index := shown.find(it)) >= 0]
+            found += [f"{name} in: {shown[max(0, index - 200) : index]!r}" for index in positions]
     return found

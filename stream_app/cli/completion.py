@@ -1,12 +1,10 @@
-"""The command `stream-app completion`, and what the options of others are completed with.
+"""The command `stream-app completion`, and completion of the values of other commands' options.
 
-A script asks `stream-app` itself at every press of the key, through click's own protocol: the
-variable `_STREAM_APP_COMPLETE`. Ids, buckets and pipelines come from the configuration that the
-command line names so far. Whatever is wrong with it, completion offers nothing and says nothing:
-the command will say it.
+At each press of the Tab key the shell's script runs `stream-app` itself, by click's own protocol:
+the variable `_STREAM_APP_COMPLETE`. Ids, buckets and pipelines come from the configuration that the
+command line names so far. A wrong configuration completes nothing and prints nothing: the command
+will print the mistakes.
 """
-
-# ruff: noqa: PLC0415, D301 - imports where they are used, and click's bare backslash-b.
 
 import re
 from collections.abc import Iterator
@@ -19,15 +17,18 @@ SHELLS: Final = ("bash", "zsh", "fish")
 VARIABLE: Final = "_STREAM_APP_COMPLETE"
 PROGRAM: Final = "stream-app"
 PLAIN: Final = r"[\w@%+=,./-]+"
-"""What means itself in every shell: the scripts put it on the line as it is."""
+"""Characters that mean themselves in every shell: the scripts do not quote what they insert."""
 CONFIG_BYTES_MAX: Final = 256 * 1024
-"""A longer configuration is not read: somebody waits for the key to answer. It takes 0.1 s."""
+"""A longer configuration is not read, since a person waits for the Tab key; reading this much
+takes 0.1 s."""
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print the script with which a shell completes commands, options, ids and buckets.
+    """Print the completion script of a shell.
+
+    The script completes commands, options, destinations, buckets and pipelines.
 
     \b
     Examples:
@@ -47,24 +48,24 @@ def completion(shell: str) -> None:
 def destination_ids(
     context: click.Context, _parameter: click.Parameter, beginning: str
 ) -> list[str]:
-    """Return the ids of the configuration that begin so."""
+    """Return the destination ids of the configuration with this beginning."""
     return _values(context, "id", beginning)
 
 
 def buckets(context: click.Context, _parameter: click.Parameter, beginning: str) -> list[str]:
-    """Return the buckets of the configuration that begin so."""
+    """Return the buckets of the configuration with this beginning."""
     return _values(context, "bucket", beginning)
 
 
 def pipelines(context: click.Context, _parameter: click.Parameter, beginning: str) -> list[str]:
-    """Return the pipelines of the configuration that begin so."""
+    """Return the pipelines of the configuration with this beginning."""
     return _values(context, "pipeline", beginning)
 
 
 def _values(context: click.Context, name: str, beginning: str) -> list[str]:
     values = (entry.get(name) for entry in _destinations(context.params.get("config")))
-    right = (it for it in values if isinstance(it, str) and re.fullmatch(PLAIN, it))
-    return [it for it in dict.fromkeys(right) if it.startswith(beginning)]
+    plain = (it for it in values if isinstance(it, str) and re.fullmatch(PLAIN, it))
+    return [it for it in dict.fromkeys(plain) if it.startswith(beginning)]
 
 
 def _destinations(config: object) -> Iterator[dict[str, object]]:
@@ -75,8 +76,8 @@ def _destinations(config: object) -> Iterator[dict[str, object]]:
             content = file.read(CONFIG_BYTES_MAX + 1)
         entries = tomllib.loads(content.decode()) if len(content) <= CONFIG_BYTES_MAX else {}
     except (OSError, ValueError, RecursionError):
-        return  # as the module says
-    written = entries.get("destinations")
-    for entry in written if isinstance(written, list) else ():
+        return  # see the module's docstring
+    destinations = entries.get("destinations")
+    for entry in destinations if isinstance(destinations, list) else ():
         if isinstance(entry, dict):
             yield entry

@@ -1,12 +1,4 @@
-"""The command `stream-app inspector`; `cli` adds it, with `--config`, to the others.
-
-Exit status: 0 it was told to stop (SIGTERM or Ctrl-C) · 1 Kafka, a topic or the port is missing · 2
-a wrong command line, configuration or token file.
-"""
-
-# What takes long to import is imported where it is used, and click marks paragraphs with a bare
-# backslash-b.
-# ruff: noqa: PLC0415, D301
+"""The command `stream-app inspector`: serves the Inspector until it is stopped."""
 
 import asyncio
 import logging
@@ -15,17 +7,19 @@ from typing import Final
 
 import click
 
+from stream_app.cli.common import with_config
+
 PORT_DEFAULT: Final = 8080
 PORT_MAX: Final = 65_535
-QUIET: Final = {
+LIBRARY_LEVELS: Final = {
     # Where credentials were found.
     "aiobotocore": logging.WARNING,
     "botocore": logging.WARNING,
-    # Requests that are no HTTP: whoever reaches the port could fill the log. Defects are logged by
-    # ourselves.
+    # Requests that are not HTTP: anybody who reaches the port could fill the log. Defects are
+    # logged by the Inspector itself.
     "aiohttp.server": logging.CRITICAL,
 }
-"""How grave must be what others log."""
+"""Minimum log level of each library."""
 
 
 @click.command()
@@ -34,50 +28,53 @@ QUIET: Final = {
     metavar="ADDRESS",
     default="127.0.0.1",
     show_default=True,
-    help="The address to listen at; beyond this machine only with --token-file.",
+    help="The address to listen on; beyond this machine only with --token-file.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, PORT_MAX),
     default=PORT_DEFAULT,
     show_default=True,
-    help="The port; 0 takes any that is free.",
+    help="The port; 0 takes any free one.",
 )
 @click.option(
     "--token-file",
     metavar="FILE",
-    help="A file with the token that lets people in: 16 characters or more.",
+    help="A file with the token that people log in with: 16 characters or more.",
 )
+@with_config
 def inspector(config: str, bind: str, port: int, token_file: str | None) -> None:
-    """Serve a web page that shows what became of each event, until Ctrl-C or SIGTERM.
+    """Serve a web page that shows the outcome of each event.
 
-    It reads the events and the receipts topic without a consumer group, and changes nothing.
-    Whoever reaches it reads all events: beyond this machine it asks for the token, and belongs
-    behind a proxy that speaks TLS.
+    The Inspector runs until SIGTERM or Ctrl-C, reads the events topic and the receipts topic
+    without a consumer group, and changes nothing.
+
+    Anybody who reaches the page can read all events: beyond this machine it requires the token, and
+    belongs behind a proxy that terminates TLS.
 
     \b
     Examples:
       stream-app inspector
       stream-app inspector --bind 0.0.0.0 --token-file /etc/stream-app/token
     """
-    from stream_app.inspector.guard import is_loopback
+    from stream_app.inspector.core.auth import is_loopback
 
     if token_file is None and not is_loopback(bind):
         raise click.UsageError(
             f"--bind {bind} lets other machines in; add --token-file FILE, or leave --bind out"
         )
-    from stream_app.inspector.access import read_token
-    from stream_app.inspector.inspection import Inspection
-    from stream_app.inspector.server import serve
+    from stream_app.inspector.service.inspector import InspectorService
+    from stream_app.inspector.web.listener import serve
+    from stream_app.inspector.web.middleware import read_token
     from stream_app.logs import log_to_standard_error
 
     log_to_standard_error("info", "text", os.environ)
-    for name, level in QUIET.items():
+    for name, level in LIBRARY_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     token = None if token_file is None else read_token(token_file)
-    inspection = Inspection(config, os.environ)
+    service = InspectorService(config, os.environ)
 
-    def tell(address: str) -> None:
+    def announce(address: str) -> None:
         click.echo(f"inspector: {address} (Ctrl-C ends it)")
 
-    asyncio.run(serve(inspection, bind=bind, port=port, token=token, on_ready=tell))
+    asyncio.run(serve(service, bind=bind, port=port, token=token, on_ready=announce))

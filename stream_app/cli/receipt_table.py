@@ -1,9 +1,9 @@
-"""Receipts as a table that grows: a line for each, for as long as receipts come.
+"""Table of receipts that grows by a row for each receipt.
 
-In a pipe a line holds everything, in columns of fixed widths. On a terminal the columns are as wide
-as what was seen so far, and where the terminal is too narrow for the object (or the error), that
-stands on a line of its own. The headings come again before they leave the screen, and when a column
-has grown; the day is a line of its own when it changes.
+In a pipe a row holds everything, in columns of fixed widths. On a terminal the columns are as wide
+as the widest cell so far; where there is too little room for the object or the error, it has a line
+of its own, as the failed events of a window always have. The headings are repeated before they
+leave the screen, and when a column has grown; a new day has a line of its own.
 """
 
 import textwrap
@@ -11,9 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from stream_app.follow import NOTHING, Published
-from stream_app.screen import Screen
-from stream_app.tables import (
+from stream_app.cli.tables import (
     CUT_WIDTH_MIN,
     GAP,
     Cell,
@@ -24,11 +22,13 @@ from stream_app.tables import (
     shortened,
     size,
     total,
-    width_of,
 )
+from stream_app.cli.terminal import Output
+from stream_app.kafka.receipts_topic import NOTHING, PublishedReceipt
+from stream_app.text import cell_width
 
 COLUMNS: Final = (
-    Column("TIME", 20),
+    Column("PUBLISHED", 20),
     Column("STATUS", 11),
     Column("DESTINATION", 24),
     Column("PARTITION", is_number=True),
@@ -40,20 +40,20 @@ COLUMNS: Final = (
     Column("BYTES", 8, is_number=True),
     Column("OBJECT OR ERROR"),
 )
-"""The columns in a pipe; `Published.cells` has a text for each."""
+"""Columns in a pipe, in the order of `PublishedReceipt.cells`."""
 COUNTS: Final = ("MATCHED", "DELIVERED", "SKIPPED", "FAILED")
 COUNTS_SHORT: Final = ("MATCH", "DELIV", "SKIP", "FAIL")
 OBJECT_WIDTH_MIN: Final = 28
-"""With less room the object has a line of its own: its bucket and the end of its key are seen."""
+"""Minimum width for the object in the row: its bucket and the end of its key stay visible."""
 DESTINATION_WIDTH_MAX: Final = 24
-"""Room that is kept from the start; a longer id makes the column wider when it comes."""
+"""Width that is reserved from the start; a longer id widens the column when it arrives."""
 INDENT: Final = 10
-"""Of an object on a line of its own: below the status."""
+"""Spaces before an object on a line of its own, which puts it below the status."""
 CELL_WIDTH_MAX: Final = 64
-"""As long as an id may be: whoever may write to the topic cannot make a column wider."""
+"""The longest id: other texts, which any producer of the topic can write, are cut to it."""
 SIZE_DIGITS_MAX: Final = 18
 BELOW_WIDTH_MIN: Final = 20
-"""An error is folded to no less, however narrow the terminal."""
+"""Minimum width of the lines that an error is wrapped into."""
 DIM: Final = "dim"
 STATUSES: Final = {
     "delivered": ("✓", "+", "green"),
@@ -62,20 +62,20 @@ STATUSES: Final = {
     "failed": ("✗", "x", "bold red"),
     "redelivered": ("✓", "+", "green"),
 }
-"""How a status looks: its mark, one for a terminal without Unicode, and its style."""
+"""Of each status on a terminal: the mark, the mark without Unicode, and the style."""
 UNKNOWN: Final = ("?", "?", "yellow")
 COUNT_STYLES: Final = {"SKIPPED": "yellow", "FAILED": "bold red"}
-"""What an operator looks for stands out; a zero steps back."""
+"""Styles of the counts that an operator looks for; a zero is dim."""
 
 
-def status_cell(screen: Screen, status: str) -> Cell:
-    """Return a status with its mark and its colour."""
+def status_cell(output: Output, status: str) -> Cell:
+    """Return a status with its mark and its color."""
     mark, plain, style = STATUSES.get(status, UNKNOWN)
-    return Cell(screen.mark(mark, plain) + status, style)
+    return Cell(output.mark(mark, plain) + status, style)
 
 
 def count_cells(counts: Sequence[str]) -> list[Cell]:
-    """Return the four counts, matched to failed, as a terminal shows them."""
+    """Return the counts matched, delivered, skipped and failed with their styles."""
     return [
         Cell(count, DIM if count == "0" else COUNT_STYLES.get(name, ""))
         for name, count in zip(COUNTS, counts, strict=True)
@@ -88,62 +88,65 @@ class ReceiptTable(Protocol):
     def begin(self) -> None:
         """Print the headings."""
 
-    def add(self, published: Published) -> None:
+    def add(self, published: PublishedReceipt) -> None:
         """Print a receipt.
 
         Raises:
-            ValueError: It is none; nothing is printed.
+            ValueError: The document is not a receipt; nothing is printed.
         """
 
     def end(self) -> None:
-        """Print what is to be said of all."""
+        """Print the totals."""
 
 
-def receipt_table(screen: Screen, destinations: Sequence[str]) -> ReceiptTable:
-    """Return the table for a screen.
+def receipt_table(output: Output, destinations: Sequence[str]) -> ReceiptTable:
+    """Return the table for an output.
 
     Args:
-        screen: Where it grows.
-        destinations: Ids that may come: a terminal's column has room for them from the start.
+        output: The terminal or pipe to print to.
+        destinations: Expected ids, for which a terminal's column has room from the start.
     """
-    return _TerminalTable(screen, destinations) if screen.is_terminal else _PlainTable(screen)
+    return _TerminalTable(output, destinations) if output.is_terminal else _PlainTable(output)
 
 
 class _PlainTable:
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self._widths = fitted(COLUMNS, [], None)
 
     def begin(self) -> None:
-        self._screen.line(*aligned(COLUMNS, self._widths, headings(COLUMNS)))
+        self._output.line(*aligned(COLUMNS, self._widths, headings(COLUMNS)))
 
-    def add(self, published: Published) -> None:
-        cells = [Cell(text) for text in published.cells()]
-        self._screen.line(*aligned(COLUMNS, self._widths, cells))
+    def add(self, published: PublishedReceipt) -> None:
+        *cells, result = published.cells()
+        failure = published.failure()
+        last = result if failure is None else f"{result}  {failure}"
+        row = [Cell(text) for text in (*cells, last)]
+        self._output.line(*aligned(COLUMNS, self._widths, row))
 
     def end(self) -> None:
         pass
 
 
 class _Layout(NamedTuple):
-    """How rows are printed now."""
+    """Columns and widths of the rows from now on."""
 
     columns: Sequence[Column]
     widths: Sequence[int]
     has_object: bool
-    """The object, and its size, stand in the row."""
+    """Whether the row holds the object and its size."""
 
 
 class _TerminalTable:
-    def __init__(self, screen: Screen, destinations: Sequence[str]) -> None:
-        self._screen = screen
+    def __init__(self, output: Output, destinations: Sequence[str]) -> None:
+        self._output = output
         self._statuses: Counter[str] = Counter()
         self._day = ""
         self._lines = 0
-        """Printed since the headings."""
+        """Lines since the headings."""
         widest = max(map(len, destinations), default=0)
         first = (
-            Column("TIME", 8),
+            Column("PUBLISHED"),
             Column("STATUS", 13),
             Column("DESTINATION", min(widest, DESTINATION_WIDTH_MAX), is_cut=True),
             Column("OFFSETS", CUT_WIDTH_MIN, is_number=True, is_cut=True),
@@ -156,20 +159,20 @@ class _TerminalTable:
         self._columns = (*first, *counts, *last)
         self._without_object = ((*first, *counts), (*first, *short))
         self._seen = [0] * len(self._columns)
-        """The widest text of each column so far, but for the object."""
+        """Widest cell of each column so far, except for the object."""
         self._layout = self._lay_out()
 
     def begin(self) -> None:
         self._print_headings()
 
-    def add(self, published: Published) -> None:
-        time, status, destination, partition, offsets, *counts, stored, place = published.cells()
+    def add(self, published: PublishedReceipt) -> None:
+        time, status, destination, partition, offsets, *counts, stored, result = published.cells()
         day, _, clock = time.partition("T")
         is_error = published.receipt["error"] is not None
         is_size = stored.isdecimal() and len(stored) <= SIZE_DIGITS_MAX
         row = [
             Cell(clock.removesuffix("Z") or time, DIM),
-            status_cell(self._screen, status),
+            status_cell(self._output, status),
             Cell(destination),
             Cell(f"{partition}@{offsets}"),
             *count_cells(counts),
@@ -181,25 +184,28 @@ class _TerminalTable:
         if clock and day != self._day:
             self._day = day
             self._print(Cell(f"{day} UTC", "bold"))
-        self._print_row(row, Cell(place, "red" if is_error else DIM), is_error=is_error)
+        self._print_row(row, Cell(result, "red" if is_error else DIM), is_error=is_error)
+        failure = published.failure()
+        if failure is not None:
+            self._print_below("", Cell(failure, "red"), is_error=True)
 
     def end(self) -> None:
-        told = ", ".join(f"{count} {status}" for status, count in self._statuses.items())
-        self._screen.line(Cell(f"receipts: {told or 'none'}", DIM))
+        counts = ", ".join(f"{count} {status}" for status, count in self._statuses.items())
+        self._output.line(Cell(f"receipts: {counts or 'none'}", DIM))
 
     def _make_room(self, row: Sequence[Cell]) -> None:
-        """Lay the table out anew for what is wider; print the headings where they are wanted."""
+        """Widen columns for a row; print the headings again where they are needed."""
         self._seen[: len(row)] = [
-            max(width, width_of(cell.text))
+            max(width, cell_width(cell.text))
             for width, cell in zip(self._seen[: len(row)], row, strict=True)
         ]
         layout = self._lay_out()
-        if layout != self._layout or self._lines >= (self._screen.height or 0) - 1:
+        if layout != self._layout or self._lines >= (self._output.height or 0) - 1:
             self._layout = layout
             self._print_headings()
 
     def _lay_out(self) -> _Layout:
-        room = self._screen.width or 0
+        room = self._output.width or 0
         seen = [Cell(" " * width) for width in self._seen[:-1]]
         columns: Sequence[Column] = self._columns
         widths = fitted(columns[:-1], [seen], None)
@@ -214,31 +220,31 @@ class _TerminalTable:
             widths = fitted(columns, [seen[: len(columns)]], room)
         return _Layout(columns, widths, has_object=False)
 
-    def _print_row(self, row: Sequence[Cell], place: Cell, *, is_error: bool) -> None:
+    def _print_row(self, row: Sequence[Cell], result: Cell, *, is_error: bool) -> None:
         columns, widths, has_object = self._layout
-        # An error is worth reading to its end.
-        is_below = not has_object or (is_error and width_of(place.text) > widths[-1])
-        cells = [*row, Cell("") if is_below else place][: len(columns)]
+        # An error is shown whole.
+        is_below = not has_object or (is_error and cell_width(result.text) > widths[-1])
+        cells = [*row, Cell("") if is_below else result][: len(columns)]
         self._print(*aligned(columns, widths, cells))
-        if is_below and place.text != NOTHING:
-            self._print_below("" if has_object else row[-1].text, place, is_error=is_error)
+        if is_below and result.text != NOTHING:
+            self._print_below("" if has_object else row[-1].text, result, is_error=is_error)
 
-    def _print_below(self, stored: str, place: Cell, *, is_error: bool) -> None:
-        """Print the object with its size, or the error, on lines of their own."""
-        room = max(BELOW_WIDTH_MIN, (self._screen.width or 0) - INDENT)
+    def _print_below(self, stored: str, result: Cell, *, is_error: bool) -> None:
+        """Print the object with its size, or the error, on lines below the row."""
+        room = max(BELOW_WIDTH_MIN, (self._output.width or 0) - INDENT)
         before = f"{stored}  " if stored else ""
         if is_error:
-            texts = textwrap.wrap(before + place.text, room, break_on_hyphens=False)
+            texts = textwrap.wrap(before + result.text, room, break_on_hyphens=False)
         else:
-            texts = [before + shortened(place.text, room - len(before))]
+            texts = [before + shortened(result.text, room - len(before))]
         for text in texts:
-            self._print(Cell(" " * INDENT), Cell(text, place.style))
+            self._print(Cell(" " * INDENT), Cell(text, result.style))
 
     def _print_headings(self) -> None:
         columns, widths, _ = self._layout
-        self._screen.line(*aligned(columns, widths, headings(columns)))
+        self._output.line(*aligned(columns, widths, headings(columns)))
         self._lines = 1
 
     def _print(self, *cells: Cell) -> None:
-        self._screen.line(*cells)
+        self._output.line(*cells)
         self._lines += 1

@@ -1,12 +1,9 @@
-"""The command `stream-app receipts`; `cli` adds it, with `--config`, to the others.
+"""The command `stream-app receipts`: follows the receipts topic.
 
-Exit status: 0 the newest receipt is shown (`--exit-at-end`) · 1 Kafka or the topic is missing, or
-nobody reads any more · 2 a wrong command line or configuration · 130 Ctrl-C.
+Exit status: 0 the newest receipt is shown (`--exit-at-end`) · 1 Kafka or the topic is missing, the
+reader of standard output has gone, or a destination has neither an entry in the configuration nor a
+receipt · 2 a wrong command line or configuration · 130 Ctrl-C.
 """
-
-# What takes long to import is imported where it is used, and click marks paragraphs with a bare
-# backslash-b.
-# ruff: noqa: PLC0415, D301
 
 import asyncio
 import contextlib
@@ -16,36 +13,48 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from stream_app.cli_completion import destination_ids
-from stream_app.cli_shared import complain, note_unknown
-from stream_app.exits import STATUS_FAILED
+from stream_app.cli.common import (
+    STATUS_DONE,
+    STATUS_FAILED,
+    load_settings,
+    print_error,
+    unknown_destinations,
+    with_config,
+)
+from stream_app.cli.completion import destination_ids
 
 if TYPE_CHECKING:
-    from stream_app.follow import Published
-    from stream_app.settings import Settings
+    from stream_app.config.settings import Settings
+    from stream_app.kafka.receipts_topic import PublishedReceipt
+    from stream_app.records import Undecodable
 
 STATUSES: Final = ("delivered", "empty", "retrying", "failed", "redelivered")
-"""Those of `receipts.Status`, which takes longer to import than `--help` may."""
+"""Values of `core.receipt.Status`, which is too slow to import for `--help`."""
 STANDARD_OUTPUT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """Which receipts are shown; an empty tuple: all."""
+class _ReceiptFilter:
+    """Filter of the receipts that are shown; an empty tuple lets all through."""
 
     destinations: tuple[str, ...]
     statuses: tuple[str, ...]
+    unknown: set[str]
+    """Those of the destinations that have neither an entry nor, so far, a receipt."""
 
-    def has(self, published: "Published") -> bool:
+    def matches(self, published: "PublishedReceipt") -> bool:
         if not self.destinations and not self.statuses:
             return True
-        # Whoever may write to the topic may have written anything.
+        # Any producer of the topic can have written any JSON.
         receipt = published.receipt if isinstance(published.receipt, dict) else {}
-        return (not self.destinations or receipt.get("destination") in self.destinations) and (
+        destination = receipt.get("destination")
+        self.unknown.difference_update([it for it in self.unknown if it == destination])
+        return (not self.destinations or destination in self.destinations) and (
             not self.statuses or receipt.get("status") in self.statuses
         )
 
@@ -57,18 +66,19 @@ class _Wanted:
     metavar="ID",
     multiple=True,
     shell_complete=destination_ids,
-    help="Only this one's; can be given more than once.",
+    help="Only receipts of this destination; can be given more than once.",
 )
 @click.option(
     "--status",
     "statuses",
     type=click.Choice(STATUSES),
     multiple=True,
-    help="Only those that say so; can be given more than once.",
+    help="Only receipts with this status; can be given more than once.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document on each line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on each line.")
 @click.option("--from-beginning", is_flag=True, help="Start with the oldest receipt.")
-@click.option("--exit-at-end", is_flag=True, help="End with the newest receipt there is now.")
+@click.option("--exit-at-end", is_flag=True, help="End after the newest receipt at the start.")
+@with_config
 def receipts(
     config: str,
     destinations: tuple[str, ...],
@@ -77,56 +87,68 @@ def receipts(
     as_json: bool,
     from_beginning: bool,
     exit_at_end: bool,
-) -> None:
-    """Follow the delivery receipts as a table; Ctrl-C ends it.
+) -> int:
+    """Follow the delivery receipts.
 
-    With --json each line holds the receipt and where it was found: id, key, partition, offset,
-    receipt.
+    Receipts are rows of a table, printed as they arrive; Ctrl-C ends the command. With --json each
+    line is a document of id, key, partition, offset (of the receipt in its topic) and receipt. In
+    failed and retrying receipts counts.delivered is what would have been delivered.
 
     \b
     Examples:
       stream-app receipts
       stream-app receipts --from-beginning --destination orders --status failed
-      stream-app receipts --from-beginning --exit-at-end --json | jq .receipt.counts
+      stream-app receipts --from-beginning --exit-at-end --json | jq .receipt.object.key
     """
-    from stream_app.configfile import load
-
-    settings = load(config, os.environ)
-    note_unknown(config, destinations, frozenset(it.id for it in settings.destinations))
+    settings = load_settings(config)
+    unknown = unknown_destinations(config, settings, destinations)
+    for text in unknown.values():
+        print_error(f"stream-app: note: {text}")
+    receipt_filter = _ReceiptFilter(destinations, statuses, set(unknown))
     asyncio.run(
         _follow(
             settings,
-            _Wanted(destinations, statuses),
+            receipt_filter,
             as_json=as_json,
             from_beginning=from_beginning,
             exit_at_end=exit_at_end,
         )
     )
+    for name in sorted(receipt_filter.unknown):
+        print_error(f"stream-app: no receipt of destination '{name}' was read either")
+    return STATUS_FAILED if receipt_filter.unknown else STATUS_DONE
 
 
 async def _follow(
     settings: "Settings",
-    wanted: _Wanted,
+    receipt_filter: _ReceiptFilter,
     *,
     as_json: bool,
     from_beginning: bool,
     exit_at_end: bool,
 ) -> None:
-    from stream_app.follow import receipts as follow
-    from stream_app.receipt_table import receipt_table
-    from stream_app.screen import Screen
+    from stream_app.cli.receipt_table import receipt_table
+    from stream_app.cli.terminal import Output
+    from stream_app.kafka.receipts_topic import receipts as follow
+    from stream_app.kafka.record_batches import install_lenient_decoding
 
+    install_lenient_decoding()
     topic = settings.kafka.receipts_topic
-    screen = Screen(sys.stdout)
-    table = receipt_table(screen, wanted.destinations or [it.id for it in settings.destinations])
-    if not as_json:
-        table.begin()
-    with _ended_by_its_reader():
+    table = receipt_table(
+        Output(sys.stdout), receipt_filter.destinations or [it.id for it in settings.destinations]
+    )
+    with _end_with_reader():
         async with contextlib.aclosing(
-            follow(settings.kafka, from_beginning=from_beginning, exit_at_end=exit_at_end)
+            follow(
+                settings.kafka,
+                from_beginning=from_beginning,
+                exit_at_end=exit_at_end,
+                on_ready=(lambda: None) if as_json else table.begin,
+                on_undecodable=partial(_report_undecodable, topic),
+            )
         ) as published:
             async for receipt in published:
-                if not wanted.has(receipt):
+                if not receipt_filter.matches(receipt):
                     continue
                 try:
                     if as_json:
@@ -134,17 +156,24 @@ async def _follow(
                     else:
                         table.add(receipt)
                 except ValueError as error:
-                    place = f"partition {receipt.partition}, offset {receipt.offset} of {topic}"
-                    complain(f"stream-app: {place}: {error}")
+                    position = f"partition {receipt.partition}, offset {receipt.offset} of {topic}"
+                    print_error(f"stream-app: {position}: {error}")
     if not as_json:
         table.end()
 
 
-@contextlib.contextmanager
-def _ended_by_its_reader() -> Iterator[None]:
-    """End the task when nobody reads standard output any more, though there is nothing to write.
+def _report_undecodable(topic: str, partition: int, batch: "Undecodable") -> None:
+    print_error(
+        f"stream-app: partition {partition} of {topic}: the receipts at offsets {batch.offsets} "
+        f"are left out, since their record batch cannot be decoded: {batch.reason}"
+    )
 
-    `stream-app receipts | head -5` would otherwise stay until the sixth receipt comes.
+
+@contextlib.contextmanager
+def _end_with_reader() -> Iterator[None]:
+    """Cancel the task when the reader of standard output goes away, though nothing is written.
+
+    `stream-app receipts | head -5` would otherwise stay until the sixth receipt arrives.
     """
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     if task is None or not stat.S_ISFIFO(os.fstat(STANDARD_OUTPUT).st_mode):
@@ -152,17 +181,17 @@ def _ended_by_its_reader() -> Iterator[None]:
         return
     has_reader = True
 
-    def look() -> None:
+    def check_reader() -> None:
         nonlocal has_reader
         poll = select.poll()
         poll.register(STANDARD_OUTPUT, 0)
         if any(event & select.POLLERR for _, event in poll.poll(0)):
             has_reader = False
             task.cancel()
-        # Else it is open for reading as well, and what we write ourselves can be read.
+        # Otherwise the pipe is open for reading as well, and our own output woke us.
         loop.remove_reader(STANDARD_OUTPUT)
 
-    loop.add_reader(STANDARD_OUTPUT, look)
+    loop.add_reader(STANDARD_OUTPUT, check_reader)
     try:
         yield
     except asyncio.CancelledError:

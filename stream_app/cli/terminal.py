@@ -1,27 +1,28 @@
-"""Where lines and tables are shown: a terminal in its width and with colours, or plain text.
+"""Output for a terminal, in its width and with colors, or plain text for a pipe or a file.
 
-A terminal gets no colours where NO_COLOR is set. What is no terminal never gets any, whatever the
-environment says. rich is imported when there is a terminal, and not before.
+A terminal gets no colors where NO_COLOR is set; a pipe never gets any, whatever other variables
+ask for. rich is imported only for a terminal.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from stream_app.tables import Cell, Column, aligned, fitted, headings
+from stream_app.cli.common import STATUS_FAILED
+from stream_app.cli.tables import Cell, Column, aligned, fitted, headings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-class Screen:
-    """Where to print.
+class Output:
+    """Standard output or standard error, as a terminal or as plain text.
 
     Args:
-        file: Standard output, or standard error.
+        file: The stream to print to.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -30,34 +31,47 @@ class Screen:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether the output is a terminal."""
         return self._console is not None
 
     @property
     def width(self) -> int | None:
-        """Characters in a line, now; None: as many as there are."""
+        """Present width of the terminal in columns; None: unlimited."""
         return None if self._console is None else self._console.width
 
     @property
     def height(self) -> int | None:
-        """Lines of the terminal, now."""
+        """Present height of the terminal in lines; None: unlimited."""
         return None if self._console is None else self._console.height
 
     def mark(self, mark: str, plain: str) -> str:
-        """Return a mark, or one that a terminal without Unicode has, and a space; none in a pipe.
+        """Return a mark and a space for a terminal, nothing for a pipe.
 
-        A word is never told by its colour alone.
+        A color always has a mark beside it, for people who do not see the color.
+
+        Args:
+            mark: The mark.
+            plain: The mark of a terminal without Unicode.
         """
         if self._console is None:
             return ""
         return f"{mark if self._console.encoding.startswith('utf') else plain} "
 
     def line(self, *cells: Cell) -> None:
-        """Print one line: the cells, one behind the other."""
+        """Print cells one after the other on a line.
+
+        Raises:
+            SystemExit: The reader of the output has gone; rich raises the same on a terminal.
+        """
         if self._console is None:
-            click.echo("".join(cell.text for cell in cells).rstrip(), file=self._file)
+            try:
+                click.echo("".join(cell.text for cell in cells).rstrip(), file=self._file)
+            except BrokenPipeError:
+                # The rest of the buffer is flushed at exit, and would fail again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
+                raise SystemExit(STATUS_FAILED) from None
             return
-        from rich.text import Text  # noqa: PLC0415 - only for a terminal
+        from rich.text import Text
 
         line = Text.assemble(*((cell.text, cell.style) for cell in cells))
         line.rstrip()
@@ -71,24 +85,27 @@ class Screen:
             self.line(*aligned(columns, widths, row))
 
     @contextlib.contextmanager
-    def busy(self, what: str) -> Iterator[None]:
-        """On a terminal, say what is going on for as long as it goes on."""
+    def status(self, text: str) -> Iterator[Callable[[str], None]]:
+        """Show a status line on a terminal for the time of the context.
+
+        Yields:
+            A function that changes the text.
+        """
         if self._console is None:
-            yield
+            yield lambda _: None
             return
-        with self._console.status(what):
-            yield
+        with self._console.status(text) as status:
+            yield status.update
 
 
-def console_on(file: TextIO, *, width: int | None = None) -> "Console":
-    """Return rich's console: a terminal's, or one for plain lines of this width."""
-    from rich.console import Console  # noqa: PLC0415 - not before it is needed
+def console_on(file: TextIO) -> "Console":
+    """Return rich's console for a stream."""
+    from rich.console import Console
 
     is_terminal = file.isatty()
     return Console(
         file=file,
-        width=None if is_terminal else width,
-        # The environment can ask rich for colours in a pipe, and for none on a terminal.
+        # The environment can ask rich for colors in a pipe, and for none on a terminal.
         force_terminal=is_terminal,
         color_system="auto" if is_terminal and not os.environ.get("NO_COLOR") else None,
         highlight=False,

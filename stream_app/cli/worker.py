@@ -1,8 +1,4 @@
-"""The command `stream-app worker`; `cli` adds it, with `--config`, to the others."""
-
-# What takes long to import is imported where it is used, and click marks paragraphs with a bare
-# backslash-b.
-# ruff: noqa: PLC0415, D301
+"""The command `stream-app worker`: runs a worker until it is stopped."""
 
 import asyncio
 import logging
@@ -12,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream_app.cli.common import STATUS_FAILED, STATUS_WRONG, load_settings, with_config
 from stream_app.errors import ConfigurationError, StreamAppError
-from stream_app.exits import STATUS_FAILED, STATUS_WRONG
 
 if TYPE_CHECKING:
     from stream_app.logs import Format
@@ -27,7 +23,7 @@ if TYPE_CHECKING:
     default="info",
     show_default=True,
     show_envvar=True,
-    help="The least grave of the messages that are logged.",
+    help="Minimum level of the messages that are logged.",
 )
 @click.option(
     "--log-format",
@@ -38,8 +34,9 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Lines for people, or JSON; auto: text if standard error is a terminal.",
 )
+@with_config
 def worker(config: str, log_level: str, log_format: "Format") -> None:
-    """Run a worker until it is told to stop (SIGTERM or Ctrl-C).
+    """Run a worker until SIGTERM or Ctrl-C.
 
     Any number of workers share the partitions of the events topic.
 
@@ -48,9 +45,9 @@ def worker(config: str, log_level: str, log_format: "Format") -> None:
       stream-app worker --config production.toml
       stream-app worker --log-format json 2>worker.log
     """
-    from stream_app.memory import settle_malloc
+    from stream_app.worker.memory import tune_malloc
 
-    settle_malloc()  # before there is any thread
+    tune_malloc()  # before there is any thread
     from stream_app.logs import is_json, log_to_standard_error
 
     log_to_standard_error(log_level, log_format, os.environ)
@@ -58,33 +55,35 @@ def worker(config: str, log_level: str, log_format: "Format") -> None:
         _run(config)
     except StreamAppError as error:
         if not is_json(log_format, sys.stderr):
-            raise  # `cli` says it in lines
-        raise click.exceptions.Exit(_told(error)) from error
+            raise  # `main` prints the error in lines
+        raise click.exceptions.Exit(_log_start_failure(error)) from error
 
 
 def _run(config: str) -> None:
-    from stream_app.configfile import compile_program, load
+    from stream_app.config.files import ConfigFile, file_version
+    from stream_app.core.router import compile_router
 
-    settings = load(config, os.environ)
-    program = compile_program(settings, config)
-    from stream_app.kafka import require_topics
+    file = ConfigFile(config, file_version(config))
+    settings = load_settings(config)
+    router = compile_router(settings, config)
+    from stream_app.kafka.topics import require_topics
 
     kafka = settings.kafka
     asyncio.run(require_topics(kafka, kafka.events_topic, kafka.receipts_topic))
-    from stream_app.app import run_worker
+    from stream_app.worker.process import run_worker
 
     logging.getLogger("aiokafka").propagate = True
-    run_worker(settings, program, config)
+    run_worker(settings, router, file)
 
 
-def _told(error: StreamAppError) -> int:
-    """Log why a worker cannot start; return its exit status."""
-    from stream_app.happenings import NOT_STARTED
-    from stream_app.logs import say
+def _log_start_failure(error: StreamAppError) -> int:
+    """Log why the worker cannot start; return its exit status."""
+    from stream_app.log_events import START_FAILED
+    from stream_app.logs import log_event
 
-    logger = logging.getLogger(__name__)
     is_wrong = isinstance(error, ConfigurationError)
     status = STATUS_WRONG if is_wrong else STATUS_FAILED
+    logger = logging.getLogger(__name__)
     for mistake in error.mistakes if isinstance(error, ConfigurationError) else [str(error)]:
-        say(logger, NOT_STARTED, "%s", mistake.partition("\n")[0], status=status)
+        log_event(logger, START_FAILED, mistake=mistake.partition("\n")[0], status=status)
     return status

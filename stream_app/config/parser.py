@@ -1,13 +1,13 @@
-"""Reading the configuration: the operator's TOML text and environment, turned into `Settings`.
+"""Parser of the configuration: from the operator's TOML text and environment to `Settings`.
 
     stream_app.toml ─┐
                      ├─ parse() ─> Settings(kafka, s3, delivery, destinations, http)
     STREAM_APP_... ──┘          └> ConfigurationError: every mistake, one line each
 
-A mistake reads `PLACE: NAME is FOUND; write WANTED`. Values of secret settings, and credentials
-written into a URL, are never part of one.
+A mistake reads `WHERE: NAME is FOUND; write EXPECTED`. Values of secret settings, and credentials
+in a URL, are never part of one.
 
-Pure: it is handed the text and the environment. `configfile.load` reads the file.
+Pure: text and environment are arguments. `config.files.load` reads the file.
 """
 
 import re
@@ -18,8 +18,8 @@ from difflib import get_close_matches
 from itertools import permutations
 from typing import Any, Final
 
-from stream_app.errors import ConfigurationError
-from stream_app.settings import (
+from stream_app.config.bucket_names import is_directory_bucket, needs_virtual_host
+from stream_app.config.settings import (
     DESTINATIONS_MAX,
     PAYLOAD_DEFAULT,
     S3,
@@ -29,28 +29,20 @@ from stream_app.settings import (
     Http,
     Kafka,
     Settings,
-    about,
+    setting_spec,
 )
-from stream_app.values import tag_mistakes
-
-__all__ = [
-    "S3",
-    "Delivery",
-    "Destination",
-    "Http",
-    "Kafka",
-    "Settings",
-    "environment_name",
-    "parse",
-]
+from stream_app.config.validators import tag_mistakes
+from stream_app.errors import ConfigurationError
 
 ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
 _SASL_KEYS: Final = ("sasl_mechanism", "sasl_username", "sasl_password")
 _SSL_KEYS: Final = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
 _KMS: Final = ("aws:kms", "aws:kms:dsse")
+_DIRECTORY_CLASSES: Final = ("EXPRESS_ONEZONE", "ONEZONE_IA")
+"""Storage classes of directory buckets: in availability zones, and in local zones."""
 _SHOWN_CHARACTERS_MAX: Final = 60
 _SHOWN_NUMBER_MAX: Final = 10**18
-"""Beyond it a number is named, not shown; str() refuses some thousand digits."""
+"""Larger numbers are described, not shown; str() refuses some thousand digits."""
 
 
 def parse(text: str, environment: Mapping[str, str], where: str) -> Settings:
@@ -58,13 +50,13 @@ def parse(text: str, environment: Mapping[str, str], where: str) -> Settings:
 
     Args:
         text: The configuration file's text.
-        environment: Variables by name; only `STREAM_APP_<TABLE>_<KEY>` are looked at.
-        where: The file's name, as messages should call it.
+        environment: Variables by name; only `STREAM_APP_<TABLE>_<KEY>` are read.
+        where: The file's name in messages.
 
     Raises:
-        ConfigurationError: There are mistakes; it holds a line for each.
+        ConfigurationError: There are mistakes; a line for each.
     """
-    return _Reader(where).settings(_toml(text, where), environment)
+    return _Parser(where).settings(_toml(text, where), environment)
 
 
 def environment_name(table: str, key: str) -> str:
@@ -78,17 +70,19 @@ def _toml(text: str, where: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError([f"{where}: values are nested too deeply; flatten them"]) from None
     except ValueError as error:
-        # tomllib writes `WHAT (at line 3, column 5)`, or `(at end of document)`.
-        what = re.sub(r" \(at (.*)\)$", "", str(error))
-        place = re.search(r"\(at (line \d+, column \d+)\)$", str(error))
+        # tomllib's message is `REASON (at line 3, column 5)`, or `(at end of document)`.
+        reason = re.sub(r" \(at (.*)\)$", "", str(error))
+        match = re.search(r"\(at (line \d+, column \d+)\)$", str(error))
         lines = text.split("\n")
-        at = place[1] if place else f"line {len(lines)}, column {len(lines[-1]) + 1}"
-        raise ConfigurationError([f"{where}: {at}: {what}; write valid TOML there"]) from None
+        position = match[1] if match else f"line {len(lines)}, column {len(lines[-1]) + 1}"
+        raise ConfigurationError(
+            [f"{where}: {position}: {reason}; write valid TOML there"]
+        ) from None
 
 
 @dataclass(slots=True)
-class _Reader:
-    """One reading: collects mistakes instead of stopping at the first."""
+class _Parser:
+    """State of one parse: collects mistakes instead of stopping at the first."""
 
     where: str
     mistakes: list[str] = field(default_factory=list)
@@ -100,7 +94,7 @@ class _Reader:
         s3 = S3(**self._table("s3", document, environment))
         delivery = Delivery(**self._table("delivery", document, environment))
         http = Http(**self._table("http", document, environment))
-        destinations = self._destinations(document.get("destinations", []))
+        destinations = self._destinations(document.get("destinations", []), s3)
         if self.mistakes:
             raise ConfigurationError(self.mistakes)
         return Settings(kafka, s3, delivery, destinations, http)
@@ -108,8 +102,8 @@ class _Reader:
     def _table(
         self, name: str, document: dict[str, Any], environment: Mapping[str, str]
     ) -> dict[str, Any]:
-        """Return the right values of one table, the environment's first."""
-        place = f"{self.where}: [{name}]: "
+        """Return the valid values of one table; the environment overrides the file."""
+        where = f"{self.where}: [{name}]: "
         written = document.get(name, {})
         if not isinstance(written, dict):
             self.mistakes.append(
@@ -117,43 +111,44 @@ class _Reader:
             )
             written = {}
         settings = fields(TABLES[name])
-        self._unknown(place, "key", written, [setting.name for setting in settings])
+        self._unknown(where, "key", written, [setting.name for setting in settings])
         values: dict[str, Any] = {}
         wrong = set()
         for setting in settings:
             variable = environment_name(name, setting.name)
             if variable in environment:
                 value = _from_environment(setting, environment[variable])
-                right = self._right("environment: ", variable, setting, value)
+                is_valid = self._check("environment: ", variable, setting, value)
             elif setting.name in written:
                 value = written[setting.name]
-                right = self._right(place, setting.name, setting, value)
+                is_valid = self._check(where, setting.name, setting, value)
             else:
                 continue
-            if right:
+            if is_valid:
                 values[setting.name] = value
             else:
                 wrong.add(setting.name)
         if name == "kafka":
-            self.mistakes += [place + mistake for mistake in _contradictions(values, wrong)]
+            self.mistakes += [where + mistake for mistake in _contradictions(values, wrong)]
         return values
 
-    def _right(self, place: str, name: str, setting: "Field[Any]", value: object) -> bool:
-        """Tell whether `value` suits `setting`; if not, add the mistake."""
-        declared = about(setting)
+    def _check(self, where: str, name: str, setting: "Field[Any]", value: object) -> bool:
+        """Return whether `setting` accepts `value`; if not, add the mistake."""
+        spec = setting_spec(setting)
+        constraint = spec.constraint
         if value is None and setting.default is None:
             return True
         # isinstance() would take a bool for a whole number.
-        if type(value) is declared.kind:
-            if _is_encodable(value) and declared.allows(value):
+        if type(value) is constraint.kind:
+            if _is_encodable(value) and constraint.is_valid(value):
                 return True
-            shown = "not usable" if declared.secret else _shown(value)
+            shown = "not usable" if spec.secret else _shown(value)
         else:
-            shown = "not text" if declared.secret else _shown(value)
-        self.mistakes.append(f"{place}{name} is {shown}; write {declared.wanted}")
+            shown = "not text" if spec.secret else _shown(value)
+        self.mistakes.append(f"{where}{name} is {shown}; write {constraint.expected}")
         return False
 
-    def _destinations(self, written: object) -> tuple[Destination, ...]:
+    def _destinations(self, written: object, s3: S3) -> tuple[Destination, ...]:
         if not isinstance(written, list):
             self.mistakes.append(
                 f"{self.where}: destinations is {_shown(written)}; write [[destinations]] in two "
@@ -169,59 +164,61 @@ class _Reader:
         numbers: dict[str, int] = {}
         destinations = []
         for number, entry in enumerate(written, start=1):
-            destination = self._destination(number, entry, numbers)
+            destination = self._destination(number, entry, numbers, s3)
             if destination is not None:
                 destinations.append(destination)
         return tuple(destinations)
 
     def _destination(
-        self, number: int, entry: object, numbers: dict[str, int]
+        self, number: int, entry: object, numbers: dict[str, int], s3: S3
     ) -> Destination | None:
-        """Read the entry with this number; `numbers` holds the entries before it, by id."""
-        place = f"{self.where}: [[destinations]] {number}"
+        """Return entry `number`; `numbers` has the entries before it, by id."""
+        where = f"{self.where}: [[destinations]] {number}"
         if not isinstance(entry, dict):
-            self.mistakes.append(f"{place}: it is {_shown(entry)}; write a table")
+            self.mistakes.append(f"{where}: the entry is {_shown(entry)}; write a table")
             return None
         name = entry.get("id")
-        place += f" (id {_shown(name)}): " if isinstance(name, str) else ": "
+        where += f" (id {_shown(name)}): " if isinstance(name, str) else ": "
         settings = fields(Destination)
-        self._unknown(place, "key", entry, [setting.name for setting in settings])
+        self._unknown(where, "key", entry, [setting.name for setting in settings])
         mistakes_before = len(self.mistakes)
         values: dict[str, Any] = {}
         for setting in settings:
             if setting.name in entry:
-                values[setting.name] = self._value(place, setting, entry[setting.name])
+                values[setting.name] = self._value(where, setting, entry[setting.name])
             elif setting.default is MISSING:
                 self.mistakes.append(
-                    f'{place}{setting.name} is missing; write {setting.name} = "NAME"'
+                    f'{where}{setting.name} is missing; write {setting.name} = "NAME"'
                 )
         if isinstance(name, str) and numbers.setdefault(name, number) != number:
             self.mistakes.append(
-                f"{place}id is also that of [[destinations]] {numbers[name]}; write another one"
+                f"{where}id is also that of [[destinations]] {numbers[name]}; write another one"
             )
         if len(self.mistakes) == mistakes_before:
-            self.mistakes += [place + mistake for mistake in _destination_contradictions(values)]
+            self.mistakes += [
+                where + mistake for mistake in _destination_contradictions(values, s3)
+            ]
         if len(self.mistakes) > mistakes_before:
             return None
         if not values.get("payload", PAYLOAD_DEFAULT).strip():
             values["payload"] = PAYLOAD_DEFAULT
         return Destination(**values)
 
-    def _value(self, place: str, setting: "Field[Any]", written: object) -> object:
-        """Return the value of a destination's setting; if it is not a right one, add mistakes."""
-        if about(setting).kind is not dict or not isinstance(written, dict):
-            self._right(place, setting.name, setting, written)
+    def _value(self, where: str, setting: "Field[Any]", written: object) -> object:
+        """Return the value of a destination's setting; if it is not valid, add mistakes."""
+        if setting_spec(setting).constraint.kind is not dict or not isinstance(written, dict):
+            self._check(where, setting.name, setting, written)
             return written
-        self.mistakes += [f"{place}{setting.name} {it}" for it in tag_mistakes(written)]
+        self.mistakes += [f"{where}{setting.name} {it}" for it in tag_mistakes(written)]
         return tuple(written.items())
 
     def _unknown(
-        self, place: str, noun: str, written: Mapping[str, object], known: list[str]
+        self, where: str, noun: str, written: Mapping[str, object], known: list[str]
     ) -> None:
         for key in written:
             if key not in known:
                 self.mistakes.append(
-                    f"{place}{noun} {_shown(key)} is unknown; {_advice(key, known)}"
+                    f"{where}{noun} {_shown(key)} is unknown; {_advice(key, known)}"
                 )
 
     def _unknown_variables(self, environment: Mapping[str, str]) -> None:
@@ -240,9 +237,9 @@ class _Reader:
 
 
 def _contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
-    """Yield a mistake for each two settings of `[kafka]` that cannot both be meant.
+    """Yield a mistake for each contradiction between settings of `[kafka]`.
 
-    A setting that is `wrong` in itself is neither present nor missing: it has its line already.
+    A setting that is `wrong` in itself is neither present nor missing: its line is there already.
     """
     defaults = Kafka()
     events = values.get("events_topic", defaults.events_topic)
@@ -273,30 +270,67 @@ def _contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator[str]
             )
 
 
-def _destination_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a mistake for each two settings of a destination that cannot both be meant."""
+def _destination_contradictions(values: Mapping[str, Any], s3: S3) -> Iterator[str]:
+    """Yield a mistake for each contradiction between settings of a destination."""
+    style = values.get("addressing_style") or s3.addressing_style
+    if style == "path" and needs_virtual_host(values["bucket"]):
+        yield (
+            'addressing_style is "path", but access points and directory buckets have virtual '
+            'hosts only; write addressing_style = "virtual" for this destination'
+        )
+    if is_directory_bucket(values["bucket"]):
+        yield from _directory_contradictions(values)
+    elif values.get("storage_class") == _DIRECTORY_CLASSES[0]:
+        yield (
+            f'storage_class is "{_DIRECTORY_CLASSES[0]}", which only directory buckets (...--x-s3) '
+            "have; name one, or write another class"
+        )
     sse = values.get("sse")
     if "kms_key_id" in values and sse not in _KMS:
         found = "sse is missing" if sse is None else f'sse is "{sse}"'
-        wanted = " or ".join(f'sse = "{kind}"' for kind in _KMS)
-        yield f"kms_key_id is set but {found}; write {wanted}, or remove kms_key_id"
+        expected = " or ".join(f'sse = "{kind}"' for kind in _KMS)
+        yield f"kms_key_id is set but {found}; write {expected}, or remove kms_key_id"
     if "external_id" in values and "role_arn" not in values:
         yield "external_id is set without role_arn; write both or neither"
 
 
-def _from_environment(setting: "Field[Any]", text: str) -> str | int | None:
-    """Read a variable by the setting's type; what does not fit stays text, and is a mistake."""
-    if about(setting).kind is int:
-        # 18 digits: far beyond every bound, and far below what int() refuses to read.
+def _directory_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a mistake for each option that S3 refuses for a directory bucket."""
+    for name in ("acl", "tags", "content_encoding"):
+        if name in values:
+            yield f"{name} is set, but a directory bucket takes none; remove {name}"
+    storage_class = values.get("storage_class")
+    if storage_class is not None and storage_class not in _DIRECTORY_CLASSES:
+        yield (
+            f'storage_class is "{storage_class}", which directory buckets do not have; remove it'
+        )
+    if values.get("sse") == "aws:kms:dsse":
+        yield (
+            'sse is "aws:kms:dsse", which directory buckets do not have; write "aws:kms" or '
+            '"AES256", or remove sse'
+        )
+    if values.get("kms_key_id", "").startswith("alias/"):
+        yield "kms_key_id is an alias; write the id or ARN of the directory bucket's own key"
+    if values.get("checksum") == "md5":
+        yield 'checksum is "md5", which directory buckets ignore; write "sha256" or "crc32"'
+
+
+def _from_environment(setting: "Field[Any]", text: str) -> str | int | bool | None:
+    """Convert a variable to the setting's type; text that does not fit stays text: a mistake."""
+    kind = setting_spec(setting).constraint.kind
+    if kind is bool:
+        return {"true": True, "false": False}.get(text, text)
+    if kind is int:
+        # 18 digits: far beyond every bound, and far fewer than int() refuses to parse.
         return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
     if setting.default is None and text == "":
-        # What can be left out is left out by an empty variable: compose files set such ones.
+        # An empty variable leaves an optional setting out: compose files set such variables.
         return None
     return text
 
 
 def _is_encodable(value: object) -> bool:
-    """Tell whether UTF-8 can spell it: a byte outside UTF-8 in a variable gives a surrogate."""
+    """Return whether UTF-8 can encode the value; bytes that are not UTF-8 in a variable cannot."""
     return not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value) is None
 
 
@@ -306,7 +340,7 @@ def _advice(key: str, known: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
-    """Return how a message shows a value: short, on one line, without credentials."""
+    """Return a value for a message: short, on one line, without credentials."""
     match value:
         case bool():
             return "true" if value else "false"

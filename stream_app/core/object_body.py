@@ -1,113 +1,98 @@
-"""What becomes an S3 object: lines, compressed, under a key; whole, or in parts that leave early.
+"""Body of one object: lines that wait, segments of them, and parts that are uploaded early.
 
     payloads ─> lines that wait ─> segments ─┬─ at the end ───────────> one content
-                 (slices)  gzip              └─ PART_BYTES at a time ─> parts, the last one smaller
+                 (slices)   object_format    └─ while it is open ─────> parts of one size and a rest
 
-The key is a pure function of topic, partition, the window's first offset, destination and the
-recorded upload time, so that whoever rebuilds a window writes to the same place.
+A *slice* is a fixed number of bytes of lines, whatever the batches in which the lines came, and one
+slice becomes one segment: a rebuilt object must have the same bytes, since S3 compares checksums.
+So lines that are less than a slice are only *packed* when memory is short, and unpacked when their
+slice is full. No compressor lives between two slices.
 
-A *segment* is one slice of lines, compressed for itself: it looks back at no other, and ends at a
-byte. So no compressor lives on between two slices, segments put one behind the other are one gzip
-member, and the work can be done in any thread. The bytes are a pure function of the lines (for one
-build of isal): slices have one fixed size, whatever the batches in which the lines came. A replay
-must make the same ones, since it finds the object there and tells its checksum. So lines that are
-less than a slice are only *packed* when memory is short, and unpacked when their slice is full.
+All parts of an object but the last have one size, to the byte: some stores refuse others. The first
+part fixes it, so memory that is short makes smaller parts only of what has none yet. Pure.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from mmap import mmap
 from typing import Any, Final
 
-from isal import isal_zlib
-
+from stream_app.core import object_format
+from stream_app.core.memory_account import MemoryAccount
 from stream_app.errors import InvariantError
 
 SLICE_BYTES: Final = 256 * 1024
-"""Lines wait until this much stands: a quiet destination costs its lines, no compressor."""
-LEVEL: Final = 1
-"""isal's level 1: a tenth of zlib-6's time for 95 % of its ratio."""
+"""Size of a slice: until it is full, a quiet destination costs its lines and no compressor."""
 COPIED_BYTES_MAX: Final = 32 * 1024
-"""Lines that come together make one piece if they are fewer bytes; more are compressed soon."""
+"""Payloads added together are joined if they are fewer bytes; more are compressed soon anyway."""
 CHUNK_OVERHEAD_BYTES: Final = 64
-"""What CPython adds to each bytes object that waits in a list."""
+"""Overhead in CPython of each bytes object in a list."""
 BLOCK_BYTES: Final = 2 * 1024 * 1024
-"""So many bytes of segments are moved into memory of their own. As a hundred pieces among those of
-other objects they would leave holes, one day, that nothing else fits into."""
+"""Bytes of segments that are moved together into memory of their own. As a hundred small pieces
+between those of other objects they would leave holes that nothing else fits into."""
 PART_BYTES: Final = 8 * 1024 * 1024
-"""Compressed: when so much stands it leaves, though the window is open."""
+"""Size of a part, compressed: it is uploaded while the window is open."""
 PART_BYTES_MIN: Final = 5 * 1024 * 1024
-"""S3 takes no smaller part, but for the last one."""
+"""Smallest part that S3 accepts, except for the last one."""
 PARTS_MAX: Final = 10_000
-"""As S3 has it."""
-
-_RAW: Final = -15
-"""Deflate with the largest history and nothing around it."""
-_HEADER: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-"""gzip's: no name, no modification time, so that a replay does not depend on the clock."""
-_END: Final = b"\x03\0"
-"""Deflate's last block, an empty one."""
+"""Most parts of an object in S3."""
+SPARE_SHARE: Final = 10
+"""One part in so many is left free when an object ends: for the lines that come meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """In which pieces a body is compressed and leaves, in bytes."""
+    """Sizes of slices and parts, in bytes; `parts_max` is a number of parts."""
 
     slice: int = SLICE_BYTES
     part: int = PART_BYTES
     part_min: int = PART_BYTES_MIN
     parts_max: int = PARTS_MAX
+    compress: Callable[[memoryview], bytes] = object_format.segment
+    """Compressor of a slice. Another build of it may make other bytes of the same lines."""
+
+    @property
+    def object_max(self) -> int:
+        """Compressed bytes at which an object ends: a worker that rebuilds it fits it into parts.
+
+        That worker may be short of memory, and a recorded window does not end early: so these are
+        as many as fit into parts of the smallest size.
+        """
+        return self.part_min * (self.parts_max - max(1, self.parts_max // SPARE_SHARE))
 
 
 SIZES: Final = Sizes()
 NEVER_IN_PARTS: Final = Sizes(part=2**63)
 
 
-def identifier(topic: str, partition: int, first_offset: int, destination: str) -> str:
-    """Return the 64 hex digits that name a window's object at one destination."""
-    name = f"{topic}\0{partition}\0{first_offset}\0{destination}"
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def object_key(prefix: str, uploaded_at: int, identifier: str) -> str:
-    """Return `[PREFIX]/YYYY/MM/DD/HH/YYYY-MM-DD-HH-MM-SS-IDENTIFIER.gz`, times in UTC.
-
-    A prefix that ends in a slash is not given a second one.
-    """
-    folder = prefix if not prefix or prefix.endswith("/") else prefix + "/"
-    time = datetime.fromtimestamp(uploaded_at, UTC)
-    return f"{folder}{time:%Y/%m/%d/%H/%Y-%m-%d-%H-%M-%S}-{identifier}.gz"
-
-
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Lines that wait for their slice in less room."""
+    """Lines of less than a slice, compressed to save memory until their slice is full."""
 
     content: bytes
     size: int
-    """Of the lines, with their newlines."""
+    """Bytes of the lines with their newlines, uncompressed."""
 
 
 class Compression:
-    """Lines of one body on their way through the compressor; `perform` it once, in any thread.
+    """Compression of some lines of one body; `perform` it once, in any thread.
 
     Args:
-        lines: In any number of pieces, each without its last newline; not none.
-        packed: Those before them.
-        slice_bytes: Size of a slice.
-        whole: What becomes of less than a slice: packed, or if the body ends, compressed.
-        ends: Whether the body ends.
-        crc: Of all lines of the body before these.
-        digest: SHA-256 over all compressed bytes before these; it is updated.
+        lines: At least one piece of lines, each without its last newline.
+        packed: Packed lines that come before them.
+        sizes: Size of a slice, and its compressor.
+        whole: Pack the rest, which is less than a slice.
+        ends: Compress the rest: the body ends.
+        crc: CRC-32 of all lines of the body before these.
+        digest: SHA-256 over all compressed bytes before these; updated here.
     """
 
     def __init__(
         self,
         lines: Sequence[bytes],
         packed: Sequence[Packed],
-        slice_bytes: int,
+        sizes: Sizes,
         *,
         whole: bool,
         ends: bool,
@@ -117,79 +102,70 @@ class Compression:
         self.crc = crc
         self.segments: list[bytes] = []
         self.rest: bytes | None = None
-        """What is less than a slice, without its last newline, and waits on."""
+        """The rest, without its last newline; it waits again."""
         self.packed: list[Packed] = []
-        """The same, packed."""
+        """The rest, packed."""
         self._lines = lines
         self._packed = packed
         self._ends = ends
-        self._slice_bytes = slice_bytes
+        self._sizes = sizes
         self._whole = whole
         self._digest = digest
 
     def perform(self) -> None:
-        """Compress; takes some milliseconds for a megabyte, most of them without the GIL."""
+        """Compress; a megabyte takes some milliseconds, most of them without the GIL."""
         text = b"\n".join((*self._lines, b""))
-        self._lines = ()  # What comes of them can take their place in memory.
+        self._lines = ()  # Their memory is free for the segments.
+        slice_bytes, compress = self._sizes.slice, self._sizes.compress
         if self._packed:
             before = sum(it.size for it in self._packed)
-            if self._whole and before + len(text) < self._slice_bytes:
-                self.packed = [*self._packed, _pack(text)]
+            if self._whole and before + len(text) < slice_bytes:
+                self.packed = [*self._packed, Packed(compress(memoryview(text)), len(text))]
                 return
-            text = b"".join((*map(_unpack, self._packed), text))
-        end = len(text) if self._ends else len(text) - len(text) % self._slice_bytes
+            unpacked = (object_format.decompressed(it.content) for it in self._packed)
+            text = b"".join((*unpacked, text))
+        end = len(text) if self._ends else len(text) - len(text) % slice_bytes
         lines = memoryview(text)
-        for start in range(0, end, self._slice_bytes):
-            piece = lines[start : min(start + self._slice_bytes, end)]
-            self.crc = isal_zlib.crc32(piece, self.crc)
-            segment = _segment(piece)
+        for start in range(0, end, slice_bytes):
+            piece = lines[start : min(start + slice_bytes, end)]
+            self.crc = object_format.crc(piece, self.crc)
+            segment = compress(piece)
             self._digest.update(segment)
             self.segments.append(segment)
         if end < len(text):
             if self._whole:
-                self.packed = [_pack(text[end:])]
+                self.packed = [Packed(compress(lines[end:]), len(text) - end)]
             else:
                 self.rest = text[end:-1]
 
 
-def _pack(text: bytes) -> Packed:
-    return Packed(_segment(memoryview(text)), len(text))
-
-
-def _unpack(packed: Packed) -> bytes:
-    text: bytes = isal_zlib.decompressobj(_RAW).decompress(packed.content)
-    return text
-
-
-def _segment(text: memoryview) -> bytes:
-    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, _RAW)
-    compressed: bytes = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
-    return compressed
-
-
 @dataclass(slots=True)
 class Part:
-    """A piece of an object that leaves before, and apart from, the others."""
+    """Part of an object, uploaded before the object is complete."""
 
     number: int
-    """From 1."""
+    """Part number, from 1."""
     content: bytes | None
     """None as soon as S3 has it."""
-    told: Any = None
-    """What S3 wants to hear of it at the end."""
+    stored: Any = None
+    """Description of the stored part, which S3 requires to complete the upload."""
 
 
-class Body:
-    """The lines of one object, growing; compressed a slice at a time by whoever has the time.
+class ObjectBody:
+    """Body of one object: grows by lines, compressed in slices, on any thread.
 
     Args:
-        sizes: Of its pieces.
+        sizes: Of slices and parts.
+        account: Where the bytes that the body holds are counted; left out: an account of its own.
     """
 
     __slots__ = (
+        "_account",
         "_blocks",
         "_busy_bytes",
         "_compression",
+        "_counted",
+        "_counted_waiting",
         "_crc",
         "_digest",
         "_is_finished",
@@ -197,6 +173,7 @@ class Body:
         "_packed",
         "_packed_bytes",
         "_packed_size",
+        "_part_bytes",
         "_segments",
         "_segments_bytes",
         "_sizes",
@@ -212,36 +189,41 @@ class Body:
         "upload_id",
     )
 
-    def __init__(self, sizes: Sizes = SIZES) -> None:
+    def __init__(self, sizes: Sizes = SIZES, account: MemoryAccount | None = None) -> None:
         self.lines = 0
         self.size = 0
         """Bytes of all lines with their newlines, uncompressed."""
         self.size_compressed = 0
         """Bytes of the object, as far as it is compressed."""
         self.parts: list[Part] = []
-        """All but the beginning are empty for most objects: they are put whole."""
+        """Parts cut so far; none for most objects, which are put whole."""
         self.upload_id: str | None = None
-        """S3's name for the upload in parts, when one was begun."""
+        """S3's id of the multipart upload, once one was created."""
         self.is_closed = False
-        """Its window has closed: no line comes any more."""
+        """The window has closed: no line will be added."""
         self.is_stuck = False
-        """S3 did not take the last part that it was given."""
+        """S3 did not take the last part that was sent."""
+        self._account = MemoryAccount() if account is None else account
+        self._counted = self._counted_waiting = 0
+        """Bytes that the account includes."""
         self._sizes = sizes
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._packed: list[Packed] = []
-        """What waits before the others."""
+        """Packed lines; they come before the waiting ones."""
         self._packed_bytes = self._packed_size = 0
         self._busy_bytes = 0
         self._compression: Compression | None = None
-        """The one under way."""
+        """The compression in progress."""
         self._segments: list[bytes | mmap] = []
-        """First the blocks."""
+        """Compressed lines that no part includes; blocks come first."""
         self._segments_bytes = 0
         self._blocks = 0
         self._loose_bytes = 0
-        """Of segments that are not in a block."""
+        """Bytes of segments that are not in a block."""
         self._unsent_bytes = 0
+        self._part_bytes = 0
+        """Size of all parts but the last, once the first one is cut."""
         self._crc = 0
         self._digest: hashlib._Hash | None = None
         self._is_finished = False
@@ -271,7 +253,7 @@ class Body:
 
     @property
     def is_busy(self) -> bool:
-        """Whether lines are being compressed."""
+        """Whether a compression is in progress."""
         return self._compression is not None
 
     @property
@@ -281,7 +263,7 @@ class Body:
 
     @property
     def sha256(self) -> bytes:
-        """Digest of the object; to be asked when it is finished."""
+        """SHA-256 of the object; valid once the body is finished."""
         return self._hash().digest()
 
     def add(self, payloads: Sequence[bytes]) -> None:
@@ -291,16 +273,17 @@ class Body:
         self.size += size
         self._waiting_bytes += size
         if 0 < size < COPIED_BYTES_MAX:
-            self._waiting.append(b"\n".join(payloads))
+            self._waiting.append(object_format.LINE_END.join(payloads))
         else:
             self._waiting += payloads
+        self._count()
 
     def compression(self, *, whole: bool = False, ends: bool = False) -> Compression:
-        """Take the lines that wait, to be compressed; hand it to `compressed` when that is done.
+        """Remove the waiting lines for compression; pass the result to `compressed` when done.
 
         Args:
             whole: Pack what is less than a slice.
-            ends: Compress it: no line comes any more.
+            ends: Compress what is less than a slice: no line will be added.
         """
         if self.is_busy:
             raise InvariantError("lines of this object are being compressed already")
@@ -311,18 +294,19 @@ class Body:
         self._compression = Compression(
             lines,
             packed,
-            self._sizes.slice,
+            self._sizes,
             whole=whole,
             ends=ends,
             crc=self._crc,
             digest=self._hash(),
         )
+        self._count()
         return self._compression
 
     def compressed(self, compression: Compression) -> None:
-        """Note what came of the compression under way."""
+        """Take the result of the compression in progress."""
         if compression is not self._compression:
-            raise InvariantError("compressed lines are not those under way: they would be repeated")
+            raise InvariantError("compressed lines are not the expected ones: they would repeat")
         self._compression = None
         self._busy_bytes = 0
         if compression.rest is not None:
@@ -334,64 +318,76 @@ class Body:
         self._crc = compression.crc
         for segment in compression.segments:
             self._append(segment)
+        self._count()
 
-    def cut(self, bytes_min: int | None = None) -> bool:
-        """Make a part of what is compressed, if that is enough for one; say so.
+    def cut(self, *, early: bool = False) -> bool:
+        """Make as many parts of the compressed lines as there are; return whether one was made.
 
-        Room for the last part is kept: it takes all that comes when there is no other.
+        Room for the last part is kept: that one includes all lines for which no other has room.
 
         Args:
-            bytes_min: What is enough; left out, a usual part.
+            early: The first part may have the smallest size that S3 accepts.
         """
-        enough = self._sizes.part if bytes_min is None else bytes_min
-        if self._segments_bytes < enough or (self.is_full and not self._is_finished):
+        size = self._part_bytes or (self._sizes.part_min if early else self._sizes.part)
+        room = self._sizes.parts_max - 1 - len(self.parts)
+        end = min(self._segments_bytes // size, room) * size
+        if end <= 0:
             return False
+        self._part_bytes = size
         content = b"".join(self._segments)
-        self.parts.append(Part(len(self.parts) + 1, content))
-        self._unsent_bytes += len(content)
-        self._segments, self._segments_bytes = [], 0
-        self._blocks = self._loose_bytes = 0
+        self._segments = [content[end:]] if len(content) > end else []
+        self._segments_bytes = self._loose_bytes = len(content) - end
+        self._blocks = 0
+        for start in range(0, end, size):
+            self._add_part(content[start : start + size])
+        self._count()
         return True
-
-    def cut_early(self) -> bool:
-        """Make a part of no more than S3 demands."""
-        return self.cut(self._sizes.part_min)
 
     @property
     def is_full(self) -> bool:
-        """Whether there is room for the last part only."""
-        return len(self.parts) >= self._sizes.parts_max - 1
+        """Whether the object must end, see `Sizes.object_max`."""
+        return self.size_compressed >= self._sizes.object_max
 
-    def sent(self, part: Part, told: Any) -> None:  # noqa: ANN401 - S3's matter
-        """Note that S3 has a part."""
+    def sent(self, part: Part, stored: Any) -> None:  # noqa: ANN401 - see `Part.stored`
+        """Record that S3 has a part."""
         if part.content is not None:
             self._unsent_bytes -= len(part.content)
-            part.content, part.told = None, told
+            part.content, part.stored = None, stored
+            self._count()
         self.is_stuck = False
 
     def finish(self) -> bytes:
-        """End the gzip member; nothing can be added afterwards, asking again changes nothing.
+        """End the object; nothing can be added afterwards, and a further call changes nothing.
 
         Returns:
-            The whole of it; nothing if it leaves in parts, of which there is one more now.
+            The whole object; empty if it is sent in parts, of which there is one more now.
         """
         if not self._is_finished:
             if self._waiting or self._packed or self.is_busy:
                 compression = self.compression(ends=True)
                 compression.perform()
                 self.compressed(compression)
-            size = self.size & 0xFFFFFFFF  # gzip's own field has four bytes
-            trailer = _END + self._crc.to_bytes(4, "little") + size.to_bytes(4, "little")
+            trailer = object_format.trailer(self._crc, self.size)
             self._hash().update(trailer)
             self._append(trailer)
             self._is_finished = True
             if self.parts:
-                self.cut(1)
+                self.cut()
+                if self._segments:
+                    self._add_part(b"".join(self._segments))
+                    self._segments, self._segments_bytes = [], 0
+                    self._blocks = self._loose_bytes = 0
+                    self._count()
         if self.parts:
             return b""
         content = b"".join(self._segments)
         self._segments = [content]
+        self._count()
         return content
+
+    def _add_part(self, content: bytes) -> None:
+        self.parts.append(Part(len(self.parts) + 1, content))
+        self._unsent_bytes += len(content)
 
     def _append(self, segment: bytes) -> None:
         self._segments.append(segment)
@@ -407,6 +403,17 @@ class Body:
 
     def _hash(self) -> "hashlib._Hash":
         if self._digest is None:
-            self._digest = hashlib.sha256(_HEADER)
-            self._append(_HEADER)
+            self._digest = hashlib.sha256(object_format.HEADER)
+            self._append(object_format.HEADER)
         return self._digest
+
+    def release(self) -> None:
+        """Leave the account: nobody holds this body any more."""
+        self._account.add(-self._counted, -self._counted_waiting)
+        self._account = MemoryAccount()
+
+    def _count(self) -> None:
+        """Report to the account by how much the memory has changed."""
+        held, waiting = self.held, self._waiting_bytes
+        self._account.add(held - self._counted, waiting - self._counted_waiting)
+        self._counted, self._counted_waiting = held, waiting

@@ -1,35 +1,43 @@
-"""The receipt: one JSON document for each window and destination, from which every event is told.
+"""Receipt: one JSON document for each window and destination that accounts for every event.
 
 The records that a destination matches are those whose key is its pipeline (every record, when it
 has none). Delivered are the matched ones in neither `skipped` nor `failed`, in offset order: the
-n-th of them is the n-th line of the object. So one small document answers for a whole window.
+n-th of them is the n-th line of the object. So one small document accounts for a whole window.
 
 A receipt travels as a CloudEvents 1.0 message in the binary mode of the Kafka binding: attributes
-as headers, the document as the value, the destination id as the key. Its `ce_id` is a hash of what
-it speaks of, so a receipt published twice is recognised by (ce_source, ce_id).
+as headers, the document as the value, the destination id as the key. Its `ce_id` is a hash of the
+window, destination and status, so a receipt published twice is recognized by (ce_source, ce_id).
 `schemas/receipt.schema.json` describes the value.
 """
 
 import hashlib
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
 
+from stream_app.text import iso
+
 RECEIPT_BYTES_MAX: Final = 256 * 1024
-"""A window closes early before the lists of one of its receipts grow beyond this."""
+"""Bound of the lists of one receipt: before it is exceeded, the window closes early."""
 SKIPPED_RUN_BYTES: Final = 44
-"""More than one run takes: two offsets of at most 19 digits, brackets and commas."""
+"""Upper bound of one run: two offsets of at most 19 digits, brackets and commas."""
 FAILED_ENTRY_BYTES: Final = 80
-"""More than one failed entry takes beside its two texts: names, offset, quotes."""
+"""Upper bound of one failed entry beside its two texts: names, offset, quotes."""
+SHORT_ERROR_LENGTH: Final = 40
+"""Characters of each error text that a shortened receipt keeps."""
+LISTS_END_BYTES: Final = 40
+"""Upper bound of the field `lists_end_offset`, with its comma."""
 MEMORY_FACTOR: Final = 3
 """Python's lists and numbers take some 2.5 times the room of their JSON."""
 
 
 class Status(StrEnum):
-    """What a receipt says of its window at its destination."""
+    """Status of a window at its destination, as a receipt records it."""
 
     DELIVERED = "delivered"
     EMPTY = "empty"
@@ -43,7 +51,9 @@ class Status(StrEnum):
 
 
 FINAL: Final = frozenset({Status.DELIVERED, Status.EMPTY, Status.REDELIVERED})
-"""What supersedes any other receipt of its window and destination."""
+"""Statuses that supersede any other receipt of the same window and destination."""
+UNDELIVERED: Final = (Status.RETRYING, Status.FAILED)
+"""Statuses of windows of which nothing is delivered: they count what would have been."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +64,52 @@ class Source:
     partition: int
     first_offset: int
     end_offset: int
+    closed_at: int | None = None
+    """The window's closing time, in seconds since 1970, without which offsets name nothing: they
+    begin anew with each new log. None: a version before 0.2 recorded the closing."""
+
+    @property
+    def name(self) -> list[str]:
+        """The parts of the window's name."""
+        name = [self.topic, str(self.partition), str(self.first_offset)]
+        return name if self.closed_at is None else [*name, f"closed at {self.closed_at}"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptScope:
+    """Group and window of a receipt. Times are whole seconds since 1970, UTC."""
+
+    group: str
+    source: Source
+    window_start: int
+    window_end: int
+    closed_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What S3 said of an object that is there, and what was sent."""
+    """A stored object: what S3 returned, and what was sent.
 
-    size: int
+    One that already existed is described as it is: its bytes may be of another build of the
+    compressor than ours.
+    """
+
+    size: int | None
+    """None: unknown, as the bytes are not ours."""
     etag: str | None
     version_id: str | None
-    checksum: str
-    """SHA-256 of the object's bytes, in base64, as S3 writes it."""
+    checksum: str | None
+    """SHA-256 of the object's bytes, in base64, as S3 writes it; None: unknown, as they are not
+    ours."""
     already_existed: bool
-    """A predecessor had finished it: S3 answered 412."""
+    """A predecessor had stored it: S3 responded with 412."""
+    stored_at: int | None
+    """When S3 confirmed that it is there, in seconds since 1970; None: it is not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a window is late or given up."""
+    """Reason why a window is late or given up."""
 
     code: str
     message: str
@@ -80,18 +118,18 @@ class Problem:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the records that one destination matched in one window."""
+    """Outcomes of the records that one destination matched in one window."""
 
     matched: int = 0
     skipped: list[list[int]] = field(default_factory=list)
     """Inclusive runs of offsets: each matched record within one of them was skipped."""
     skipped_count: int = 0
     failed: list[tuple[int, str, str]] = field(default_factory=list)
-    """Offset, name of the record, and error text."""
+    """Offset, name of the record, and error text of each failed record."""
     bytes_estimate: int = 0
-    """No less than what the two lists take in the receipt."""
+    """Upper bound of the bytes of the two lists in the receipt."""
     run_open: bool = False
-    """The newest matched record was skipped, so that a further one lengthens its run."""
+    """Whether the newest matched record was skipped: a further one lengthens its run."""
 
     @property
     def held(self) -> int:
@@ -100,7 +138,7 @@ class Tally:
 
     @property
     def delivered(self) -> int:
-        """Records whose payload is a line."""
+        """Number of records whose payload is a line."""
         return self.matched - self.skipped_count - len(self.failed)
 
     def deliver(self, count: int) -> None:
@@ -123,7 +161,7 @@ class Tally:
         """Count a record whose payload could not be computed, and why."""
         self.matched += 1
         self.run_open = False
-        # JSON is UTF-8, which cannot say half of a surrogate pair; an engine's error can hold one.
+        # JSON is UTF-8, which has no half of a surrogate pair; an error of the engine may have one.
         error = error.encode(errors="replace").decode()
         self.failed.append((offset, record, error))
         self.bytes_estimate += FAILED_ENTRY_BYTES + len(record) + len(orjson.dumps(error))
@@ -131,7 +169,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A receipt as Kafka carries it."""
+    """A receipt as a Kafka message."""
 
     key: bytes
     value: bytes
@@ -139,10 +177,20 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """One window at one destination. Times are whole seconds since 1970, UTC.
+class ShortLists:
+    """Lists of a receipt that was shortened, in place of those of its tally."""
 
-    `stored` beside a `problem` is what `redeliver` is about to write, or failed to.
+    skipped: Sequence[Sequence[int]]
+    failed: Sequence[tuple[int, str, str]]
+    end_offset: int | None
+    """Offset before which they are complete; None: they are, only error texts were cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Receipt of one window at one destination. Times are whole seconds since 1970, UTC.
+
+    `stored` beside a `problem` is the object that `redeliver` announces, or failed to store.
     """
 
     status: Status
@@ -156,33 +204,32 @@ class Receipt:
     bucket: str
     key: str
     size_uncompressed: int
-    uploaded_at: int
+    closed_at: int
     attempts: int
     stored: Stored | None = None
     problem: Problem | None = None
     answers: tuple[int, ...] | None = None
-    """The failed events that this receipt answers, by offset, ascending; None: the window's all."""
+    """Offsets of the failed events that this receipt answers, ascending; None: the whole window."""
+    lists: ShortLists | None = None
+    """The lists, if the receipt was shortened."""
 
     @property
     def id(self) -> str:
         """64 hex digits: the same receipt published again has the same."""
-        source = self.source
-        name = [
-            source.topic,
-            str(source.partition),
-            str(source.first_offset),
-            self.destination,
-            str(self.status),
-        ]
+        name = [*self.source.name, self.destination, str(self.status)]
         if self.answers is not None:
             name += ["failed-events", *map(str, self.answers)]
+        if self.status is Status.FAILED and not self.tally.matched:
+            name.append("undecodable")  # an earlier `failed` receipt of the window has its events
         if self.status is Status.RETRYING and self.stored is not None:
-            name += ["announced", self.bucket, self.key, self.stored.checksum]
+            name += ["announced", self.bucket, self.key, str(self.stored.checksum)]
         return hashlib.sha256("\0".join(name).encode()).hexdigest()
 
     def document(self) -> dict[str, Any]:
         """Return the value as JSON types."""
         tally, source = self.tally, self.source
+        lists = self.lists or ShortLists(tally.skipped, tally.failed, None)
+        stored = None if self.problem is not None else self.stored
         return {
             "status": str(self.status),
             "destination": self.destination,
@@ -193,6 +240,7 @@ class Receipt:
                 "partition": source.partition,
                 "first_offset": source.first_offset,
                 "end_offset": source.end_offset,
+                **({} if source.closed_at is None else {"closed_at": iso(source.closed_at)}),
             },
             "counts": {
                 "matched": tally.matched,
@@ -200,17 +248,13 @@ class Receipt:
                 "skipped": tally.skipped_count,
                 "failed": len(tally.failed),
             },
-            "skipped": tally.skipped,
-            "failed": [
-                {"offset": offset, "record": record, "error": error}
-                for offset, record, error in tally.failed
-            ],
+            "skipped": lists.skipped,
+            "failed": [_failed_entry(*it) for it in lists.failed],
             "object": self._object(),
             "attempts": self.attempts,
             "already_existed": self.stored is not None and self.stored.already_existed,
-            "uploaded_at": None
-            if self.stored is None or self.problem is not None
-            else iso(self.uploaded_at),
+            "uploaded_at": stored and iso(self.closed_at),
+            "stored_at": stored and stored.stored_at and iso(stored.stored_at),
             "error": None
             if self.problem is None
             else {
@@ -219,7 +263,39 @@ class Receipt:
                 "retryable": self.problem.retryable,
             },
             **({} if self.answers is None else {"answers": self.answers}),
+            **({} if lists.end_offset is None else {"lists_end_offset": lists.end_offset}),
         }
+
+    def shortened(self, bytes_max: int) -> "Receipt | None":
+        """Return a shorter form of the receipt, with the same id and counts.
+
+        First the error texts are cut, then both lists, at one offset. The shortest form has empty
+        lists; it is returned where even it has more bytes than wanted. That of a receipt which
+        answers failed events has whole lists: an event that it did not list would count as
+        delivered, and never be owed again.
+
+        Args:
+            bytes_max: Bytes of the value that are wanted.
+
+        Returns:
+            The receipt; None if this is the shortest form already.
+        """
+        listed, is_whole = self.lists or self.tally, self.answers is not None
+        if not (listed.skipped or listed.failed) or (is_whole and self.lists is not None):
+            return None
+        bare = replace(self, lists=ShortLists((), (), None))
+        room = bytes_max - len(orjson.dumps(bare.document())) - LISTS_END_BYTES
+        failed = [(*it[:2], it[2][:SHORT_ERROR_LENGTH]) for it in self.tally.failed]
+        entries: list[tuple[int, Any]] = [(it[0], it) for it in self.tally.skipped]
+        entries += [(it[0], _failed_entry(*it)) for it in failed]
+        entries.sort(key=_first)
+        for offset, entry in entries:
+            room -= 1 + len(orjson.dumps(entry))
+            if room < 0 and not is_whole:
+                skipped = self.tally.skipped[: bisect_left(self.tally.skipped, offset, key=_first)]
+                failed = failed[: bisect_left(failed, offset, key=_first)]
+                return replace(self, lists=ShortLists(skipped, failed, offset))
+        return replace(self, lists=ShortLists(self.tally.skipped, failed, None))
 
     def message(self, completed_at: int) -> Message:
         """Return the Kafka message; `completed_at` becomes `ce_time`."""
@@ -242,6 +318,7 @@ class Receipt:
         if self.status is Status.EMPTY:
             return None
         stored = self.stored
+        checksum = stored and stored.checksum
         return {
             "bucket": self.bucket,
             "key": self.key,
@@ -250,10 +327,12 @@ class Receipt:
             "uncompressed_size": self.size_uncompressed,
             "etag": stored and stored.etag,
             "version_id": stored and stored.version_id,
-            "checksum": stored and {"algorithm": "SHA256", "value": stored.checksum},
+            "checksum": checksum and {"algorithm": "SHA256", "value": checksum},
         }
 
 
-def iso(seconds: int) -> str:
-    """Return a time as receipts, and all that speaks of windows, have it: UTC, whole seconds."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+_first: Final = itemgetter(0)
+
+
+def _failed_entry(offset: int, record: str, error: str) -> dict[str, Any]:
+    return {"offset": offset, "record": record, "error": error}

@@ -1,71 +1,79 @@
-"""The open window of one partition: what each destination has collected so far."""
+"""Open window of one partition: lines and outcomes that each destination has collected. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from stream_app.batches import Answers
-from stream_app.deliveries import DELIVERY_BYTES, Delivery
-from stream_app.expressions import TP, Failure
-from stream_app.objects import SIZES, Body, Compression, Sizes, identifier, object_key
-from stream_app.receipts import Tally
+from stream_app.config.settings import Destination
+from stream_app.core.delivery import Delivery
+from stream_app.core.memory_account import MemoryAccount
+from stream_app.core.object_body import SIZES, Compression, Sizes
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.receipt import Problem, Tally
+from stream_app.core.router import DestinationOutcomes
+from stream_app.expressions.expression import Failure
+from stream_app.records import TopicPartition
 
 
-class Compressing(NamedTuple):
-    """A compression, and whose lines it takes."""
+class BodyCompression(NamedTuple):
+    """A compression, and the delivery whose lines it takes."""
 
     delivery: Delivery
     compression: Compression
 
 
 class Window:
-    """The contents of a window while it is open.
+    """Contents of a window while it is open.
 
     Args:
         tp: Its partition.
         first: Its first offset.
         receipt_bytes_max: Bound of the lists of one receipt; None for a window whose end is
-            recorded: a predecessor has found it to fit.
-        sizes: Of the pieces of its objects.
-        uploaded_at: The upload time, of a window whose end is recorded.
+            recorded: a predecessor has found that its receipts fit.
+        sizes: Of slices and parts of its objects.
+        closed_at: The closing time, of a window whose end is recorded.
+        is_named_by_time: See `Closing`.
+        memory: Account in which the window's memory is included; left out: in no other.
     """
 
     def __init__(
         self,
-        tp: TP,
+        tp: TopicPartition,
         first: int,
         receipt_bytes_max: int | None,
         *,
         sizes: Sizes = SIZES,
-        uploaded_at: int | None = None,
+        closed_at: int | None = None,
+        is_named_by_time: bool = True,
+        memory: MemoryAccount | None = None,
     ) -> None:
-        self.uploaded_at = uploaded_at
-        """It is in the keys: so it is fixed when the first part leaves."""
-        self.held = 0
-        """Bytes of memory."""
-        self.waiting = 0
-        """Of these, lines that could be compressed."""
+        self.closed_at = closed_at
+        """The time in the keys: fixed when the first part is cut."""
+        self.memory = MemoryAccount(memory)
+        """Of all deliveries."""
         self.busy = 0
-        """How many compressions are under way."""
+        """Number of compressions in progress."""
         self.full = False
-        """A list of a receipt, or the parts of an object, reach their bound: it must end here."""
+        """A receipt's list, or the size of an object, reaches its bound: the window must end."""
         self._tp = tp
+        self._is_named_by_time = is_named_by_time
         self._first = first
         self._receipt_bytes_max = receipt_bytes_max
         self._sizes = sizes
         self._deliveries: dict[str, Delivery] = {}
         self._due: dict[str, Delivery] = {}
-        """Those with a full slice."""
+        """Deliveries with a full slice."""
         self._leaving: list[Delivery] = []
+        """Deliveries with a part to upload, once for each part."""
 
-    def add(self, answers: Sequence[Answers], first: int, upto: int) -> int:
-        """Add the answers of offsets from `first` to `upto`; stop early where a list is full.
+    def add(self, outcomes: Sequence[DestinationOutcomes], first: int, upto: int) -> int:
+        """Add the outcomes of offsets from `first` to `upto`, or fewer where a list is full.
 
         Returns:
-            The offset up to which every destination's answers are in.
+            The offset up to which every destination's outcomes were added.
         """
         slices = []
-        for it in answers:
+        for it in outcomes:
             low, high = bisect_left(it.offsets, first), bisect_left(it.offsets, upto)
             if low < high:
                 slices.append((it, low, high))
@@ -77,140 +85,147 @@ class Window:
             self._add_one(it, low, bisect_left(it.offsets, upto, low, high))
         return upto
 
-    def close(self, now: int) -> dict[str, Delivery]:
-        """Return what each destination is to get, under keys that follow from where it began."""
+    def give_up(self, destinations: Sequence[Destination], problem: Problem) -> None:
+        """Give the window up for each of these destinations: its records cannot be read."""
+        for destination in destinations:
+            self._delivery_to(destination).problem = problem
+
+    def drop(self) -> None:
+        """Free all memory: what was collected is not delivered."""
+        for delivery in self._deliveries.values():
+            delivery.release()
+
+    def close(self, now: int, waiting_bytes: int = 0) -> dict[str, Delivery]:
+        """Return the delivery of each destination, with its key.
+
+        Args:
+            now: Closing time, unless it is fixed already.
+            waiting_bytes: Memory that each delivery takes from now on, beside lines and lists.
+        """
         self._name(self._deliveries.values(), now)
         for delivery in self._deliveries.values():
-            delivery.close()
+            delivery.close(waiting_bytes)
         return self._deliveries
 
-    def compressions(self, *, whole: bool = False) -> list[Compressing]:
-        """Take what waits and fills a slice; all that waits if the memory is short (`whole`)."""
+    def compressions(self, *, whole: bool = False) -> list[BodyCompression]:
+        """Remove full slices for compression; with `whole` all waiting lines, to free memory."""
         due, self._due = self._due, {}
         taken = []
         for delivery in self._deliveries.values() if whole else due.values():
             body = delivery.content
             if body.waiting and not body.is_busy:
-                self.waiting -= body.waiting
-                held = body.held
-                taken.append(Compressing(delivery, body.compression(whole=whole)))
-                self.held += body.held - held
+                taken.append(BodyCompression(delivery, body.compression(whole=whole)))
         self.busy += len(taken)
         return taken
 
-    def compressed(self, done: Sequence[Compressing], now: int) -> None:
-        """Note what came of `compressions`: what makes a part may leave."""
+    def compressed(self, done: Sequence[BodyCompression], now: int) -> None:
+        """Take the results of `compressions`, and cut a part where there is enough for one."""
         leaving = []
         for delivery, compression in done:
             body = delivery.content
-            held, waiting = body.held, body.waiting
             body.compressed(compression)
             if body.cut():
                 leaving.append(delivery)
-            self.held += body.held - held
-            self.waiting += body.waiting - waiting
+            self.full |= body.is_full
         self.busy -= len(done)
         self._let_leave(leaving, now)
 
     def cut_early(self, now: int) -> bool:
-        """Let leave what S3 would take, for the sake of memory; say whether anything does."""
-        leaving = []
-        for delivery in self._deliveries.values():
-            body = delivery.content
-            held = body.held
-            if body.cut_early():
-                leaving.append(delivery)
-                self.held += body.held - held
+        """Cut parts of the smallest size to free memory; return whether any was cut."""
+        leaving = [it for it in self._deliveries.values() if it.content.cut(early=True)]
         self._let_leave(leaving, now)
         return bool(leaving)
 
     def leaving(self) -> list[Delivery]:
-        """Return what has a part that may leave, once for each part."""
+        """Return the deliveries with a part to upload, once for each part and call."""
         leaving, self._leaving = self._leaving, []
         return leaving
 
     def leave_again(self) -> None:
-        """Nothing of what `leaving` gave out is on its way any more."""
+        """Make `leaving` return every delivery with an unsent part again."""
         self._leaving = [it for it in self._deliveries.values() if it.content.unsent]
 
     @property
     def is_leaving(self) -> bool:
-        """Whether parts are on their way, and S3 takes them."""
+        """Whether parts are being uploaded, and S3 takes them."""
         bodies = (it.content for it in self._deliveries.values())
         return any(body.unsent and not body.is_stuck for body in bodies)
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """What each destination has collected."""
+        """The delivery of each destination."""
         return list(self._deliveries.values())
 
     def _let_leave(self, leaving: Sequence[Delivery], now: int) -> None:
         self._name(leaving, now)
         self._leaving += leaving
-        self.full |= any(delivery.content.is_full for delivery in leaving)
 
     def _name(self, deliveries: Collection[Delivery], now: int) -> None:
-        """Give keys, with the present as upload time unless it is fixed already."""
+        """Set the keys; `now` becomes the closing time unless it is fixed already."""
         if not deliveries:
             return
-        uploaded_at = self.uploaded_at = now if self.uploaded_at is None else self.uploaded_at
+        closed_at = self.closed_at = now if self.closed_at is None else self.closed_at
+        in_name = closed_at if self._is_named_by_time else None
         for delivery in deliveries:
-            name = identifier(*self._tp, self._first, delivery.destination.id)
-            delivery.key = object_key(delivery.destination.prefix, uploaded_at, name)
+            name = identifier(*self._tp, self._first, in_name, delivery.destination.id)
+            delivery.key = object_key(delivery.destination.prefix, closed_at, name)
 
-    def _bound(self, answers: Answers, low: int, high: int, upto: int, bytes_max: int) -> int:
-        """Return the offset behind the record that fills a list, at most `upto`."""
-        first, last = bisect_left(answers.exceptions, low), bisect_left(answers.exceptions, high)
-        delivery = self._deliveries.get(answers.destination.id)
+    def _bound(
+        self, found: DestinationOutcomes, low: int, high: int, upto: int, bytes_max: int
+    ) -> int:
+        """Return the offset after the record that fills a list, at most `upto`."""
+        first, last = bisect_left(found.exceptions, low), bisect_left(found.exceptions, high)
+        delivery = self._deliveries.get(found.destination.id)
         room = bytes_max - (delivery.tally.bytes_estimate if delivery else 0)
         trial, following = Tally(), low
         if delivery and delivery.tally.run_open:
             trial.skipped, trial.run_open = [[0, 0]], True  # a skip at once would lengthen its run
-        for place in answers.exceptions[first:last]:
-            outcome = answers.outcomes[place]
-            trial.run_open &= place == following
-            following = place + 1
+        for index in found.exceptions[first:last]:
+            outcome, offset = found.outcomes[index], found.offsets[index]
+            trial.run_open &= index == following
+            following = index + 1
             if isinstance(outcome, Failure):
-                trial.fail(answers.offsets[place], outcome.record, outcome.error)
+                trial.fail(offset, outcome.record, outcome.error)
             else:
-                trial.skip(answers.offsets[place])
+                trial.skip(offset)
             if trial.bytes_estimate >= room:
-                return min(upto, answers.offsets[place] + 1)
+                return min(upto, offset + 1)
         return upto
 
-    def _add_one(self, answers: Answers, low: int, high: int) -> None:
+    def _add_one(self, found: DestinationOutcomes, low: int, high: int) -> None:
         if low == high:
             return
-        destination = answers.destination
-        delivery = self._deliveries.get(destination.id)
-        if delivery is None:
-            delivery = self._deliveries[destination.id] = Delivery(destination, Body(self._sizes))
-            self.held += DELIVERY_BYTES
+        delivery = self._delivery_to(found.destination)
         tally, body = delivery.tally, delivery.content
-        held = body.held + tally.held
-        outcomes, exceptions = answers.outcomes, answers.exceptions
+        outcomes, exceptions = found.outcomes, found.exceptions
         first, last = bisect_left(exceptions, low), bisect_left(exceptions, high)
         payloads: list[bytes] = []
         start = low
-        for place in exceptions[first:last]:
-            if place > start:
-                payloads += outcomes[start:place]  # type: ignore[arg-type] # no exceptions there
-                tally.deliver(place - start)
-            outcome, offset = outcomes[place], answers.offsets[place]
+        for index in exceptions[first:last]:
+            if index > start:
+                payloads += outcomes[start:index]  # type: ignore[arg-type] # no exceptions there
+                tally.deliver(index - start)
+            outcome, offset = outcomes[index], found.offsets[index]
             if isinstance(outcome, Failure):
                 tally.fail(offset, outcome.record, outcome.error)
             else:
                 tally.skip(offset)
-            start = place + 1
+            start = index + 1
+        if first < last:
+            delivery.count_tally()
         if high > start:
             payloads += outcomes[start:high]  # type: ignore[arg-type] # no exceptions there
             tally.deliver(high - start)
         if payloads:
-            self.waiting -= body.waiting
             body.add(payloads)
-            self.waiting += body.waiting
             if body.is_due:
-                self._due[destination.id] = delivery
-        self.held += body.held + tally.held - held
+                self._due[found.destination.id] = delivery
         if self._receipt_bytes_max is not None and tally.bytes_estimate >= self._receipt_bytes_max:
             self.full = True
+
+    def _delivery_to(self, destination: Destination) -> Delivery:
+        delivery = self._deliveries.get(destination.id)
+        if delivery is None:
+            delivery = Delivery(destination, self._sizes, self.memory)
+            self._deliveries[destination.id] = delivery
+        return delivery

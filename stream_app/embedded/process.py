@@ -1,19 +1,20 @@
-"""A server program that does not outlive the process that started it.
+"""Server process that does not outlive the process that started it.
 
-**No server outlives its parent**, also when that is killed with -9. A server runs in the process
-group of a watcher, a shell that reads a pipe held open by this process alone; when the pipe
+**No server outlives its parent**, even a parent that is killed with -9. A server runs in the
+process group of a watcher, a shell that reads a pipe held open by this process alone; when the pipe
 closes, for whatever reason, the watcher kills its group:
 
     this process ──pipe──> watcher (leads the group) ──kill -9──> the group: server, watcher
 
-The group is joined before the server's program starts, so no moment is unguarded, and no process
-id is remembered that could be another's by then. Linux' PR_SET_PDEATHSIG would follow the
-*thread* that started the server, so one started by a worker thread would die with that thread;
-and setting it needs `preexec_fn`, which can deadlock in a process with threads. What holds the
-pipe open longer is a child made by a bare `os.fork()`: it inherits the pipe.
+The server joins the group before its program starts, so it is never without the watcher, and no
+process id is kept that could belong to another process later. Linux' PR_SET_PDEATHSIG would follow
+the *thread* that started the server, so a server started by a worker thread would die with that
+thread; and setting it needs `preexec_fn`, which can deadlock in a process with threads. A child
+made by a bare `os.fork()` inherits the pipe and keeps it open.
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
 import random
@@ -22,6 +23,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -34,33 +36,82 @@ from stream_app.errors import SetupError
 
 HOST: Final = "127.0.0.1"
 PORTS: Final = range(20_000, 32_000)
-"""Free ports come from below every system's range for outgoing connections: a client that
-reconnects to a stopped server from that range can connect to itself and hold the port."""
+"""Ports below every system's range for outgoing connections: a client that reconnects to a stopped
+server from that range can connect to itself and occupy the port."""
 
-START_SECONDS_MAX: Final = 90.0
-STOP_SECONDS_MAX: Final = 20.0
+START_SECONDS_MAX: Final = 180.0
+STOP_SECONDS_MAX: Final = 60.0
 POLL_SECONDS: Final = 0.05
-PROBE_SECONDS_MAX: Final = 2.0
+PROBE_SECONDS_MAX: Final = 10.0
 LOG_LINES_SHOWN: Final = 20
 
 
+def cache_folder() -> Path:
+    """Return the folder of this program in the user's cache; create it if it is missing."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stream-app"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def free_ports(count: int) -> list[int]:
-    """`count` different ports of 127.0.0.1 on which nothing listens now."""
+    """Return `count` ports of 127.0.0.1 on which nothing listens, reserved for this process.
+
+    A server binds its port seconds after the port was found free. Until this process ends, no
+    other call returns the port, in this process or in another one of the same user.
+
+    Raises:
+        SetupError: Fewer than `count` ports are free.
+    """
     shuffled = random.SystemRandom().sample(PORTS, len(PORTS))
-    ports = list(itertools.islice((port for port in shuffled if not _taken(port)), count))
+    free = (port for port in shuffled if not _taken(port) and _reservations.reserve(port))
+    ports = list(itertools.islice(free, count))
     if len(ports) < count:
         raise SetupError(
             f"{HOST}: {len(ports)} ports of {PORTS.start}..{PORTS.stop - 1} are free and {count} "
-            "are needed; end what listens there"
+            "are needed; stop programs that listen there"
         )
     return ports
 
 
+class _Reservations:
+    """Ports handed out by the processes of one user: locked bytes of one file.
+
+    The system releases the locks of a process that ends, however it ends.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._ports: set[int] = set()
+        self._file: int | None = None
+
+    def reserve(self, port: int) -> bool:
+        """Reserve the port for this process; return False if it is reserved already."""
+        with self._mutex:
+            if port in self._ports:
+                return False
+            if self._file is None:
+                path = cache_folder() / "ports"
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except OSError:
+                return False
+            self._ports.add(port)
+            return True
+
+
+_reservations: Final = _Reservations()
+
+
 class Server(ABC):
-    """One server program: its folder, its process, its watcher."""
+    """Server program with its folder, its process and its watcher; a context manager.
+
+    Args:
+        folder: Folder for data and log; None: a temporary one.
+    """
 
     _name: str
-    """As it stands in messages and in names of files."""
+    """Name in messages and in names of files."""
     _stop_seconds_max = STOP_SECONDS_MAX
 
     def __init__(self, folder: Path | None) -> None:
@@ -76,23 +127,23 @@ class Server(ABC):
     @property
     @abstractmethod
     def _ports(self) -> Sequence[int]:
-        """Every port that the server will listen on."""
+        """All ports that the server will listen on."""
 
     @abstractmethod
     def _prepare(self) -> None:
-        """Write what the server needs into its folder; called before each start."""
+        """Write configuration and data that the server needs; called before each start."""
 
     @abstractmethod
     def _command(self) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     @abstractmethod
-    def _answers(self) -> bool:
-        """Whether the server did, just now, what its clients will ask of it."""
+    def _is_ready(self) -> bool:
+        """Return whether the server responds now to requests as clients will send them."""
 
     @property
     def log(self) -> Path:
-        """What the server printed, over all its starts."""
+        """Output of the server, of all its starts."""
         return self.folder / f"{self._name}.log"
 
     @property
@@ -101,15 +152,15 @@ class Server(ABC):
         return self._running().pid
 
     def start(self) -> None:
-        """Start the server and return once it answers.
+        """Start the server and return once it responds.
 
         Raises:
-            SetupError: a package is missing, a port is taken, or the server ended or did not
-                answer within START_SECONDS_MAX; then nothing runs, and the folder stays.
+            SetupError: A package is missing, a port is taken, or the server ended or did not
+                respond within START_SECONDS_MAX; then nothing runs, and the folder stays.
         """
         if self._process is not None and self._process.poll() is None:
             raise SetupError(f"{self._name} is started already, in {self.folder}; stop it first")
-        self.kill()  # a server that ended by itself left its watcher
+        self.kill()  # the watcher of a server that ended by itself
         if occupied := [port for port in self._ports if _taken(port)]:
             raise SetupError(
                 f"{self._name}: port {occupied[0]} of {HOST} is taken; "
@@ -119,19 +170,19 @@ class Server(ABC):
         try:
             self._prepare()
             self._launch(self._command())
-            self._await_answer()
+            self._await_response()
         except BaseException:
             self.kill()
             raise
 
     def stop(self) -> None:
-        """Ask the server to end, insist after a bound; remove a temporary folder."""
+        """End the server by SIGTERM, after a bound by SIGKILL; remove a temporary folder."""
         self._end(signal.SIGTERM)
         if self._temporary and self.folder.exists():
             shutil.rmtree(self.folder)
 
     def kill(self) -> None:
-        """End the server as a crash would, with SIGKILL; folder and port stay for `start`."""
+        """End the server by SIGKILL, as a crash would; `start` uses the same folder and ports."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
@@ -140,11 +191,11 @@ class Server(ABC):
         self.start()
 
     def pause(self) -> None:
-        """Freeze the server with SIGSTOP: connections stay open, and nothing answers."""
+        """Stop the server's execution by SIGSTOP: connections stay open without responses."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Continue a paused server."""
         self._running().send_signal(signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -158,7 +209,7 @@ class Server(ABC):
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(exc, Exception):
-            # Something failed meanwhile: data and log may tell why, so the folder stays.
+            # After a failure the folder stays: data and log may explain it.
             self._end(signal.SIGTERM)
         else:
             self.stop()
@@ -185,15 +236,15 @@ class Server(ABC):
             )
 
     def _environment(self) -> dict[str, str]:
-        # Nearly empty: both programs take options from variables and from files at home.
+        # Nearly empty: both programs read options from variables and from files in HOME.
         return {"PATH": os.defpath, "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
 
-    def _await_answer(self) -> None:
-        def answers_or_ended() -> bool:
-            return self._process is None or self._process.poll() is not None or self._answers()
+    def _await_response(self) -> None:
+        def responds_or_ended() -> bool:
+            return self._process is None or self._process.poll() is not None or self._is_ready()
 
-        if not becomes_true(answers_or_ended, START_SECONDS_MAX):
-            raise SetupError(self._failure(f"did not answer within {START_SECONDS_MAX:.0f} s"))
+        if not becomes_true(responds_or_ended, START_SECONDS_MAX):
+            raise SetupError(self._failure(f"did not respond within {START_SECONDS_MAX:.0f} s"))
         if self._process is None or self._process.poll() is not None:
             raise SetupError(self._failure("ended while starting"))
 
@@ -202,7 +253,7 @@ class Server(ABC):
         return "\n    ".join([f"{self._name} {what}; its log {self.log} ends with:", *lines])
 
     def _end(self, how: signal.Signals) -> None:
-        """Signal the server, wait for it, and let the watcher kill whatever is left."""
+        """Signal the server, wait for it, and let the watcher kill the rest of its group."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.send_signal(signal.SIGCONT)  # a paused server acts on no SIGTERM
@@ -217,7 +268,7 @@ class Server(ABC):
 
 
 def becomes_true(condition: Callable[[], bool], seconds_max: float) -> bool:
-    """Ask until the condition holds; False when it does not within `seconds_max`."""
+    """Poll a condition; return whether it became true within `seconds_max`."""
     deadline = time.monotonic() + seconds_max
     while not condition():
         if time.monotonic() > deadline:
@@ -227,7 +278,7 @@ def becomes_true(condition: Callable[[], bool], seconds_max: float) -> bool:
 
 
 def _taken(port: int) -> bool:
-    """Whether something listens on the port; a connection that is only closing does not count."""
+    """Return whether a program listens on the port; a connection that is closing does not count."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

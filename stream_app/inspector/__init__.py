@@ -1,5 +1,1 @@
-"""The Inspector: what became of each event, read from the events and the receipts topic alone.
-
-Its core (`outcomes`, `rows`, `minutes`) is handed messages and returns what a page shows; its shell
-reads topics and objects and serves the page. It only reads, and it changes nothing.
-"""
+"""The Inspector, a web page with the outcome of each event: reads Kafka and S3, writes nothing."""

@@ -1,4 +1,4 @@
-"""The web server at which a worker is watched; what is said there is `monitoring`'s matter.
+"""Web server of a worker's metrics and health checks; `monitoring_service` provides their content.
 
 aiohttp's server takes a while to import, and so this module is imported while the worker connects.
 """
@@ -11,29 +11,29 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from stream_app import happenings
-from stream_app.logs import say
-from stream_app.settings import HTTP_PORT_MAX
+from stream_app import log_events
+from stream_app.config.settings import HTTP_PORT_MAX
+from stream_app.logs import log_event
 
 PORTS_MAX: Final = 32
-"""The port and those behind it that are tried: workers of one machine that have one each."""
+"""Ports that are tried from the configured one on: workers of one machine have one each."""
 SCRAPES_MAX: Final = 4
-"""Requests for metrics at a time."""
+"""Concurrent requests for metrics."""
 STOP_SECONDS_MAX: Final = 1.0
-"""How long answers under way may take when the server ends."""
+"""Time for responses in flight when the server stops."""
 
 Check = Callable[[], Mapping[str, Any]]
-"""Returns what is to be told; its first value says whether all is well."""
+"""Returns the fields of a health check's response; the first is whether it has passed."""
 
 logger = logging.getLogger(__name__)
 
 
-class WatchServer:
-    """Answers GET.
+class MonitoringServer:
+    """HTTP server for metrics and health checks.
 
     Args:
         metrics: Returns the page of metrics and its content type, given an `Accept` header.
-        checks: What is answered with 200 or 503, by path.
+        checks: Health checks, by path; one that has passed is a 200, else a 503.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class WatchServer:
         self._runner: web.AppRunner | None = None
 
     async def listen(self, bind: str, port: int) -> str | None:
-        """Listen at the first port that is free; return the address, None if there is none."""
+        """Listen on the first free port; return the server's URL, None if it cannot listen."""
         routes = web.Application()
         routes.router.add_get("/metrics", self._scrape)
         for path in self._checks:
@@ -56,35 +56,28 @@ class WatchServer:
         await self._runner.setup()
         host = f"[{bind}]" if ":" in bind else bind
         last = min(port + PORTS_MAX - 1, HTTP_PORT_MAX)
-        for tried in range(port, last + 1):
+        for number in range(port, last + 1):
             try:
-                await web.TCPSite(self._runner, bind, tried).start()
+                await web.TCPSite(self._runner, bind, number).start()
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
-                say(
-                    *(logger, happenings.NOT_WATCHED),
-                    "no metrics and health: %s:%d cannot be listened at: %s; set [http] bind and "
-                    "port, or port = 0 for none",
-                    *(host, tried, error.strerror or error),
-                )
-                return None
-            return f"http://{host}:{tried}"
-        say(
-            *(logger, happenings.NOT_WATCHED),
-            "no metrics and health: ports %d to %d of %s are taken; set [http] port, or 0 for none",
-            *(port, last, host),
-        )
+                reason = f"cannot listen on {host}:{number}: {error.strerror or error}"
+                break
+            return f"http://{host}:{number}"
+        else:
+            reason = f"ports {port} to {last} of {host} are in use"
+        log_event(logger, log_events.MONITORING_UNAVAILABLE, reason=reason)
         return None
 
     async def close(self) -> None:
-        """Answer nothing any more."""
+        """Stop the server."""
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _scrape(self, request: web.Request) -> web.Response:
         if self._scrapes >= SCRAPES_MAX:
-            raise web.HTTPServiceUnavailable(text=f"{SCRAPES_MAX} scrapes are under way\n")
+            raise web.HTTPServiceUnavailable(text=f"{SCRAPES_MAX} scrapes are in progress\n")
         self._scrapes += 1
         try:
             body, content_type = await self._metrics(request.headers.get("Accept"))
@@ -93,10 +86,10 @@ class WatchServer:
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def _check(self, request: web.Request) -> web.Response:
-        told = self._checks[request.path]()
+        fields = self._checks[request.path]()
         return web.Response(
-            status=200 if next(iter(told.values())) else 503,
-            body=orjson.dumps(told) + b"\n",
+            status=200 if next(iter(fields.values())) else 503,
+            body=orjson.dumps(fields) + b"\n",
             content_type="application/json",
             headers={"Cache-Control": "no-store"},
         )

@@ -1,6 +1,6 @@
-"""Readings as Prometheus reads them, by a registry of our own, with the process's CPU and memory.
+"""Prometheus format of the metrics, with the process's CPU and memory, from a registry of its own.
 
-prometheus_client takes long to import, and so this module is imported by the first who asks.
+prometheus_client takes long to import, and so this module is imported at the first scrape.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,13 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from stream_app.metrics import DELAY_BOUNDS_SECONDS, METRICS, Delays, Kind, Metric, Samples
+from stream_app.monitoring.accumulators import DELAY_BOUNDS_SECONDS, Delays
+from stream_app.monitoring.metrics import (
+    METRICS,
+    Kind,
+    Metric,
+    Samples,
+)
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 _FAMILIES: Final[Mapping[Kind, type[CounterMetricFamily | GaugeMetricFamily]]] = {
@@ -26,26 +32,26 @@ _FAMILIES: Final[Mapping[Kind, type[CounterMetricFamily | GaugeMetricFamily]]] =
 
 
 class Exposition(Collector):
-    """A collector of what was read; one call of `encode` at a time."""
+    """Collector of readings; not for concurrent calls of `encode`."""
 
     def __init__(self) -> None:
-        self._taken: Mapping[str, Samples | Delays] = {}
+        self._readings: Mapping[str, Samples | Delays] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def encode(
-        self, taken: Mapping[str, Samples | Delays], accept: str | None
+        self, readings: Mapping[str, Samples | Delays], accept: str | None
     ) -> tuple[bytes, str]:
         """Return readings in the format that `accept` prefers, and its content type."""
-        self._taken = taken
+        self._readings = readings
         encoder, content_type = choose_encoder(accept or "")
         return encoder(self._registry), content_type
 
     def collect(self) -> Iterator[_Family]:
-        """Yield each metric that is declared."""
-        for metric in METRICS if self._taken else ():
-            yield _family(metric, self._taken[metric.name])
+        """Yield each declared metric."""
+        for metric in METRICS if self._readings else ():
+            yield _family(metric, self._readings[metric.name])
 
 
 def _family(metric: Metric, samples: Samples | Delays) -> _Family:

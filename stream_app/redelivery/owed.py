@@ -1,21 +1,21 @@
-"""What is to be delivered again, and whether that is safe: told by the receipts alone.
+"""Owed deliveries, derived from the receipts alone, and whether delivering them again is safe.
 
 A window is *owed* to a destination that has a `failed` receipt of it and no final one
 (`delivered`, `redelivered`, `empty`), whatever their order. Failed events are owed where the final
 receipt of a window lists some and no receipt that `answers` them has come since.
 
-A run that ends midway may leave an object without its receipt, and somebody may correct the
+A run that ends midway may leave an object without its receipt, and an operator may correct the
 destination before the next run. So the receipts topic is also the ledger of redelivery: before an
-object is written it is *announced*, by a `retrying` receipt with its place and checksum.
+object is written it is *announced*, by a `retrying` receipt with its location and checksum.
 
     announced ─ put ─ redelivered       done
-    announced ─ refused ─ failed        withdrawn: nothing of it stands
-    announced                           in doubt: that very object may stand
+    announced ─ refused ─ failed        withdrawn: the object was not written
+    announced                           in doubt: the object may exist
 
 In doubt the same object may be put again, since `If-None-Match` makes S3 keep one. Another may not.
 
-Memory is bounded by what is owed, not by what was ever told: a first pass over the topic collects
-what may be owed, a second one notes what was answered. Pure: messages and commits are handed in.
+Memory is bounded by what is owed, not by the size of the topic: a first pass collects what may be
+owed, a second one notes what was delivered since. Pure: messages and commits are handed in.
 """
 
 import hashlib
@@ -24,57 +24,60 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream_app.closings import Commit
+from stream_app.config.settings import Destination
+from stream_app.core.commit_metadata import Commit
+from stream_app.core.delivery import Delivery
+from stream_app.core.object_key import identifier, key_time, object_key
+from stream_app.core.receipt import FINAL, Problem, Receipt, ReceiptScope, Source, Status, Stored
+from stream_app.core.receipt_decoder import Announced, DecodedReceipt, ObjectLocation, decode
 from stream_app.errors import SetupError
-from stream_app.objects import identifier, object_key
-from stream_app.receipts import FINAL, Problem, Receipt, Source, Status, Stored, Tally
-from stream_app.settings import Destination
-from stream_app.told import Announced, Place, Told, read, uploaded_at
+from stream_app.records import Headers
+from stream_app.text import iso
 
-HELD_BYTES_MAX: Final = 256 * 1024 * 1024
+CANDIDATES_BYTES_MAX: Final = 256 * 1024 * 1024
 """Memory for what may be owed: some 100,000 windows."""
 CANDIDATE_BYTES: Final = 2_560
-"""More than one receipt takes that may be owed, beside its failed offsets."""
+"""Upper bound of the memory of one candidate, without its failed offsets."""
 OFFSET_BYTES: Final = 80
-"""More than one failed offset takes, as it is kept and as it is answered."""
+"""Upper bound of the memory of one failed offset, in a candidate and in later receipts."""
 ANNOUNCED: Final = "Redelivering"
-"""The error code of a `retrying` receipt that announces an object."""
+"""Error code of a `retrying` receipt that announces an object."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which of all that is owed; times are seconds since 1970."""
+class OwedFilter:
+    """Filter of owed deliveries. Times are seconds since 1970."""
 
     failed_events: bool = False
     """Failed events of delivered windows; otherwise windows that were given up."""
     destinations: frozenset[str] = frozenset()
-    """Empty: all."""
+    """Ids of destinations; empty: all."""
     ids: frozenset[str] = frozenset()
-    """Of the receipts that say what is owed; empty: all."""
+    """Ids of the receipts from which a delivery is owed; empty: all."""
     since: float | None = None
     """Windows that start then or later."""
     until: float | None = None
     """Windows that start before it."""
 
-    def takes(self, told: Told) -> bool:
-        """Tell whether destination and time are wanted."""
+    def matches(self, receipt: DecodedReceipt) -> bool:
+        """Return whether destination and time match."""
         return (
-            (not self.destinations or told.destination in self.destinations)
-            and (self.since is None or told.window_start >= self.since)
-            and (self.until is None or told.window_start < self.until)
+            (not self.destinations or receipt.destination in self.destinations)
+            and (self.since is None or receipt.window_start >= self.since)
+            and (self.until is None or receipt.window_start < self.until)
         )
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The announcements for one thing that is owed."""
+    """Announcements of one owed delivery."""
 
     open: Counter[Announced] = field(default_factory=Counter)
-    """Neither withdrawn nor answered."""
+    """Announcements that were not withdrawn."""
     ever: Counter[Announced] = field(default_factory=Counter)
 
-    def note(self, status: Status, announced: Announced) -> None:
-        """Enter an announcement, or its withdrawal."""
+    def record(self, status: Status, announced: Announced) -> None:
+        """Record an announcement, or its withdrawal."""
         if status is Status.RETRYING:
             self.open[announced] += 1
             self.ever[announced] += 1
@@ -84,12 +87,12 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """What one destination is to be delivered again of one window."""
+    """An owed delivery: a window, or failed events of it, at one destination."""
 
-    receipt: Told
+    receipt: DecodedReceipt
     """The window's `failed` receipt; for failed events its final one."""
     events: tuple[int, ...] | None
-    """The failed events, by offset; None: every event of the window."""
+    """Offsets of the failed events; None: every event of the window."""
     ledger: Ledger
 
     @property
@@ -99,79 +102,85 @@ class Owed:
 
     @property
     def end(self) -> int:
-        """The first offset not to read any more."""
+        """The offset after the last one to read."""
         return self.receipt.source.end_offset if self.events is None else self.events[-1] + 1
 
     @property
-    def matched(self) -> int:
-        """How many records the destination must match there, or some are gone."""
-        return self.receipt.matched if self.events is None else len(self.events)
+    def matched(self) -> int | None:
+        """Number of records that the destination must match in the run, or some are gone.
+
+        None: unknown, since the receipt is of a record batch that could not be decoded.
+        """
+        return (self.receipt.matched or None) if self.events is None else len(self.events)
 
     @property
-    def uploaded_at(self) -> int:
-        """The upload time in the key; the window's end, if it had no object."""
-        place = self.receipt.place
-        return self.receipt.window_end if place is None else uploaded_at(place.key)
+    def closed_at(self) -> int:
+        """The closing time in the key; the window's end if the receipt has none.
 
-    def place(self, destination: Destination) -> Place:
-        """Return where its object is to be: under the original key, but for a changed prefix."""
+        That is a receipt without an object, of a version before 0.2.
+        """
+        receipt = self.receipt
+        if receipt.source.closed_at is not None:
+            return receipt.source.closed_at
+        return receipt.window_end if receipt.location is None else key_time(receipt.location.key)
+
+    def location(self, destination: Destination) -> ObjectLocation:
+        """Return the location of its object: the original key, under the destination's prefix."""
         source = self.receipt.source
-        name = (source.topic, source.partition, source.first_offset, destination.id)
-        it = identifier(*name) if self.events is None else events_identifier(*name, self.events)
-        return Place(destination.bucket, object_key(destination.prefix, self.uploaded_at, it))
+        name = (source.topic, source.partition, source.first_offset, source.closed_at)
+        if self.events is None:
+            digits = identifier(*name, destination.id)
+        else:
+            digits = events_identifier(source, destination.id, self.events)
+        return ObjectLocation(
+            destination.bucket, object_key(destination.prefix, self.closed_at, digits)
+        )
 
-    def doubt(self, mine: Announced | None) -> Place | None:
-        """Return where another object than `mine` may stand that an earlier try has left.
+    def doubt(self, mine: Announced | None) -> ObjectLocation | None:
+        """Return the location of another object than `mine` that an earlier attempt may have left.
 
-        None for `mine`: no object is to be written, so any other is another one.
+        Args:
+            mine: The object to be written; None: no object is to be written.
         """
         for announced, count in self.ledger.open.items():
             if count and announced != mine:
-                return announced.place
+                return announced.location
         receipt = self.receipt
-        moved = mine is None or receipt.place != mine.place
-        return receipt.place if self.events is None and receipt.retryable and moved else None
+        moved = mine is None or receipt.location != mine.location
+        return receipt.location if self.events is None and receipt.retryable and moved else None
 
-    def wrote(self, mine: Announced, lines: int, size: int) -> bool:
-        """Tell whether an object that is found under the key of `mine` is the same.
+    def is_same_object(self, mine: Announced, lines: int, size: int) -> bool:
+        """Return whether an object that exists under the key of `mine` is the same object.
 
-        It is if another run has announced it, or if the worker tried the same lines there.
+        True if another run has announced it, or if the worker tried to write the same lines there.
         """
         receipt = self.receipt
         return self.ledger.ever[mine] > 1 or (
             self.events is None
             and receipt.checksum is None
-            and (receipt.place, receipt.lines, receipt.size_uncompressed)
-            == (mine.place, lines, size)
+            and (receipt.location, receipt.lines, receipt.size_uncompressed)
+            == (mine.location, lines, size)
         )
 
-    def answer(
+    def build_receipt(
         self,
         status: Status,
         group: str,
-        destination: Destination,
-        tally: Tally,
-        size: int,
+        delivery: Delivery,
         *,
         attempts: int = 0,
         stored: Stored | None = None,
         problem: Problem | None = None,
     ) -> Receipt:
-        """Return a receipt that speaks of what is owed here."""
-        place, receipt = self.place(destination), self.receipt
-        return Receipt(
-            status=status,
-            group=group,
-            destination=destination.id,
-            pipeline=destination.pipeline,
-            window_start=receipt.window_start,
-            window_end=receipt.window_end,
-            source=receipt.source,
-            tally=tally,
-            bucket=place.bucket,
-            key=place.key,
-            size_uncompressed=size,
-            uploaded_at=self.uploaded_at,
+        """Return a receipt of `delivery`, which delivers again what is owed."""
+        receipt = self.receipt
+        scope = ReceiptScope(
+            group, receipt.source, receipt.window_start, receipt.window_end, self.closed_at
+        )
+        return delivery.receipt_in(
+            scope,
+            status,
+            self.location(delivery.destination).key,
             attempts=attempts,
             stored=stored,
             problem=problem,
@@ -179,20 +188,28 @@ class Owed:
         )
 
 
-class Search:
-    """Reads the receipts of a group, twice, and then any that come while it delivers."""
+class OwedSearch:
+    """Search for owed deliveries: two passes over a group's receipts, then those that follow.
 
-    def __init__(self, group: str, wanted: Wanted, held_bytes_max: int = HELD_BYTES_MAX) -> None:
+    Args:
+        group: The consumer group.
+        wanted: Which deliveries to search for.
+        memory_bytes_max: Bound of the memory of the candidates.
+    """
+
+    def __init__(
+        self, group: str, wanted: OwedFilter, memory_bytes_max: int = CANDIDATES_BYTES_MAX
+    ) -> None:
         self.unreadable = 0
-        """Messages of the first pass that are no receipts."""
+        """Messages of the first pass that are not receipts."""
         self._group = group
-        self._wanted = wanted
-        self._begin = FINAL if wanted.failed_events else frozenset({Status.FAILED})
-        self._candidates: dict[tuple[Source, str], Told] = {}
-        self._held = 0
-        self._held_bytes_max = held_bytes_max
+        self._filter = wanted
+        self._statuses = FINAL if wanted.failed_events else frozenset({Status.FAILED})
+        self._candidates: dict[tuple[Source, str], DecodedReceipt] = {}
+        self._memory_bytes = 0
+        self._memory_bytes_max = memory_bytes_max
         self._answered: set[tuple[Source, str]] = set()
-        self._chain: dict[tuple[tuple[Source, str], tuple[int, ...]], Told] = {}
+        self._chain: dict[tuple[tuple[Source, str], tuple[int, ...]], DecodedReceipt] = {}
         self._ledgers: defaultdict[tuple[tuple[Source, str], tuple[int, ...] | None], Ledger] = (
             defaultdict(Ledger)
         )
@@ -200,64 +217,63 @@ class Search:
 
     @property
     def found(self) -> bool:
-        """Whether the first pass has found anything that may be owed."""
+        """Whether the first pass has found a candidate."""
         return bool(self._candidates)
 
-    def collect(self, headers: Sequence[tuple[str, bytes]], value: bytes | None) -> None:
-        """First pass: keep what may be owed.
+    def collect(self, headers: Headers, value: bytes | None) -> None:
+        """First pass: keep a receipt from which a delivery may be owed.
 
         Raises:
-            SetupError: It is more than memory was set aside for.
+            SetupError: The candidates take more memory than allowed.
         """
         try:
-            told = self._read(headers, value, self._begin)
+            receipt = self._read(headers, value, self._statuses)
         except ValueError:
             self.unreadable += 1
             return
-        if told is None or told.answers is not None or not self._wanted.takes(told):
+        if receipt is None or receipt.answers is not None or not self._filter.matches(receipt):
             return
-        if self._wanted.failed_events and not told.failed:
+        if self._filter.failed_events and not receipt.failed:
             return
-        if not self._wanted.failed_events and self._wanted.ids:
-            if told.id not in self._wanted.ids:
+        if not self._filter.failed_events and self._filter.ids:
+            if receipt.id not in self._filter.ids:
                 return
-            self._ids.add(told.id)
-        if told.announced is not None and told.window in self._candidates:
-            return  # a run's own failure; the worker's says more
-        if told.window not in self._candidates:
-            self._held += CANDIDATE_BYTES + OFFSET_BYTES * len(told.failed)
-        self._candidates[told.window] = told
-        if self._held > self._held_bytes_max:
+            self._ids.add(receipt.id)
+        if receipt.announced is not None and receipt.window in self._candidates:
+            return  # The failure of a run of `redeliver`; the worker's receipt has more.
+        if receipt.window not in self._candidates:
+            self._memory_bytes += CANDIDATE_BYTES + OFFSET_BYTES * len(receipt.failed)
+        self._candidates[receipt.window] = receipt
+        if self._memory_bytes > self._memory_bytes_max:
             raise SetupError(
-                f"more receipts ask for redelivery than fit in {self._held_bytes_max} bytes of "
-                f"memory: {len(self._candidates)} so far; ask for fewer: --destination, --since, "
-                "--until"
+                f"more windows are owed than fit in {self._memory_bytes_max} bytes of memory: "
+                f"{len(self._candidates)} so far; select fewer: --destination, --since, --until"
             )
 
-    def note(self, headers: Sequence[tuple[str, bytes]], value: bytes | None) -> None:
-        """Second pass, and later on: note what was answered, announced or withdrawn."""
+    def update(self, headers: Headers, value: bytes | None) -> None:
+        """Second pass, and later: note what was delivered, announced or withdrawn."""
         try:
-            told = self._read(headers, value, frozenset(Status))
+            receipt = self._read(headers, value, frozenset(Status))
         except ValueError:
-            return  # counted by the first pass
-        if told is None or told.window not in self._candidates:
+            return  # The first pass has counted it.
+        if receipt is None or receipt.window not in self._candidates:
             return
-        if told.announced is not None:
-            self._ledgers[told.window, told.answers].note(told.status, told.announced)
-        elif told.status not in FINAL:
+        if receipt.announced is not None:
+            self._ledgers[receipt.window, receipt.answers].record(receipt.status, receipt.announced)
+        elif receipt.status not in FINAL:
             return
-        elif told.answers is not None:
-            self._chain[told.window, told.answers] = told
-        elif not self._wanted.failed_events:
-            self._answered.add(told.window)
+        elif receipt.answers is not None:
+            self._chain[receipt.window, receipt.answers] = receipt
+        elif not self._filter.failed_events:
+            self._answered.add(receipt.window)
 
     def owed(self) -> list[Owed]:
         """Return what is owed, in the order of partitions and offsets."""
         found = []
         for window, receipt in self._candidates.items():
             events: tuple[int, ...] | None = None
-            if self._wanted.failed_events:
-                events = self._left(receipt)
+            if self._filter.failed_events:
+                events = self._remaining(receipt)
                 if not events:
                     continue
             elif window in self._answered:
@@ -267,61 +283,66 @@ class Search:
         return found
 
     def is_owed(self, owed: Owed) -> bool:
-        """Tell whether nobody has answered it since."""
+        """Return whether it is still owed after the receipts that were read since."""
         window = owed.receipt.window
         if owed.events is None:
             return window not in self._answered
         return (window, owed.events) not in self._chain
 
     def unknown_ids(self) -> list[str]:
-        """Return the wanted ids that no receipt has which could say that something is owed."""
-        return sorted(self._wanted.ids - self._ids)
+        """Return the ids of the filter that no candidate has."""
+        return sorted(self._filter.ids - self._ids)
 
-    def _left(self, receipt: Told) -> tuple[int, ...]:
-        """Follow the answers from a window's receipt to what failed each time."""
+    def _remaining(self, receipt: DecodedReceipt) -> tuple[int, ...]:
+        """Return the events that failed in the last of the receipts that answer one another."""
         ids, events = {receipt.id}, receipt.failed
         while (answer := self._chain.get((receipt.window, events))) is not None:
             ids.add(answer.id)
             if answer.failed == events:
-                break  # it has answered nothing
+                break  # None of them was delivered.
             events = answer.failed
-        if self._wanted.ids:
-            self._ids |= ids & self._wanted.ids
-            if not ids & self._wanted.ids:
+        if self._filter.ids:
+            self._ids |= ids & self._filter.ids
+            if not ids & self._filter.ids:
                 return ()
         return events
 
     def _read(
-        self, headers: Sequence[tuple[str, bytes]], value: bytes | None, of: frozenset[Status]
-    ) -> Told | None:
-        return read(headers, value, self._group, of, with_failed=self._wanted.failed_events)
+        self, headers: Headers, value: bytes | None, of: frozenset[Status]
+    ) -> DecodedReceipt | None:
+        return decode(headers, value, self._group, of, with_failed=self._filter.failed_events)
 
 
-def events_identifier(
-    topic: str, partition: int, first_offset: int, destination: str, events: Sequence[int]
-) -> str:
+def events_identifier(source: Source, destination: str, events: Sequence[int]) -> str:
     """Return the 64 hex digits that name the object of these failed events of a window.
 
-    Whoever answers the same events writes to the same place. Once some of them are answered, those
-    that are left are others, and so is the place.
+    Two runs that deliver the same events write to the same key. Once some of them were delivered,
+    the remaining ones have another key.
     """
-    name = [topic, str(partition), str(first_offset), destination, "failed-events"]
-    return hashlib.sha256("\0".join([*name, *map(str, events)]).encode()).hexdigest()
+    name = [*source.name, destination, "failed-events", *map(str, events)]
+    return hashlib.sha256("\0".join(name).encode()).hexdigest()
 
 
 def obstacle(
     owed: Owed, destinations: Mapping[str, Destination], topic: str, commits: Mapping[int, Commit]
 ) -> str | None:
-    """Return why this cannot be delivered now, None if it can.
+    """Return the reason why this cannot be delivered now, None if it can.
 
     Args:
-        owed: What is to be delivered.
-        destinations: Those of the configuration, by id.
+        owed: The owed delivery.
+        destinations: The configuration's, by id.
         topic: The events topic.
-        commits: What the group has committed, by partition.
+        commits: The group's, by partition.
     """
     receipt, source = owed.receipt, owed.receipt.source
-    destination = destinations.get(receipt.destination)
+    if source.topic != topic:
+        return f"its events are of topic '{source.topic}'; set [kafka] events_topic to it"
+    return _wrong_destination(receipt, destinations.get(receipt.destination)) or _wrong_commit(
+        owed, commits.get(source.partition)
+    )
+
+
+def _wrong_destination(receipt: DecodedReceipt, destination: Destination | None) -> str | None:
     if destination is None:
         return "the destination is not in the configuration; put it back there"
     if destination.pipeline != receipt.pipeline:
@@ -329,13 +350,20 @@ def obstacle(
             f"the destination took {_pipeline(receipt.pipeline)} then and takes "
             f"{_pipeline(destination.pipeline)} now; set its pipeline back for a while"
         )
-    if source.topic != topic:
-        return f"its events are of topic '{source.topic}'; set [kafka] events_topic to it"
-    commit = commits.get(source.partition)
+    return None
+
+
+def _wrong_commit(owed: Owed, commit: Commit | None) -> str | None:
+    source = owed.receipt.source
     if commit is None:
         return (
             "the group has committed nothing for this partition, so workers would read it from its "
             "beginning; start one"
+        )
+    if owed.closed_at < commit.began_at:
+        return (
+            f"the log of partition {source.partition} has begun anew at {iso(commit.began_at)}, "
+            f"after this window was closed: its offsets name other events now, and its own are gone"
         )
     if commit.offset < source.end_offset and not any(
         closing.settled and closing.end == source.end_offset for closing in commit.closings

@@ -1,16 +1,16 @@
-"""Delivering again what the receipts say is owed: windows that were given up, events that failed.
+"""Redelivery of what receipts list as owed: windows that were given up, events that failed.
 
-    receipts topic ── two passes ──> redelivery.Search ──> owed
+    receipts topic ── two passes ──> OwedSearch ──> owed
     events topic ── the offsets that a receipt names ──> evaluate ──> lines
 
-For each thing that is owed, one after the other: look whether somebody has answered it, read and
-evaluate its events, announce the object, put it, publish the receipt. `redelivery` says what an
-announcement is for. Nothing is committed, and workers are not disturbed: what they have not settled
-is left to them.
+For each owed delivery, one after the other: check that it is still owed, read and evaluate its
+events, announce the object, put it, publish the receipt. `redelivery.owed` explains announcements.
+Nothing is committed, and no worker is disturbed: windows that are not settled are left to workers.
 """
 
 import asyncio
 import base64
+import math
 import random
 import time
 from contextlib import AsyncExitStack, aclosing
@@ -18,100 +18,105 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Self
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError, RecordTooLargeError
-
-from stream_app.batches import Program
-from stream_app.deliveries import Delivery
-from stream_app.errors import DeliveryError, PermanentError, TransientError
-from stream_app.expressions import TP
-from stream_app.kafka import client_options, explained, require_topics
-from stream_app.objects import NEVER_IN_PARTS
-from stream_app.receipts import Problem, Receipt, Status, Stored
-from stream_app.redelivery import ANNOUNCED, Owed, Search, Wanted, obstacle
-from stream_app.reread import Events, Receipts, read_commits
-from stream_app.retries import Patience
-from stream_app.s3 import Storage
-from stream_app.settings import Destination, Settings
-from stream_app.told import Announced, Place
-from stream_app.window import Window
+from stream_app.config.settings import MIB, Destination, Settings
+from stream_app.core.delivery import Delivery
+from stream_app.core.object_body import NEVER_IN_PARTS
+from stream_app.core.receipt import Problem, Receipt, Status, Stored
+from stream_app.core.receipt_decoder import Announced, ObjectLocation
+from stream_app.core.retry_policy import RetryPolicy
+from stream_app.core.router import Router
+from stream_app.core.window import Window
+from stream_app.errors import (
+    DeliveryError,
+    PermanentError,
+    SetupError,
+    TooLargeError,
+    TransientError,
+)
+from stream_app.kafka.commits import read_commits
+from stream_app.kafka.reader import EventsReader, ReceiptsReader
+from stream_app.kafka.receipts_topic import ReceiptProducer
+from stream_app.kafka.topics import require_topics
+from stream_app.records import TopicPartition, Undecodable
+from stream_app.redelivery.owed import ANNOUNCED, Owed, OwedFilter, OwedSearch, obstacle
+from stream_app.s3.storage import Storage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream_app.closings import Commit
+    from stream_app.core.commit_metadata import Commit
 
 RECEIPT_BYTES_MAX: Final = 768 * 1024
-"""Of a receipt's lists: less than Kafka's usual bound for a message, more than a worker fills."""
+"""Size of a receipt's lists: below Kafka's default bound of a message, above a worker's."""
 PUT_SECONDS_MAX: Final = 30.0
-"""How long one object is tried: somebody is waiting at a terminal, and can run it again."""
+"""Time for which an object is retried: an operator waits at a terminal, and can run it again."""
 OBJECT_DIFFERS: Final = "ObjectDiffers"
-MIB: Final = 1024 * 1024
+SHOWN_MAX: Final = 5
+"""Runs of offsets that a message names."""
 
-_TOO_LARGE: Final = (MessageSizeTooLargeError, RecordTooLargeError)
 
-
-class Outcome(StrEnum):
-    """What became of something that was owed."""
+class RedeliveryOutcome(StrEnum):
+    """Outcome of an owed delivery."""
 
     REDELIVERED = "redelivered"
     ALREADY_EXISTED = "already-existed"
-    """An earlier try had written the object; its receipt is published now."""
+    """An earlier attempt had written the object; the receipt is published now."""
     EMPTY = "empty"
-    """None of its events has a line any more: there is no object."""
+    """No event has a line any more: there is no object."""
     STILL_FAILED = "still-failed"
     """Failed events: all of them fail again."""
     ANSWERED = "answered"
-    """Somebody else was quicker."""
+    """Another run has delivered it meanwhile."""
     PLANNED = "planned"
-    """It would be tried: a dry run."""
+    """A dry run: nothing prevents the delivery."""
     NOT_DONE = "not-done"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What became of something that was owed, and where its object is."""
+class RedeliveryResult:
+    """Outcome of an owed delivery, and the location of its object."""
 
     owed: Owed
-    outcome: Outcome
-    place: Place | None = None
+    outcome: RedeliveryOutcome
+    location: ObjectLocation | None = None
     lines: int = 0
     failed: int = 0
     """Events without a line because they fail."""
     reason: str | None = None
-    """Why it was not done."""
+    """Reason why it was not done."""
 
     @property
-    def good(self) -> bool:
-        """Whether nothing is left to do; of failed events, whether none fails any more."""
-        if self.outcome in (Outcome.NOT_DONE, Outcome.STILL_FAILED):
-            return False
-        return self.owed.events is None or not self.failed
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do, and none of the events fails."""
+        undone = (RedeliveryOutcome.NOT_DONE, RedeliveryOutcome.STILL_FAILED)
+        return self.outcome not in undone and not self.failed
 
 
 class NotDoneError(Exception):
-    """This one cannot be delivered; the text says why."""
+    """The owed delivery cannot be done; the text has the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is owed, with what is to be written for it."""
+    """An owed delivery, and the object to be written for it."""
 
     owed: Owed
     group: str
     destination: Destination
     delivery: Delivery
     content: bytes = b""
+    checksum: str = ""
+    """SHA-256 of the content, in base64."""
     expected: Stored | None = None
-    """The object as it is announced."""
+    """The object as it is announced; None: there is none to write."""
 
     @property
-    def place(self) -> Place:
-        return self.owed.place(self.destination)
+    def location(self) -> ObjectLocation:
+        return self.owed.location(self.destination)
 
     @property
     def announced(self) -> Announced | None:
-        return None if self.expected is None else Announced(self.place, self.expected.checksum)
+        return None if self.expected is None else Announced(self.location, self.checksum)
 
     def receipt(
         self,
@@ -121,59 +126,52 @@ class _Job:
         stored: Stored | None = None,
         problem: Problem | None = None,
     ) -> Receipt:
-        return self.owed.answer(
+        return self.owed.build_receipt(
             status,
             self.group,
-            self.destination,
-            self.delivery.tally,
-            self.delivery.size_uncompressed,
+            self.delivery,
             attempts=attempts,
             stored=stored,
             problem=problem,
         )
 
-    def result(self, outcome: Outcome) -> Result:
+    def result(self, outcome: RedeliveryOutcome) -> RedeliveryResult:
         tally = self.delivery.tally
-        place = self.place if tally.delivered else None
-        return Result(self.owed, outcome, place, tally.delivered, len(tally.failed))
+        location = self.location if tally.delivered else None
+        return RedeliveryResult(self.owed, outcome, location, tally.delivered, len(tally.failed))
 
 
 class Redelivery:
     """One run; an async context manager.
 
     Args:
-        settings: The present ones: bucket, prefix and payload are taken from here.
-        wanted: Which of all that is owed.
-        in_doubt: Deliver also where an earlier try may have left another object.
+        settings: The present settings: bucket, prefix and payload are taken from here.
+        wanted: Which owed deliveries.
+        in_doubt: Deliver also where an earlier attempt may have left another object.
 
     Raises:
-        SetupError: When entered: a topic is missing, Kafka or S3 cannot be asked.
+        SetupError: When entered: a topic is missing, or Kafka or S3 cannot be reached.
     """
 
-    def __init__(self, settings: Settings, wanted: Wanted, *, in_doubt: bool = False) -> None:
-        self.search = Search(settings.kafka.group, wanted)
+    def __init__(self, settings: Settings, wanted: OwedFilter, *, in_doubt: bool = False) -> None:
+        self.search = OwedSearch(settings.kafka.group, wanted)
         self._settings = settings
         self._in_doubt = in_doubt
         self._destinations = {it.id: it for it in settings.destinations}
-        self._programs: dict[str, Program] = {}
+        self._routers: dict[str, Router] = {}
         self._commits: Mapping[int, Commit] = {}
         self._refused: dict[str, str] = {}
-        """Destinations that are not tried any more, and what S3 said."""
-        self._patience = Patience(retry_for=PUT_SECONDS_MAX, give_up_after=0.0)
+        """Destinations that are not tried any more, and the reason."""
+        self._retry_policy = RetryPolicy(retry_for=PUT_SECONDS_MAX, give_up_after=0.0)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         kafka = self._settings.kafka
-        _, partitions = await require_topics(kafka, kafka.events_topic, kafka.receipts_topic)
+        events, receipts = await require_topics(kafka, kafka.events_topic, kafka.receipts_topic)
         async with AsyncExitStack() as stack:
-            self._receipts = await stack.enter_async_context(Receipts(kafka, partitions))
-            self._events = await stack.enter_async_context(Events(kafka))
-            with explained(kafka):
-                self._producer = AIOKafkaProducer(
-                    **client_options(kafka), enable_idempotence=True, acks="all"
-                )
-                stack.push_async_callback(self._producer.stop)
-                await self._producer.start()
+            self._receipts = await stack.enter_async_context(ReceiptsReader(kafka, receipts))
+            self._events = await stack.enter_async_context(EventsReader(kafka, events))
+            self._producer = await stack.enter_async_context(ReceiptProducer(kafka))
             self._storage = await stack.enter_async_context(Storage(self._settings.s3))
             self._stack = stack.pop_all()
         return self
@@ -185,51 +183,65 @@ class Redelivery:
         """Read the receipts and what the group has committed; return what is owed.
 
         Raises:
-            SetupError: Kafka cannot be asked, or more is owed than fits in memory.
+            SetupError: Kafka cannot be reached, or refuses, or more is owed than fits in memory.
         """
         await self._receipts.read_all(self.search.collect)
+        self._require_receipts()
         if self.search.found:
-            await self._receipts.read_all(self.search.note)
+            await self._receipts.read_all(self.search.update)
         owed = self.search.owed()
         partitions = sorted({it.receipt.source.partition for it in owed})
         self._commits = await read_commits(self._settings.kafka, partitions)
         return owed
 
-    def plan(self, owed: Owed) -> Result:
-        """Return what would be done, as far as it can be told without reading the events."""
+    def plan(self, owed: Owed) -> RedeliveryResult:
+        """Return what would be done, as far as it is known without reading the events."""
         reason = self._obstacle(owed)
         if reason is not None:
-            return Result(owed, Outcome.NOT_DONE, reason=reason)
-        return Result(owed, Outcome.PLANNED, owed.place(self._destination(owed)))
+            return RedeliveryResult(owed, RedeliveryOutcome.NOT_DONE, reason=reason)
+        return RedeliveryResult(
+            owed, RedeliveryOutcome.PLANNED, owed.location(self._destination(owed))
+        )
 
-    async def deliver(self, owed: Owed) -> Result:
-        """Bring what is owed to its destination, or say why not.
+    async def deliver(self, owed: Owed) -> RedeliveryResult:
+        """Deliver what is owed, or return the reason why not.
 
         Raises:
-            SetupError: Kafka cannot be asked. Running again is safe.
+            SetupError: Kafka cannot be reached, or refuses. Running again is safe.
         """
-        await self._receipts.follow(self.search.note)
+        await self._receipts.read_new(self.search.update)
+        self._require_receipts()
         if not self.search.is_owed(owed):
-            return Result(owed, Outcome.ANSWERED)
+            return RedeliveryResult(owed, RedeliveryOutcome.ANSWERED)
         reason = self._obstacle(owed)
         if reason is not None:
-            return Result(owed, Outcome.NOT_DONE, reason=reason)
+            return RedeliveryResult(owed, RedeliveryOutcome.NOT_DONE, reason=reason)
         try:
             # 1. Read the events again; all of them must be there.
-            job = await self._build(owed)
+            job = await self._prepare(owed)
             if job.expected is None:
                 return await self._deliver_nothing(job)
-            # 2. Announce the object, unless another one may stand.
+            # 2. Announce the object, unless another one may exist.
             await self._announce(job, job.expected)
             # 3. Make it visible, never over another one.
             attempts, stored = await self._put(job, job.expected)
             # 4. Publish the receipt and wait for the broker.
             await self._publish(job.receipt(Status.REDELIVERED, attempts=attempts, stored=stored))
         except NotDoneError as error:
-            return Result(owed, Outcome.NOT_DONE, reason=str(error))
+            return RedeliveryResult(owed, RedeliveryOutcome.NOT_DONE, reason=str(error))
         return job.result(
-            Outcome.ALREADY_EXISTED if stored.already_existed else Outcome.REDELIVERED
+            RedeliveryOutcome.ALREADY_EXISTED
+            if stored.already_existed
+            else RedeliveryOutcome.REDELIVERED
         )
+
+    def _require_receipts(self) -> None:
+        if self._receipts.undecodable and not self._in_doubt:
+            raise SetupError(
+                f"topic '{self._settings.kafka.receipts_topic}': receipts cannot be decoded "
+                f"({', '.join(self._receipts.undecodable[:SHOWN_MAX])}), so it is unknown what "
+                "they answer; check what is owed, and add --in-doubt to deliver it all the same"
+            )
 
     def _destination(self, owed: Owed) -> Destination:
         return self._destinations[owed.receipt.destination]
@@ -239,22 +251,27 @@ class Redelivery:
         reason = obstacle(owed, self._destinations, topic, self._commits)
         return reason or self._refused.get(owed.receipt.destination)
 
-    async def _build(self, owed: Owed) -> _Job:
+    async def _prepare(self, owed: Owed) -> _Job:
         destination, source = self._destination(owed), owed.receipt.source
-        if destination.id not in self._programs:
-            self._programs[destination.id] = Program([destination])
-        program = self._programs[destination.id]
+        if destination.id not in self._routers:
+            self._routers[destination.id] = Router([destination])
+        router = self._routers[destination.id]
         chosen = None if owed.events is None else frozenset(owed.events)
         mib_max = self._settings.delivery.memory_max_mib
-        tp = TP(source.topic, source.partition)
+        tp = TopicPartition(source.topic, source.partition)
         window = Window(
-            tp, owed.first, RECEIPT_BYTES_MAX, sizes=NEVER_IN_PARTS, uploaded_at=owed.uploaded_at
+            tp, owed.first, RECEIPT_BYTES_MAX, sizes=NEVER_IN_PARTS, closed_at=owed.closed_at
         )
-        async with aclosing(self._events.read(source.partition, owed.first, owed.end)) as runs:
-            async for first, upto, run in runs:
-                records = run if chosen is None else [it for it in run if it.offset in chosen]
-                answers = await asyncio.to_thread(program.answer, records, tp)
-                if window.add(answers, first, upto) < upto or window.full:
+        run = self._events.read_run(source.partition, owed.first, owed.end)
+        begin: int | None = None
+        async with aclosing(run) as batches:
+            async for batch in batches:
+                begin = batch.position if begin is None else begin
+                _require_decodable(batch.undecodable, chosen)
+                records = [it for it in batch.records if chosen is None or it.offset in chosen]
+                answers = await asyncio.to_thread(router.evaluate, records, tp)
+                end = batch.next_position
+                if window.add(answers, batch.position, end) < end or window.full:
                     raise NotDoneError(
                         "its receipt would be too large: too many of its events are skipped or "
                         "fail now; correct the payload"
@@ -262,46 +279,50 @@ class Redelivery:
                 compressing = window.compressions()
                 for it in compressing:
                     await asyncio.to_thread(it.compression.perform)
-                window.compressed(compressing, owed.uploaded_at)
-                if window.held > mib_max * MIB:
+                window.compressed(compressing, owed.closed_at)
+                if window.memory.held > mib_max * MIB:
                     raise NotDoneError(f"its lines exceed [delivery] memory_max_mib = {mib_max}")
-        delivery = window.close(owed.uploaded_at).get(destination.id)
+        delivery = window.close(owed.closed_at).get(destination.id)
         found = delivery.tally.matched if delivery else 0
-        if delivery is None or found != owed.matched:
+        if owed.matched is None and begin == owed.first and delivery is None:
+            delivery = Delivery(destination)
+            delivery.close()
+        is_whole = begin == owed.first if owed.matched is None else found == owed.matched
+        if delivery is None or not is_whole:
             raise NotDoneError(_gone(owed.matched, found))
         group = self._settings.kafka.group
         if delivery.body is None:
             return _Job(owed, group, destination, delivery)
         content = await asyncio.to_thread(delivery.body.finish)
         checksum = base64.b64encode(delivery.body.sha256).decode()
-        expected = Stored(len(content), None, None, checksum, already_existed=False)
-        return _Job(owed, group, destination, delivery, content, expected)
+        expected = Stored(len(content), None, None, checksum, already_existed=False, stored_at=None)
+        return _Job(owed, group, destination, delivery, content, checksum, expected)
 
-    async def _deliver_nothing(self, job: _Job) -> Result:
-        """Answer with a receipt alone, since no event has a line."""
-        result = job.result(Outcome.EMPTY)
+    async def _deliver_nothing(self, job: _Job) -> RedeliveryResult:
+        """Publish a receipt alone, since no event has a line."""
+        result = job.result(RedeliveryOutcome.EMPTY)
         if job.owed.events is not None and result.failed == len(job.owed.events):
-            return job.result(Outcome.STILL_FAILED)
+            return job.result(RedeliveryOutcome.STILL_FAILED)
         self._require_no_doubt(job)
         await self._publish(job.receipt(Status.EMPTY))
         return result
 
     def _require_no_doubt(self, job: _Job) -> None:
-        place = None if self._in_doubt else job.owed.doubt(job.announced)
-        if place is not None:
+        location = None if self._in_doubt else job.owed.doubt(job.announced)
+        if location is not None:
             raise NotDoneError(
-                f"{_url(place)} may exist: an earlier try ended without an answer, and the "
-                "destination was corrected since. Look there: if it does not exist, add --in-doubt;"
-                " if it does, set the destination back for this run"
+                f"{_url(location)} may exist: an earlier attempt ended without a response, and the "
+                "destination was corrected since. Check: if it does not exist, add --in-doubt; if "
+                "it does, set the destination back for this run"
             )
 
     async def _announce(self, job: _Job, expected: Stored) -> None:
         self._require_no_doubt(job)
         problem = Problem(ANNOUNCED, "redeliver is about to write this object", retryable=True)
         await self._publish(job.receipt(Status.RETRYING, stored=expected, problem=problem))
-        # Another run may have announced another object since we looked. The topic has one order,
-        # so at least one of two runs sees the other's.
-        await self._receipts.follow(self.search.note)
+        # Another run may have announced another object since the last read. The topic has one
+        # order, so at least one of two runs sees the other's announcement.
+        await self._receipts.read_new(self.search.update)
         try:
             self._require_no_doubt(job)
         except NotDoneError as error:
@@ -310,71 +331,78 @@ class Redelivery:
             raise
 
     async def _put(self, job: _Job, expected: Stored) -> tuple[int, Stored]:
-        """Write the object; return the attempts that it took, and what S3 said."""
-        place = job.place
-        mine = Announced(place, expected.checksum)
+        """Write the object; return the number of attempts, and the object as S3 stored it."""
+        location = job.location
+        mine = Announced(location, job.checksum)
         lines, size = job.delivery.tally.delivered, job.delivery.size_uncompressed
         loop = asyncio.get_running_loop()
         started = loop.time()
-        attempts, unanswered = 0, False
+        attempts, is_in_doubt = 0, False
         while True:
             attempts += 1
             error: DeliveryError
             try:
                 stored = await self._storage.put(
-                    job.destination, place.key, job.content, lines=lines, size=size
+                    job.destination, location.key, job.content, lines=lines, size=size
                 )
-            except DeliveryError as met:
-                error = met
+            except DeliveryError as raised:
+                error = raised
             else:
-                ours = not stored.already_existed or unanswered
-                if ours or job.owed.wrote(mine, lines, size):
+                ours = not stored.already_existed or is_in_doubt
+                if ours or job.owed.is_same_object(mine, lines, size):
                     return attempts, stored
                 error = PermanentError(
-                    OBJECT_DIFFERS, f"{_url(place)} exists, and no try to write this is known"
+                    OBJECT_DIFFERS, f"{_url(location)} exists, and no attempt to write it is known"
                 )
             if isinstance(error, TransientError):
-                unanswered = True
+                is_in_doubt = True
                 if loop.time() - started < PUT_SECONDS_MAX:
-                    pause = self._patience.pause(error, attempts, random.random())  # noqa: S311
+                    pause = self._retry_policy.pause(error, attempts, random.random())  # noqa: S311
                     await asyncio.sleep(pause)
                     continue
-            if not unanswered:
-                # Nothing of ours stands: another try may go elsewhere.
+            if not is_in_doubt:
+                # This object was not written: another attempt may write elsewhere.
                 problem = Problem(error.code, error.message, retryable=False)
                 receipt = job.receipt(
                     Status.FAILED, attempts=attempts, stored=expected, problem=problem
                 )
                 await self._publish(receipt)
             if error.code == OBJECT_DIFFERS:
-                raise NotDoneError(f"{error}; look at it, and remove it if it is not wanted")
+                raise NotDoneError(f"{error}; check it, and remove it if it is not wanted")
             self._refused[job.destination.id] = f"not tried after {error}"
             raise NotDoneError(str(error))
 
     async def _publish(self, receipt: Receipt) -> None:
-        """Return once the broker has it."""
-        kafka = self._settings.kafka
-        message = receipt.message(int(time.time()))
-        try:
-            with explained(kafka, topic=kafka.receipts_topic, unless=_TOO_LARGE):
-                await self._producer.send_and_wait(
-                    kafka.receipts_topic,
-                    message.value,
-                    key=message.key,
-                    headers=list(message.headers),
-                )
-        except _TOO_LARGE as error:
-            raise NotDoneError(
-                f"{kafka.receipts_topic} does not take its receipt of {len(message.value)} bytes; "
-                "raise the topic's max.message.bytes"
-            ) from error
+        """Return once the broker has acknowledged it, shortened until the topic takes it."""
+        while True:
+            try:
+                return await self._producer.publish(receipt.message(int(time.time())))
+            except TooLargeError as error:
+                shorter = receipt.shortened(error.size // 2)
+                if shorter is None:
+                    raise NotDoneError(error.message) from error
+                receipt = shorter
 
 
-def _url(place: Place) -> str:
-    return f"s3://{place.bucket}/{place.key}"
+def _url(location: ObjectLocation) -> str:
+    return f"s3://{location.bucket}/{location.key}"
 
 
-def _gone(counted: int, found: int) -> str:
+def _require_decodable(batch: Undecodable | None, chosen: frozenset[int] | None) -> None:
+    if batch is None:
+        return
+    end = math.inf if batch.end is None else batch.end
+    if chosen is None or any(batch.first <= offset < end for offset in chosen):
+        raise NotDoneError(
+            f"offsets {batch.offsets} cannot be decoded: {batch.reason}. Nothing was written; run "
+            "this again when the broker has the record batch whole, or with a version that decodes "
+            "it"
+        )
+
+
+def _gone(counted: int | None, found: int) -> str:
+    if counted is None:
+        return "retention has deleted events of its offsets. Nothing was written"
     if found > counted:
         return (
             f"its receipt counts {counted} events and the topic has {found}; is it another topic "

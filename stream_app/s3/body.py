@@ -1,4 +1,4 @@
-"""The bytes of an object as S3 takes them: whole or in parts, each with a checksum.
+"""Request bodies of an object: whole or in parts, each with a checksum.
 
 content ─┬─ up to MULTIPART_BYTES ─> one body
          └─ larger ────────────────> parts of equal size, the last one may be smaller
@@ -12,23 +12,22 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-MIB: Final = 1024 * 1024
+from stream_app.config.settings import MIB
+from stream_app.core.object_body import PART_BYTES, PARTS_MAX
+
 MULTIPART_BYTES: Final = 16 * MIB
-"""Larger contents are uploaded in parts."""
-PART_BYTES_MIN: Final = 8 * MIB
-PARTS_MAX: Final = 10_000
-"""As S3 has it."""
+"""Size beyond which a content is uploaded in parts."""
 HASH_IN_LOOP_BYTES_MAX: Final = 256 * 1024
-"""Larger contents are hashed in a thread: a millisecond is the most the event loop waits."""
+"""Size beyond which a content is hashed in a thread: a millisecond is the most the loop waits."""
 
 
 class Algorithm(NamedTuple):
-    """A checksum that S3 tests an upload by."""
+    """Checksum algorithm by which S3 verifies an upload."""
 
     argument: str
-    """Under which botocore takes it, and HeadObject tells it."""
-    announced: str | None
-    """What CreateMultipartUpload has to be told, if anything."""
+    """Name of the parameter of PutObject and UploadPart, and of the field of HeadObject."""
+    multipart_name: str | None
+    """`ChecksumAlgorithm` of CreateMultipartUpload; None where it takes none."""
     digest: Callable[[bytes | memoryview], bytes]
 
 
@@ -50,11 +49,11 @@ ALGORITHMS: Final[Mapping[str, Algorithm]] = {
     "crc32": Algorithm("ChecksumCRC32", "CRC32", _crc32),
     "md5": Algorithm("ContentMD5", None, _md5),
 }
-"""By the names that the configuration has for them."""
+"""Algorithms by their names in the configuration."""
 
 
 async def checksum(algorithm: Algorithm, content: bytes | memoryview) -> str:
-    """Return the checksum in base64, as S3 writes it."""
+    """Return the checksum in base64."""
     if len(content) > HASH_IN_LOOP_BYTES_MAX:
         digest = await asyncio.to_thread(algorithm.digest, content)
     else:
@@ -62,49 +61,49 @@ async def checksum(algorithm: Algorithm, content: bytes | memoryview) -> str:
     return base64.b64encode(digest).decode()
 
 
-def parts(content: bytes, size_min: int = PART_BYTES_MIN) -> list[memoryview]:
-    """Cut a content into at most `PARTS_MAX` parts of this size or more; nothing is copied."""
+def parts(content: bytes, size_min: int = PART_BYTES) -> list[memoryview]:
+    """Return a content as at most `PARTS_MAX` parts of this size or more, without a copy."""
     size = max(size_min, -(-len(content) // PARTS_MAX))
     view = memoryview(content)
     return [view[first : first + size] for first in range(0, len(content), size)]
 
 
-class Body(io.RawIOBase):
-    """A content to be read piece by piece, without a copy of the whole.
+class BodyStream(io.RawIOBase):
+    """Seekable stream of a content, without a copy of the whole.
 
-    aiohttp writes bytes into the socket at once, in the event loop; this it reads in a thread.
+    aiohttp writes bytes into the socket at once, in the event loop; a stream is read in a thread.
     """
 
     def __init__(self, content: bytes | memoryview) -> None:
         self._content = memoryview(content)
-        self._place = 0
+        self._position = 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be read again."""
+        """Return True: botocore reads a body again for a retry."""
         return True
 
     def tell(self) -> int:
-        """Return how far it was read."""
-        return self._place
+        """Return the position."""
+        return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Read on from another place, which is returned."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: len(self._content)}
-        self._place = start[whence] + offset
-        return self._place
+        """Set the position and return it."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: len(self._content)}
+        self._position = start[whence] + offset
+        return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """Return at most so many bytes, or all that is left, copied once."""
-        end = len(self._content) if size < 0 else self._place + size
-        piece = bytes(self._content[self._place : end])
-        self._place += len(piece)
+        """Return at most `size` bytes, or all that are left, copied once."""
+        end = len(self._content) if size < 0 else self._position + size
+        piece = bytes(self._content[self._position : end])
+        self._position += len(piece)
         return piece
 
 
-def body(content: bytes) -> bytes | Body:
-    """Return a content as it is best handed to botocore."""
-    return Body(content) if len(content) > HASH_IN_LOOP_BYTES_MAX else content
+def request_body(content: bytes) -> bytes | BodyStream:
+    """Return a content as the body of a request: a large one as a stream."""
+    return BodyStream(content) if len(content) > HASH_IN_LOOP_BYTES_MAX else content

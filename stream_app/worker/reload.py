@@ -1,91 +1,94 @@
-"""Following the configuration file: the destinations of a running worker change with it.
+"""Reload: the destinations of a running worker follow its configuration file.
 
-    file changed, or SIGHUP ─> read, compile ─┬─ right ──> each partition's next window has it
-                                              └─ wrong ──> logged line by line; the old ones stay
+    file changed, or SIGHUP ─> read, compile ─┬─ valid ────> from each partition's next window on
+                                              └─ invalid ──> every mistake is logged, no change
 
-Only destinations can change. What else the file says is read when a worker starts; a change of that
-is logged, and otherwise ignored.
+Only destinations can change. Other settings are read when a worker starts; a change of them is
+logged, and otherwise ignored. On SIGHUP secrets are read again too: keys and certificates, which
+are followed by `s3.credentials` and `kafka.tls`.
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
-from typing import Final
 
-from stream_app import happenings
-from stream_app.batches import Program
-from stream_app.configfile import compile_program, load, look_at
+from stream_app import log_events
+from stream_app.config.files import FILE_CHECK_SECONDS, ConfigFile, file_version, load
+from stream_app.config.settings import Settings
+from stream_app.core.router import Router, compile_router
 from stream_app.errors import ConfigurationError
-from stream_app.logs import say
-from stream_app.metrics import ReloadState
-from stream_app.settings import Settings
-
-LOOK_SECONDS: Final = 2.0
-"""How often the file is looked at."""
-
+from stream_app.logs import log_event
+from stream_app.monitoring.reload_state import ReloadState
+from stream_app.text import counted
 
 logger = logging.getLogger(__name__)
 
 
 class Reloader:
-    """Keeps a worker's destinations those of its configuration file.
+    """Reloader of the destinations of one worker.
 
     Args:
-        path: The file.
-        environment: The variables that override it.
-        settings: Those that the worker began with.
+        file: The configuration file; of another version than this it is read at once.
+        environment: Environment variables that override the file.
+        settings: The settings at the start.
         use: Takes other destinations.
-        state: What came of the file, for those who watch.
+        state: State of the file, for metrics.
+        reread: Reads secrets again.
     """
 
     def __init__(
         self,
-        path: str,
+        file: ConfigFile,
         environment: Mapping[str, str],
         settings: Settings,
-        use: Callable[[Program], None],
+        use: Callable[[Router], None],
         state: ReloadState,
+        *,
+        reread: Callable[[], Awaitable[None]],
     ) -> None:
-        self._path = path
+        self._path, self._seen = file
         self._environment = environment
         self._began_with = self._settings = settings
         self._use = use
         self._state = state
-        self._asked = asyncio.Event()
-        self._seen = look_at(self._path)
+        self._reread = reread
+        self._requested = asyncio.Event()
 
     async def run(self) -> None:
-        """Follow the file for ever."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+        """Check the file until cancelled."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._requested.set)
         while True:
-            await self._wait()
-            look = look_at(self._path)
-            if self._asked.is_set() or look != self._seen:
-                self._asked.clear()
-                self._seen = look
+            version = file_version(self._path)
+            is_requested = self._requested.is_set()
+            self._requested.clear()
+            if is_requested:
+                await self._reread()
+            if is_requested or version != self._seen:
+                self._seen = version
                 await self._reload()
+            await self._wait()
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                await self._asked.wait()
+            async with asyncio.timeout(FILE_CHECK_SECONDS):
+                await self._requested.wait()
         except TimeoutError:
             return
 
     async def _reload(self) -> None:
         try:
             # Thousands of expressions take seconds to compile, and the worker goes on meanwhile.
-            settings, program = await asyncio.to_thread(self._read)
+            settings, router = await asyncio.to_thread(self._read)
         except ConfigurationError as error:
-            self._state.is_right = False
+            self._state.is_valid = False
             for mistake in error.mistakes:
-                first_line = mistake.partition("\n")[0]
-                say(
-                    *(logger, happenings.NOT_RELOADED),
-                    *("not taken, the old destinations stay: %s", first_line),
+                log_event(
+                    logger,
+                    log_events.RELOAD_FAILED,
+                    mistake=mistake.partition("\n")[0],
                     config=self._path,
                 )
             return
@@ -95,43 +98,36 @@ class Reloader:
             if getattr(settings, name) != getattr(self._began_with, name)
         ]
         for name in changed:
-            say(
-                *(logger, happenings.NEEDS_RESTART),
-                "%s: [%s] has changed; restart the worker to use it",
-                *(self._path, name),
-                config=self._path,
-                table=name,
-            )
+            log_event(logger, log_events.NEEDS_RESTART, config=self._path, table=name)
         state = self._state
-        state.is_right, state.needs_restart, state.taken_at = True, bool(changed), time.time()
-        if settings.destinations == self._settings.destinations:
-            say(
-                *(logger, happenings.NOT_CHANGED),
-                *("%s: the destinations have not changed", self._path),
-                config=self._path,
-            )
+        state.is_valid, state.needs_restart, state.succeeded_at = True, bool(changed), time.time()
+        if router is None:
+            log_event(logger, log_events.RELOAD_UNCHANGED, config=self._path)
             return
-        self._say_taken(settings)
+        self._log_reloaded(settings)
         self._settings = settings
         state.destinations = len(settings.destinations)
-        self._use(program)
+        self._use(router)
 
-    def _say_taken(self, settings: Settings) -> None:
+    def _log_reloaded(self, settings: Settings) -> None:
         before = {it.id: it for it in self._settings.destinations}
         after = {it.id: it for it in settings.destinations}
         added, removed = (len(after.keys() - before.keys()), len(before.keys() - after.keys()))
         changed = sum(after[id_] != before[id_] for id_ in after.keys() & before.keys())
-        say(
-            *(logger, happenings.RELOADED),
-            "%s: from the next windows on %d destinations: %d added, %d changed, %d removed",
-            *(self._path, len(after), added, changed, removed),
+        log_event(
+            logger,
+            log_events.RELOADED,
             config=self._path,
             destinations=len(after),
+            counted=counted(len(after), "destination"),
             added=added,
             changed=changed,
             removed=removed,
         )
 
-    def _read(self) -> tuple[Settings, Program]:
+    def _read(self) -> tuple[Settings, Router | None]:
+        """Return the settings, and the destinations compiled if they have changed."""
         settings = load(self._path, self._environment)
-        return settings, compile_program(settings, self._path)
+        if settings.destinations == self._settings.destinations:
+            return settings, None
+        return settings, compile_router(settings, self._path)

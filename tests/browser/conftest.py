@@ -1,31 +1,34 @@
-"""Debian's Chromium, driven by Playwright, in front of a real site."""
+"""Fixtures: Debian's Chromium, driven by Playwright, and a real site."""
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.browser import shop
 from tests.browser.shop import Background, Site
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 WIDE: Final = {"width": 1280, "height": 860}
 PHONE: Final = {"width": 360, "height": 740}
-ACTION_MILLISECONDS_MAX: Final = 10_000
+ACTION_MILLISECONDS_MAX: Final = 60_000
+"""For an action, and until an expectation holds, on a loaded machine."""
+expect.set_options(timeout=ACTION_MILLISECONDS_MAX)
 EXPECTED: Final = re.compile(r"the server responded with a status of (401|404|400)")
-"""What Chromium writes to its console of an answer that a test asks for."""
+"""Console messages of Chromium about responses that tests provoke."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none."""
+    """Skip tests that need a browser where there is none."""
     if CHROMIUM.exists():
         return
-    reason = f"{CHROMIUM} is not there; on Debian: apt-get install chromium"
+    reason = f"{CHROMIUM} is missing; on Debian: apt-get install chromium"
     for item in items:
         if "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.skip(reason=reason))
@@ -38,17 +41,32 @@ def background() -> Iterator[Background]:
     background.stop()
 
 
-@pytest.fixture(scope="module")
-def site(
+StartSite = Callable[[], AbstractContextManager[Site]]
+
+
+@pytest.fixture(scope="session")
+def start_site(
     kafka: KafkaServer,
     s3: S3Server,
     tmp_path_factory: pytest.TempPathFactory,
     background: Background,
-) -> Iterator[Site]:
-    """Topics, buckets, a worker and an Inspector for the tests of one file."""
-    site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background)
-    yield site
-    shop.stop(site)
+) -> StartSite:
+    """Start a site for the duration of a `with` block."""
+
+    @contextmanager
+    def started() -> Iterator[Site]:
+        site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background)
+        yield site
+        shop.stop(site)
+
+    return started
+
+
+@pytest.fixture(scope="session")
+def site(start_site: StartSite) -> Iterator[Site]:
+    """The site that modules share; those that depend on all of its events override it."""
+    with start_site() as site:
+        yield site
 
 
 @pytest.fixture(scope="session")
@@ -64,17 +82,17 @@ def browser() -> Iterator[Browser]:
 
 
 @dataclass
-class Watch:
-    """What a page did that no page of ours may do."""
+class PageErrors:
+    """Collects errors, dialogs and popups of pages; a test fails for any."""
 
     found: list[str] = field(default_factory=list)
     allowed: list[str] = field(default_factory=list)
 
     def allow(self, text: str) -> None:
-        """Let what Chromium itself writes of a failure pass, where a test causes it."""
+        """Allow a console message that a test provokes."""
         self.allowed.append(text)
 
-    def over(self, page: Page) -> Page:
+    def attach(self, page: Page) -> Page:
         page.on("console", self._console)
         page.on("pageerror", lambda error: self.found.append(f"error: {error}"))
         page.on("dialog", self._dialog)
@@ -95,15 +113,15 @@ Opener = Callable[..., Page]
 
 
 @pytest.fixture
-def watch() -> Iterator[Watch]:
-    """No script error, refused content, dialog or popup in any test."""
-    watch = Watch()
-    yield watch
-    assert watch.found == []
+def page_errors() -> Iterator[PageErrors]:
+    """Fail the test for a script error, refused content, a dialog or a popup."""
+    page_errors = PageErrors()
+    yield page_errors
+    assert page_errors.found == []
 
 
 @pytest.fixture
-def open_page(browser: Browser, watch: Watch) -> Iterator[Opener]:
+def open_page(browser: Browser, page_errors: PageErrors) -> Iterator[Opener]:
     """Open a page: `open_page(url, scheme="dark", viewport=PHONE)`."""
     contexts: list[BrowserContext] = []
 
@@ -116,7 +134,7 @@ def open_page(browser: Browser, watch: Watch) -> Iterator[Opener]:
         )
         context.set_default_timeout(ACTION_MILLISECONDS_MAX)
         contexts.append(context)
-        page = watch.over(context.new_page())
+        page = page_errors.attach(context.new_page())
         page.goto(url)
         return page
 
@@ -127,5 +145,5 @@ def open_page(browser: Browser, watch: Watch) -> Iterator[Opener]:
 
 @pytest.fixture
 def page(open_page: Opener, site: Site) -> Page:
-    """The list of events."""
+    """Page of all events."""
     return open_page(site.url)

@@ -1,7 +1,7 @@
-"""A site to look at: real topics, buckets, a worker and an Inspector, run in a thread of their own.
+"""Site under test: real topics, buckets, a worker and an Inspector.
 
-Playwright's synchronous interface has the main thread's event loop; everything else that is
-asynchronous runs in the loop of `Background`.
+Playwright's synchronous interface occupies the main thread's event loop; all other asynchronous
+code runs in the loop of `Background`.
 """
 
 import asyncio
@@ -13,19 +13,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
-from stream_app.embedded import S3Server, free_ports
-from stream_app.serverprocess import HOST
-from tests.chaos.harness import ROOT, Lab
+from stream_app.embedded.process import HOST
+from stream_app.embedded.servers import S3Server, free_ports
+from tests.chaos.clocked_worker import set_clock
+from tests.chaos.harness import ROOT, START_SECONDS_MAX, Lab
+from tests.chaos.injector import launch_clocked
 
 WINDOW_SECONDS: Final = 3
-CALL_SECONDS_MAX: Final = 60
-START_SECONDS_MAX: Final = 30
+CALL_SECONDS_MAX: Final = 180
 POLL_SECONDS: Final = 0.1
 PICKY: Final = """
 $event.body.test ? undefined : {
@@ -38,7 +40,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """An event loop in a thread."""
+    """Event loop in a thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -55,7 +57,7 @@ class Background:
 
 
 def wait_for(condition: Callable[[], bool], seconds_max: float, what: str) -> None:
-    """Return once the condition holds."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + seconds_max
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds_max:.0f} s: {what}"
@@ -63,8 +65,8 @@ def wait_for(condition: Callable[[], bool], seconds_max: float, what: str) -> No
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an event is."""
+class Position:
+    """Partition and offset of an event."""
 
     partition: int
     offset: int
@@ -78,8 +80,8 @@ class Place:
 
 
 @dataclass
-class Counter(Lab):
-    """A shop: `orders` go two ways, `signups` are picked over, `returns` find no bucket."""
+class Shop(Lab):
+    """Lab of a shop: `orders` are archived, `signups` selected, `returns` have no bucket."""
 
     window_seconds: int = WINDOW_SECONDS
     partitions: int = 2
@@ -136,20 +138,20 @@ prefix = "returns/"
 
     async def send_now(
         self, value: bytes | None, pipeline: str | None, headers: Sequence[tuple[str, bytes]] = ()
-    ) -> Place:
-        """Send an event; return where it is."""
+    ) -> Position:
+        """Send an event; return its position."""
         sent = await self.load._running.send_and_wait(
             self.events_topic,
             value,
             key=None if pipeline is None else pipeline.encode(),
             headers=list(headers),
         )
-        return Place(sent.partition, sent.offset)
+        return Position(sent.partition, sent.offset)
 
 
 @dataclass
 class Inspector:
-    """An Inspector process, and where it is served."""
+    """Inspector process, its log file and address."""
 
     process: "subprocess.Popen[bytes]"
     log_file: Path
@@ -161,10 +163,10 @@ class Inspector:
 
     @property
     def rss_mib_max(self) -> int:
-        """The most memory that it has had so far."""
+        """Peak resident memory so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
         found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-        assert found is not None, "it has ended"
+        assert found is not None, "the Inspector has exited"
         return int(found[1]) // 1024
 
     def stop(self) -> None:
@@ -177,40 +179,50 @@ class Inspector:
 
 @dataclass
 class Site:
-    """What a test sends to, and what it looks at."""
+    """Topics to send to, and Inspectors to look at."""
 
-    lab: Counter
+    lab: Shop
     background: Background
     folder: Path
+    clock: Path
+    """The worker's."""
     inspectors: list[Inspector] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return self.inspectors[0].url
 
-    def window_begins(self) -> None:
-        """Return when a window has just begun: what is sent now is pending for a while."""
-        seconds = self.lab.window_seconds
-        wait_for(lambda: time.time() % seconds < seconds / 6, 2 * seconds, "a window begins")
+    @contextmanager
+    def window_held_open(self) -> Iterator[None]:
+        """Stop the worker's clock: events sent meanwhile are pending until the end of this."""
+        set_clock(self.clock, 0.0, stands_at=time.time())
+        try:
+            yield
+        finally:
+            set_clock(self.clock, 0.0)
 
     def send(
         self,
         value: object,
         pipeline: str | None = "orders",
         headers: Sequence[tuple[str, bytes]] = (),
-    ) -> Place:
-        """Send an event, bytes as they are and everything else as JSON."""
+    ) -> Position:
+        """Send an event: bytes as they are, other values as JSON."""
         encoded = value if isinstance(value, bytes) else json.dumps(value).encode()
         return self.background.run(self.lab.send_now(encoded, pipeline, headers))
 
-    def send_many(self, values: Sequence[object], pipeline: str = "orders") -> list[Place]:
-        async def all_of_them() -> list[Place]:
-            return [await self.lab.send_now(json.dumps(it).encode(), pipeline) for it in values]
+    def send_many(self, values: Sequence[object], pipeline: str = "orders") -> list[Position]:
+        """Send events in one batch, in their order."""
 
-        return self.background.run(all_of_them())
+        async def send_all() -> list[Position]:
+            producer, topic, key = self.lab.load._running, self.lab.events_topic, pipeline.encode()
+            sent = [await producer.send(topic, json.dumps(it).encode(), key=key) for it in values]
+            return [Position(it.partition, it.offset) for it in await asyncio.gather(*sent)]
+
+        return self.background.run(send_all())
 
     def line(self, bucket: str, key: str, number: int) -> bytes:
-        """The n-th line of an object, from 1, as it is in S3."""
+        """Line of an object in S3, counted from 1."""
         with self.lab._client.get_object(Bucket=bucket, Key=key)["Body"] as body:
             return gzip.decompress(body.read()).split(b"\n")[number - 1]
 
@@ -230,7 +242,7 @@ class Site:
     def start_inspector(
         self, *arguments: str, port: int | None = None, environment: Mapping[str, str] | None = None
     ) -> Inspector:
-        """Start an Inspector; return once it answers."""
+        """Start an Inspector; return once it serves."""
         port = free_ports(1)[0] if port is None else port
         log_file = self.folder / f"inspector-{len(self.inspectors)}.log"
         command = ["inspector", "--config", str(self.lab.configuration), "--port", str(port)]
@@ -246,12 +258,18 @@ class Site:
         inspector = Inspector(process, log_file, f"http://{HOST}:{port}")
         self.inspectors.append(inspector)
 
-        def is_up() -> bool:
-            assert process.poll() is None, f"it has ended:\n{inspector.log}"
+        def is_serving() -> bool:
+            assert process.poll() is None, f"the Inspector has exited:\n{inspector.log}"
             return f":{port}" in inspector.log
 
-        wait_for(is_up, START_SECONDS_MAX, f"the Inspector says where it is:\n{inspector.log}")
+        wait_for(
+            is_serving, START_SECONDS_MAX, f"address of the Inspector in its log:\n{inspector.log}"
+        )
         return inspector
+
+    def stop_inspector(self, inspector: Inspector) -> None:
+        inspector.stop()
+        self.inspectors.remove(inspector)
 
     def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
         kept = {name: it for name, it in os.environ.items() if not name.startswith("STREAM_APP_")}
@@ -259,12 +277,13 @@ class Site:
 
 
 def start(kafka_address: str, s3: S3Server, folder: Path, background: Background) -> Site:
-    """Start a worker and an Inspector on topics of their own."""
-    lab = Counter(kafka_address, s3, folder)
+    """Start a worker and an Inspector, side by side, on topics of their own."""
+    lab = Shop(kafka_address, s3, folder)
     background.run(lab.__aenter__())
-    background.run(lab.start_worker())
-    site = Site(lab, background, folder)
+    worker, clock = launch_clocked(lab)
+    site = Site(lab, background, folder, clock)
     site.start_inspector()
+    background.run(worker.logged("ready: "))
     return site
 
 
@@ -275,7 +294,7 @@ def stop(site: Site) -> None:
 
 
 def order(number: int, **more: object) -> dict[str, object]:
-    """An HTTP event as a source produces it."""
+    """HTTP event of an order."""
     return {
         "method": "POST",
         "url": "https://in.example.com/orders",
@@ -293,7 +312,7 @@ def order(number: int, **more: object) -> dict[str, object]:
 
 
 def signup(number: int) -> dict[str, object]:
-    """Every fourth is a test, which is skipped; every seventh has no plan, so that it fails."""
+    """Signup, an HTTP event: every fourth is skipped (a test), every seventh fails (no plan)."""
     body: dict[str, object] = {"email": f"person-{number}@example.com", "test": number % 4 == 0}
     if number % 7 != 3:
         body["plan"] = ("Free", "Team", "Enterprise")[number % 3]

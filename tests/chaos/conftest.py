@@ -1,12 +1,11 @@
-"""How long and under which seed the schedule of faults runs, and its own broker."""
+"""How long and under which seed the schedule of faults runs."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from stream_app.embedded import KafkaServer
+from tests.chaos.kafka_proxy import KafkaProxy
 
 SECONDS_BESIDE_FAULTS_MAX: Final = 300
 """To start, to recover and to be judged."""
@@ -48,8 +47,8 @@ def report(request: pytest.FixtureRequest) -> Path | None:
     return None if document is None else Path(str(document))
 
 
-@pytest.fixture(scope="session")
-def own_kafka() -> Iterator[KafkaServer]:
-    """A broker that the tests here may stop and kill."""
-    with KafkaServer() as server:
-        yield server
+@pytest.fixture
+def kafka_proxy(proxied_ports: tuple[int, int]) -> KafkaProxy:
+    """A proxy before `own_kafka`, not open yet; workers that reach it stay behind it."""
+    behind, before = proxied_ports
+    return KafkaProxy(upstream_port=behind, port=before)

@@ -20,11 +20,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from stream_app.embedded import KafkaServer
+from aiokafka.protocol.api import Request as KafkaRequest
+
+from stream_app.embedded.servers import KafkaServer
 from tests.chaos.clocked_worker import set_clock
 from tests.chaos.harness import WINDOW_SECONDS, Lab, Worker, wait_until
+from tests.chaos.kafka_proxy import ERRORS, no_error
 from tests.chaos.s3_proxy import Fault, Request
 from tests.chaos.schedule import Injection, Kind
 
@@ -37,12 +40,18 @@ WATCH_SECONDS: Final = 0.5
 """Between looks at whether workers live, and what memory they take."""
 AGAIN_SECONDS: Final = 3.0
 """After a worker has ended by itself, such as for want of a broker, until others are started."""
-MISSED_SECONDS: Final = 20.0
-"""How long a fault waits for something to hit."""
+MISSED_SECONDS: Final = 60.0
+"""How long a fault waits for something to hit, such as a worker that a loaded machine starts."""
 RSS_MIB_MAX: Final = 320
 """Of a worker: some 90 at rest, `memory_max_mib` of 128, fetches on their way, and the windows that
 a predecessor has recorded, while they are rebuilt."""
 READY: Final = "ready: "
+EXCUSED_SECONDS: Final = 30.0
+"""From the end of a burst of errors on: a worker that ends is checked and started anew."""
+ENDED_WELL: Final = re.compile(
+    r"crashed; nothing more is committed: (StalledError|SetupError): |Kafka at .* refuses"
+)
+"""The line of a worker that ends for what a broker has answered."""
 
 REQUEST_FAULTS: Final = {
     Kind.S3_HANG: (Fault.HOLD,),
@@ -52,12 +61,12 @@ REQUEST_FAULTS: Final = {
     Kind.S3_DAMAGE: (Fault.DAMAGE,),
     Kind.S3_LOSE: (Fault.LOSE_ANSWER,),
 }
-"""What a request meets under each kind; for S3_REFUSE nobody listens."""
+"""Proxy fault of each kind; under S3_REFUSE nothing listens."""
 
 
 @dataclass
 class Replays:
-    """What the workers' logs tell of work done again."""
+    """Repeated work, read from the workers' logs."""
 
     takeovers: Counter[int] = field(default_factory=Counter)
     """By partition: built from its commit by a worker that did not have it."""
@@ -77,7 +86,7 @@ def launch_clocked(lab: Lab) -> tuple[Worker, Path]:
     set_clock(clock, 0.0)
     worker = lab.launch_worker(
         *("-P", str(CLOCKED_WORKER), str(clock)),
-        # Which leaves no message out: what it tells is counted.
+        # Leaves no message out: they are counted.
         *("worker", "--config", str(lab.configuration), "--log-level", "debug"),
     )
     return worker, clock
@@ -91,9 +100,11 @@ class Injector:
         self.performed: Counter[Kind] = Counter()
         self.complaints: list[str] = []
         self.timeline: list[str] = []
-        """What was done when, for people."""
+        """Faults with their times, to be read by people."""
         self.rss_mib_max = 0
         self.workers_started = 0
+        assert lab.kafka_proxy is not None, "there is one before the broker"
+        self._proxy = lab.kafka_proxy
         self._lab = lab
         self._kafka = kafka
         self._chance = random.Random(seed)
@@ -109,7 +120,11 @@ class Injector:
         """Held while nobody listens for S3."""
         self._broker = asyncio.Lock()
         """Held while the broker is under a fault."""
-        self._broker_trouble = 0.0
+        self._responses = asyncio.Lock()
+        """Held while responses of the broker are replaced."""
+        self._errors_until = 0.0
+        """Until when a worker may end for what it was answered."""
+        self._broker_failed_at = 0.0
         """When the broker was last away."""
         self._started: dict[str, float] = {}
         self._heavy: set[str] = set()
@@ -170,16 +185,11 @@ class Injector:
     async def _perform_now(self, injection: Injection) -> bool:
         """Do it, and undo it; return whether there was something to do it to."""
         kind = injection.kind
-        if kind is Kind.NOTHING:
-            self._note(injection, "")
-            return True
         if kind is Kind.S3_ABORT:
             return await self._abort(injection)
-        if kind.of_s3:
-            await self._hit_s3(injection)
-            return True
-        if kind in BROKER:
-            await self._hit_broker(injection)
+        server = SERVERS.get(kind, Injector._hit_s3 if kind.of_s3 else None)
+        if server is not None:
+            await server(self, injection)
             return True
         hit = self._join if kind is Kind.JOIN else self._hit_worker
         try:
@@ -230,7 +240,7 @@ class Injector:
             self.complaints.append(str(error))
             worker.kill()
         else:
-            if worker.process.returncode != 0:
+            if worker.process.returncode != 0 and not self._is_excused(worker):
                 self._complain(worker, f"ended with {worker.process.returncode} on SIGTERM")
 
     async def _step_clock(self, worker: Worker, injection: Injection) -> None:
@@ -239,10 +249,17 @@ class Injector:
         await asyncio.sleep(injection.seconds)
         set_clock(clock, 0.0)
 
+    async def _hit_nothing(self, injection: Injection) -> None:
+        self._note(injection, "")
+
+    async def _silence(self, injection: Injection) -> None:
+        self._proxy.freeze(injection.strength, self._chance)
+        self._note(injection, f"{injection.strength:.0%} of connections")
+
     async def _hit_broker(self, injection: Injection) -> None:
         async with self._broker:
             self._note(injection, "")
-            self._broker_trouble = float("inf")
+            self._broker_failed_at = float("inf")
             match injection.kind:
                 case Kind.BROKER_KILL:
                     await asyncio.to_thread(self._kafka.kill)
@@ -254,7 +271,21 @@ class Injector:
                     self._kafka.pause()
                     await asyncio.sleep(injection.seconds)
                     self._kafka.resume()
-            self._broker_trouble = time.monotonic()
+            self._broker_failed_at = time.monotonic()
+
+    async def _replace_responses(self, injection: Injection) -> None:
+        async with self._responses:
+            self._note(injection, f"{injection.strength:.0%} of responses")
+
+            def rule(request: type[KafkaRequest[Any]]) -> int | None:
+                hit = self._chance.random() < injection.strength
+                return self._chance.choice(ERRORS[request]) if hit else None
+
+            self._proxy.rule = rule
+            self._errors_until = float("inf")
+            await asyncio.sleep(injection.seconds)
+            self._proxy.rule = no_error
+            self._errors_until = time.monotonic() + EXCUSED_SECONDS
 
     async def _hit_s3(self, injection: Injection) -> None:
         if injection.kind is Kind.S3_REFUSE:
@@ -318,11 +349,19 @@ class Injector:
             elif worker.name not in self._gone:
                 self._gone.add(worker.name)
                 # One that finds no broker when it starts says so and ends, as it should.
-                if READY in worker.log or self._broker_trouble < self._started[worker.name]:
+                found = READY in worker.log or self._broker_failed_at < self._started[worker.name]
+                if found and not self._is_excused(worker):
                     self._complain(worker, f"ended by itself with {worker.process.returncode}")
                 self._again_at = time.monotonic() + AGAIN_SECONDS
         if len(self._lab.running) < WORKERS_MIN and time.monotonic() > self._again_at:
             self._launch()
+
+    def _is_excused(self, worker: Worker) -> bool:
+        """Whether a worker ended for a response of the broker, and says so."""
+        excused = time.monotonic() < self._errors_until and ENDED_WELL.search(worker.log)
+        if excused:
+            self._write(f"{worker.name} ended for a response of the broker")
+        return bool(excused)
 
     def _weigh(self, worker: Worker) -> None:
         mib = worker.rss_mib_max
@@ -343,7 +382,14 @@ class Injector:
         self.timeline.append(f"{datetime.now(UTC):%H:%M:%S} {elapsed:8.1f} s  {what}")
 
 
-BROKER: Final = (Kind.BROKER_KILL, Kind.BROKER_RESTART, Kind.BROKER_STALL)
+SERVERS: Final[dict[Kind, Callable[[Injector, Injection], Awaitable[None]]]] = {
+    Kind.NOTHING: Injector._hit_nothing,
+    Kind.BROKER_KILL: Injector._hit_broker,
+    Kind.BROKER_RESTART: Injector._hit_broker,
+    Kind.BROKER_STALL: Injector._hit_broker,
+    Kind.BROKER_SILENCE: Injector._silence,
+    Kind.BROKER_ERRORS: Injector._replace_responses,
+}
 WORKER: Final[dict[Kind, Callable[[Injector, Worker, Injection], Awaitable[None]]]] = {
     Kind.KILL: Injector._kill,
     Kind.STALL: Injector._stop,

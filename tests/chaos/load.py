@@ -156,11 +156,13 @@ class Load:
                     async with asyncio.timeout(every_seconds - time.time() % every_seconds):
                         await ended.wait()
                         return
-                for _ in range(BURST_BATCHES):
+                began = time.monotonic()
+                for number in range(1, BURST_BATCHES + 1):
                     await self.send(
                         count // BURST_BATCHES, pipeline=pipeline, bulk_bytes=bulk_bytes
                     )
-                    await asyncio.sleep(BURST_SECONDS / BURST_BATCHES)
+                    due = began + number * BURST_SECONDS / BURST_BATCHES
+                    await asyncio.sleep(due - time.monotonic())
 
         runner = asyncio.create_task(run())
         try:

@@ -6,7 +6,7 @@ disagreement; a run is good when there is none.
 
     acknowledged events ── expected outcome ──> each delivered exactly once, as one line
     objects ── gzip, key ──> lines ── ids ──┘        │
-    receipts ── offsets ──> n-th delivered offset = n-th line, every matched offset told once
+    receipts ── offsets ──> n-th delivered offset = n-th line, every matched offset once
     commits ──> the end of the log, and nothing recorded is left
 """
 
@@ -30,13 +30,13 @@ from tests.chaos.load import Event, Sent
 KEY: Final = re.compile(
     r"(\d{4})/(\d\d)/(\d\d)/(\d\d)/\1-\2-\3-\4-(\d\d)-(\d\d)-([0-9a-f]{64})\.gz"
 )
-MAY_DIFFER: Final = ("attempts", "already_existed")
+MAY_DIFFER: Final = ("attempts", "already_existed", "stored_at")
 """In which two receipts with one id may differ: how it went, not what became of the events."""
 NOT_FINAL: Final = "retrying"
 """The status of a receipt that only says that a window is late, and why so far."""
 SHOWN_MAX: Final = 8
 UNREADABLE: Final = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
-"""What reading a damaged object may raise, from its compression up to its lines."""
+"""Errors of reading a damaged object, from its compression up to its lines."""
 
 Lines = Mapping[str, Sequence[str]]
 """The ids in each readable object, by key."""
@@ -85,10 +85,11 @@ class Published:
 
 @dataclass(frozen=True)
 class Committed:
-    """What the group committed for one partition, and where its log ends."""
+    """The group's commit of one partition, and the end of its log."""
 
     offset: int | None
-    metadata: str | None
+    closings: int
+    """Number of recorded closings."""
     log_end: int
 
 
@@ -109,14 +110,14 @@ class Evidence:
 
     @cached_property
     def by_partition(self) -> dict[int, list[Sent]]:
-        """What was sent, by partition and in offset order."""
+        """Events sent, by partition and in offset order."""
         by_partition: defaultdict[int, list[Sent]] = defaultdict(list)
         for sent in sorted(self.sent, key=_offset):
             by_partition[sent.partition].append(sent)
         return by_partition
 
     def run(self, source: Mapping[str, Any]) -> list[Sent]:
-        """What was sent in the run of offsets that a receipt names."""
+        """Events sent in the run of offsets that a receipt names."""
         sent = self.by_partition.get(source["partition"], [])
         first = bisect_left(sent, source["first_offset"], key=_offset)
         return sent[first : bisect_left(sent, source["end_offset"], key=_offset)]
@@ -132,7 +133,7 @@ def findings(evidence: Evidence) -> list[str]:
         found += [
             f"receipt {published.window}: {it}" for it in _receipt(evidence, published, lines)
         ]
-    found += _told(evidence, latest.values())
+    found += _recorded(evidence, latest.values())
     found += _objects_without_receipt(evidence, latest.values())
     found += _commits(evidence)
     return found
@@ -160,7 +161,7 @@ def windows_back_in_time(receipts: Iterable[Published]) -> Counter[int]:
 
 @dataclass(frozen=True)
 class Balance:
-    """What became of payloads, counted in the objects and not in what the receipts say of them."""
+    """Numbers of payloads by result, counted in the objects, not taken from receipts."""
 
     delivered: int
     lost: int
@@ -193,7 +194,7 @@ def _lines(evidence: Evidence) -> tuple[Lines, list[str]]:
             continue
         uploaded = datetime(*map(int, match.groups()[:6]), tzinfo=UTC)
         if not evidence.began <= uploaded <= evidence.ended:
-            found.append(f"object {stored.key}: its upload time is outside the run")
+            found.append(f"object {stored.key}: its closing time is outside the run")
         names[match[7]] += 1
         try:
             lines[stored.key] = _ids(stored)
@@ -273,7 +274,7 @@ def _latest(
 
 
 def _receipt(evidence: Evidence, published: Published, lines: Lines) -> Iterable[str]:
-    """What one receipt says wrongly."""
+    """Errors of one receipt."""
     value = published.value
     target = next((it for it in evidence.targets if it.id == value["destination"]), None)
     if target is None:
@@ -282,14 +283,15 @@ def _receipt(evidence: Evidence, published: Published, lines: Lines) -> Iterable
     matched = [
         (sent.offset, sent.event) for sent in evidence.run(value["source"]) if target.matches(sent)
     ]
-    told: dict[int, str] = {}
+    recorded: dict[int, str] = {}
     for offset, event in matched:
         skipped = any(first <= offset <= last for first, last in value["skipped"])
         failed = any(entry["offset"] == offset for entry in value["failed"])
-        told[offset] = "skipped" if skipped else "failed" if failed else "delivered"
-        if (skipped and failed) or told[offset] != target.outcome(event):
-            yield f"offset {offset} is told {told[offset]}, expected {target.outcome(event)}"
-    counts = Counter(told.values())
+        recorded[offset] = "skipped" if skipped else "failed" if failed else "delivered"
+        if (skipped and failed) or recorded[offset] != target.outcome(event):
+            outcome = target.outcome(event)
+            yield f"offset {offset} is recorded as {recorded[offset]}, expected {outcome}"
+    counts = Counter(recorded.values())
     expected = {
         "matched": len(matched),
         **{outcome: counts[outcome] for outcome in ("delivered", "skipped", "failed")},
@@ -298,14 +300,14 @@ def _receipt(evidence: Evidence, published: Published, lines: Lines) -> Iterable
         yield f"counts {value['counts']}, expected {expected}"
     if published.key != target.id or value["pipeline"] != target.pipeline:
         yield f"key {published.key}, pipeline {value['pipeline']}"
-    wanted = [event.id for offset, event in matched if told[offset] == "delivered"]
+    wanted = [event.id for offset, event in matched if recorded[offset] == "delivered"]
     yield from _answer(evidence, value, wanted, lines)
 
 
 def _answer(
     evidence: Evidence, value: Mapping[str, Any], wanted: Sequence[str], lines: Lines
 ) -> Iterable[str]:
-    """What a receipt says wrongly of its status and object; `wanted` are the ids that it told."""
+    """Errors of a receipt's status and object; `wanted` are the ids of its lines."""
     if not wanted:
         if value["status"] != "empty" or value["object"] is not None:
             yield f"nothing was delivered, but it says {value['status']}, {value['object']}"
@@ -323,7 +325,7 @@ def _answer(
 
 
 def _object(stored: Stored, described: Mapping[str, Any]) -> Iterable[str]:
-    """What a receipt says wrongly of its object."""
+    """Errors of a receipt's object."""
     text = gzip.decompress(stored.body)
     digest = base64.b64encode(hashlib.sha256(stored.body).digest()).decode()
     actual = {
@@ -338,19 +340,19 @@ def _object(stored: Stored, described: Mapping[str, Any]) -> Iterable[str]:
         yield f"of object {stored.key} it says {said}, found {actual}"
 
 
-def _told(evidence: Evidence, latest: Collection[Published]) -> Iterable[str]:
-    """Offsets of which no receipt speaks, or more than one."""
+def _recorded(evidence: Evidence, latest: Collection[Published]) -> Iterable[str]:
+    """Offsets in no receipt, or in more than one."""
     runs: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
     for published in latest:
         source = published.value["source"]
         runs[source["partition"], published.value["destination"]].append(
             (source["first_offset"], source["end_offset"])
         )
-    for place, ranges in runs.items():
+    for stream, ranges in runs.items():
         ranges.sort()
         for one, next_one in pairwise(ranges):
             if next_one[0] < one[1]:
-                yield f"windows {one} and {next_one} of {place} overlap"
+                yield f"windows {one} and {next_one} of {stream} overlap"
     covered = {
         (sent.partition, sent.offset, published.value["destination"])
         for published in latest
@@ -380,7 +382,7 @@ def _objects_without_receipt(evidence: Evidence, latest: Collection[Published]) 
 
 def _commits(evidence: Evidence) -> Iterable[str]:
     for partition, committed in evidence.commits.items():
-        if committed.log_end and (committed.offset, committed.metadata) != (committed.log_end, ""):
+        if committed.log_end and (committed.offset, committed.closings) != (committed.log_end, 0):
             yield f"partition {partition} is not at its end, or has closings left: {committed}"
 
 

@@ -18,13 +18,13 @@ END: Final = "<!-- end -->"
 
 
 def command(minutes: float, seed: int) -> str:
-    """What runs the same schedule again."""
+    """Command that runs the same schedule again."""
     return f"make chaos MINUTES={minutes:g} SEED={seed}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run did, and what came of it."""
+    """Faults of one run, and its result."""
 
     minutes: float
     seed: int
@@ -37,7 +37,7 @@ class Outcome:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """What became of the events, by the expressions."""
+        """Outcomes of the events, by the expressions."""
         return Counter(
             target.outcome(sent.event)
             for sent in self.evidence.sent
@@ -70,7 +70,7 @@ class Outcome:
             "|---|---|",
             *faults,
             "",
-            "| what came of it | |",
+            "| result | count |",
             "|---|---|",
             *results,
         ]
@@ -82,7 +82,7 @@ class Outcome:
         retried = sum(it.value["attempts"] > 1 for it in receipts)
         return (
             ("events sent", f"{len(evidence.sent):,}"),
-            ("payloads owed, one for each destination of an event", f"{outcomes.total():,}"),
+            ("payloads due, one for each destination of an event", f"{outcomes.total():,}"),
             ("of these skipped by their expression", f"{outcomes['skipped']:,}"),
             ("failed in their expression", f"{outcomes['failed']:,}"),
             ("delivered: one line in one object", f"{balance.delivered:,}"),
@@ -90,16 +90,16 @@ class Outcome:
             ("**repeated**", f"**{balance.repeated}**"),
             ("windows", f"{windows(receipts):,}"),
             ("objects", f"{len(evidence.objects):,}"),
-            ("objects that left in parts", f"{self.in_parts:,}"),
+            ("objects uploaded in parts", f"{self.in_parts:,}"),
             ("receipts", f"{len(receipts):,}"),
             ("receipts after more than one attempt", f"{retried:,}"),
             ("failed attempts that workers logged", f"{self.replays.retries:,}"),
-            ("workers that started", f"{self.injector.workers_started:,}"),
-            ("times that a worker took a partition over", f"{self.replays.takeovers.total():,}"),
+            ("workers started", f"{self.injector.workers_started:,}"),
+            ("takeovers of a partition", f"{self.replays.takeovers.total():,}"),
             ("windows rebuilt from a recorded closing", f"{self.replays.replayed:,}"),
-            ("uploads that found their object there", f"{self.replays.there_already:,}"),
-            ("partitions built anew since parts were gone", f"{self.replays.gone:,}"),
-            ("most memory of a worker", f"{self.injector.rss_mib_max} MiB"),
+            ("uploads whose object existed", f"{self.replays.there_already:,}"),
+            ("partitions rebuilt since parts were lost", f"{self.replays.gone:,}"),
+            ("maximum memory of a worker", f"{self.injector.rss_mib_max} MiB"),
             ("all settled after the last fault within", f"{self.recovery_seconds:.1f} s"),
             ("an event sent then had its receipts within", f"{self.fresh_seconds:.1f} s"),
         )

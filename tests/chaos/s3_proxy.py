@@ -6,24 +6,23 @@
 Heads are forwarded unchanged, `Host` too, so signatures stay valid. Each request is given one
 `Fault` by the rule in force. A test can also step in twice, with anything it likes, a kill -9 of
 the worker included: `before` the request is forwarded, and `after` S3 has answered but before the
-worker learns of it. What S3 answered is kept in `log`, so that a test can tell, for instance,
-that no key was ever written twice.
+worker learns of it. S3's responses are kept in `log`: a test can see, for instance, that no key was
+ever written twice.
 """
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from stream_app.serverprocess import HOST, free_ports
+from stream_app.embedded.process import HOST
+from tests.chaos.proxy import Proxy
+from tests.contract.recorder import read_chunks
 
-HEAD_BYTES_MAX: Final = 64 * 1024
 SLOW_SECONDS: Final = (0.5, 4.0)
 BODILESS_STATUSES: Final = frozenset({204, 304})
 
@@ -38,6 +37,8 @@ class Fault(Enum):
     """Answer 503 SlowDown; S3 sees nothing."""
     DENY = auto()
     """Answer 403 AccessDenied; S3 sees nothing."""
+    INVALID_PART = auto()
+    """Answer 400 InvalidPart, as Cloudflare R2 does to parts of different sizes."""
     TEAR_AT_BODY = auto()
     """S3 gets the head and no byte of the body, then both connections die."""
     TEAR_IN_BODY = auto()
@@ -49,7 +50,7 @@ class Fault(Enum):
     SLOW = auto()
     """Wait seconds before forwarding, and seconds before the answer."""
     HOLD = auto()
-    """Read the request and do nothing until `release`; then do it, whoever still waits for it."""
+    """Read the request and do nothing until `release`; then do it, client or not."""
     HANG = auto()
     """Read the head, keep the connection open and do nothing, until the proxy ends."""
 
@@ -58,6 +59,7 @@ ERRORS: Final = {
     Fault.BROKEN: (500, "InternalError", "We encountered an internal error. Please try again."),
     Fault.SLOW_DOWN: (503, "SlowDown", "Please reduce your request rate."),
     Fault.DENY: (403, "AccessDenied", "Access Denied"),
+    Fault.INVALID_PART: (400, "InvalidPart", "All non-trailing parts must have the same length."),
 }
 
 
@@ -129,34 +131,22 @@ async def nothing(_: Request) -> None:
     """Step in with nothing."""
 
 
-@dataclass
-class S3Proxy:
-    """One proxy on a free port; an async context manager."""
+@dataclass(kw_only=True)
+class S3Proxy(Proxy):
+    """One proxy before S3."""
 
-    upstream_port: int
     rule: Rule = no_fault
     before: Step = nothing
     after: Step = nothing
     log: list[Exchange] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    """Those that were drawn, `NONE` left out."""
+    """Faults drawn, without `NONE`."""
     _delays: random.Random = field(default_factory=lambda: random.Random(0))
     _released: asyncio.Event = field(default_factory=asyncio.Event)
-    _connections: set["asyncio.Task[None]"] = field(default_factory=set)
-    _server: asyncio.Server | None = None
-
-    def __post_init__(self) -> None:
-        # Of the ports that no outgoing connection takes while this one is closed.
-        self._port = free_ports(1)[0]
 
     @property
     def endpoint_url(self) -> str:
-        return f"http://{HOST}:{self._port}"
-
-    @property
-    def connected(self) -> bool:
-        """Whether any connection is open; none is when its workers have ended."""
-        return bool(self._connections)
+        return f"http://{self.address}"
 
     def heal(self) -> None:
         """Be a plain wire from now on; what hangs goes on hanging."""
@@ -166,22 +156,6 @@ class S3Proxy:
         """Go on with all requests that are held."""
         self._released.set()
         self._released = asyncio.Event()
-
-    async def open(self) -> None:
-        """Take connections."""
-        self._server = await asyncio.start_server(
-            self._connected, HOST, self._port, limit=HEAD_BYTES_MAX, backlog=256
-        )
-
-    async def close(self) -> None:
-        """Refuse connections from now on, and cut those that are open."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        cut = list(self._connections)
-        for task in cut:
-            task.cancel()
-        await asyncio.gather(*cut, return_exceptions=True)
 
     def stored_more_than_once(self) -> list[str]:
         """The paths under which S3 has made an object visible more than once."""
@@ -193,32 +167,6 @@ class S3Proxy:
     def accepted_parts(self) -> list[Request]:
         """The parts that S3 has taken, in this order."""
         return [it.request for it in self.log if it.request.part and it.status == 200]
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The worker may be killed in the middle of anything.
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            try:
-                while await self._exchange(reader, writer):
-                    pass
-            finally:
-                writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; return whether the connection goes on."""
@@ -240,7 +188,7 @@ class S3Proxy:
                 await asyncio.sleep(self._delays.uniform(*SLOW_SECONDS))
             case Fault.HOLD:
                 await self._released.wait()
-            case Fault.BROKEN | Fault.SLOW_DOWN | Fault.DENY:
+            case Fault.BROKEN | Fault.SLOW_DOWN | Fault.DENY | Fault.INVALID_PART:
                 writer.write(_error(*ERRORS[fault]))
                 await writer.drain()
                 return True
@@ -271,6 +219,8 @@ class S3Proxy:
                 status = int(head.split(b" ", 2)[1])
             if request.method == "HEAD" or status in BODILESS_STATUSES:
                 return status, head
+            if _header(head, b"transfer-encoding") == b"chunked":
+                return status, head + await read_chunks(reader)
             length = int(_header(head, b"content-length") or 0)
             return status, head + await reader.readexactly(length)
         finally:

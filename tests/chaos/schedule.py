@@ -1,4 +1,4 @@
-"""Which fault comes when: drawn from a seed, before anything runs.
+"""Schedule of faults, drawn from a seed before anything runs.
 
     draw(seed=7, seconds=180) ─> Injection(KILL, at=1.9, ...), Injection(S3_HANG, at=3.4, ...), ...
 
@@ -44,6 +44,8 @@ class Kind(Enum):
     BROKER_KILL = "broker: kill -9 and start"
     BROKER_RESTART = "broker: stop and start"
     BROKER_STALL = "broker: stopped and continued"
+    BROKER_SILENCE = "broker: connections silent without a reset, new ones work"
+    BROKER_ERRORS = "broker: responses replaced by errors"
     S3_REFUSE = "S3: connections refused"
     S3_HANG = "S3: no answers, then all of them"
     S3_SLOW = "S3: slow answers"
@@ -60,14 +62,14 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Nature:
-    """What is drawn for a kind of fault."""
+    """Ranges from which a kind of fault is drawn."""
 
     share: int
     """How many of it are in the bag."""
     seconds: tuple[float, float]
     """The least and the most that it lasts."""
     strength: tuple[float, float] = (1.0, 1.0)
-    """For S3, the share of requests that it hits."""
+    """For S3 and responses, the share that it hits; for silence, that of the connections."""
 
 
 NATURES: Final = {
@@ -81,6 +83,8 @@ NATURES: Final = {
     Kind.BROKER_KILL: Nature(1, (0, 3)),
     Kind.BROKER_RESTART: Nature(1, (0, 0)),
     Kind.BROKER_STALL: Nature(1, (1, 6)),
+    Kind.BROKER_SILENCE: Nature(1, (0, 0), (0.3, 1)),
+    Kind.BROKER_ERRORS: Nature(2, (1, 5), (0.05, 0.5)),
     Kind.S3_REFUSE: Nature(1, (1, 8)),
     Kind.S3_HANG: Nature(1, (2, 10)),
     Kind.S3_SLOW: Nature(1, (3, 10), (0.5, 1)),
@@ -101,9 +105,9 @@ class Injection:
     """Seconds after the beginning, which is the beginning of a window."""
     seconds: float
     aim: float
-    """Which of the workers that can be hit, from 0 up to 1."""
+    """Choice among the workers that can be hit, from 0 up to 1."""
     strength: float
-    """For S3, the share of requests that are hit; for a clock, the seconds of its step."""
+    """Share of requests, responses or connections that are hit; for a clock, its step's seconds."""
 
 
 def draw(

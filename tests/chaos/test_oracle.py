@@ -79,7 +79,7 @@ GOOD = Evidence(
     sent=[Sent(0, n, "orders", Event(f"e{n}", n)) for n in range(9)],
     objects=[A, B],
     receipts=[published(A, 0, 6), published(B, 6, 9)],
-    commits={0: Committed(9, "", 9), 1: Committed(None, None, 0)},
+    commits={0: Committed(9, 0, 9), 1: Committed(None, 0, 0)},
     began=NOW - timedelta(seconds=5),
     ended=NOW + timedelta(seconds=5),
 )
@@ -143,9 +143,9 @@ HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
         lambda: with_objects(replace(A, key=A.key.replace("/16/", "/17/")), B),
         "no key of any",
     ),
-    "upload time of another day": (
+    "closing time of another day": (
         lambda: with_objects(replace(A, key=A.key.replace("24", "23")), B),
-        "upload time",
+        "closing time",
     ),
     "overlapping windows": (
         lambda: with_receipts(published(A, 0, 7), GOOD.receipts[1]),
@@ -160,7 +160,7 @@ HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
     ),
     "wrong outcome": (
         lambda: with_receipts(published(A, 0, 6, skipped=[[0, 1], [4, 4]]), GOOD.receipts[1]),
-        "offset 0 is told skipped",
+        "offset 0 is recorded as skipped",
     ),
     "late without an end": (
         lambda: with_receipts(published(A, 0, 6, status="retrying"), GOOD.receipts[1]),
@@ -179,11 +179,11 @@ HARM: dict[str, tuple[Callable[[], Evidence], str]] = {
         "differ in skipped",
     ),
     "commit before the end": (
-        lambda: replace(GOOD, commits={0: Committed(6, "", 9)}),
+        lambda: replace(GOOD, commits={0: Committed(6, 0, 9)}),
         "not at its end",
     ),
     "closing left behind": (
-        lambda: replace(GOOD, commits={0: Committed(9, "1AA", 9)}),
+        lambda: replace(GOOD, commits={0: Committed(9, 1, 9)}),
         "closings left",
     ),
 }

@@ -3,8 +3,9 @@
     make chaos MINUTES=30 SEED=7
 
 Everything fails: workers are killed, stopped and continued, they join and leave, and their clocks
-are stepped; the broker is killed, restarted and stopped; S3 refuses, hangs, is slow, answers 5xx,
-resets connections, damages what it is sent and loses its answers; and several of these at a time.
+are stepped; the broker is killed, restarted and stopped, its connections go silent, its responses
+become errors; S3 refuses, hangs, is slow, answers 5xx, resets connections, damages what it is sent
+and loses its answers; and several of these at a time.
 Then all faults end, the backlog drains, an event must arrive in time, and the oracle finds each
 event exactly once where it belongs. A run in which too little went wrong proves nothing and fails.
 """
@@ -17,7 +18,7 @@ from typing import Final
 
 import pytest
 
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.chaos.harness import (
     GRACE_SECONDS,
     TARGETS,
@@ -27,6 +28,7 @@ from tests.chaos.harness import (
     wait_until,
 )
 from tests.chaos.injector import WORKERS_MIN, Injector
+from tests.chaos.kafka_proxy import KafkaProxy
 from tests.chaos.oracle import (
     Evidence,
     Target,
@@ -37,6 +39,10 @@ from tests.chaos.oracle import (
 )
 from tests.chaos.report import Outcome, command, write
 from tests.chaos.schedule import CLOCK_STEP_SECONDS, NATURES, Injection, Kind, bag_seconds_max, draw
+
+pytestmark = pytest.mark.xdist_group("schedule")
+"""The run of minutes is the first of this file's tests, so that no other long one waits behind it
+in the same process while another process is idle."""
 
 RATE: Final = 200
 """Events a second."""
@@ -52,14 +58,15 @@ BULKY: Final = Target(
     payload="{ id: $event.id, text: $event.body.text.repeat(20) }",
     pipeline=BULK,
 )
-"""Its lines are many times as long as its events: parts of 8 MiB take little of the broker."""
+"""Destination with lines many times as long as its events: parts of 8 MiB from little traffic."""
 BURST_EVENTS: Final = 16
 """9.6 MiB of compressed lines, of which one part leaves while the window is open."""
 BURST_EVERY_SECONDS: Final = 5 * WINDOW_SECONDS
-RECOVERY_SECONDS_MAX: Final = 120.0
+RECOVERY_SECONDS_MAX: Final = 180.0
 """From the end of the last fault until the group has committed the ends of all logs."""
-FRESH_SECONDS_MAX: Final = WINDOW_SECONDS + GRACE_SECONDS + 5.0
-"""From an event to its receipts: one window, the grace, and what a loaded machine needs."""
+FRESH_SECONDS_MAX: Final = WINDOW_SECONDS + GRACE_SECONDS + 25.0
+"""From an event to its receipts: one window, the grace, and what a loaded machine needs, but less
+than one time-out of a request, 30 s."""
 SHARE_PERFORMED_MIN: Final = 0.5
 """Of each kind of fault that was drawn."""
 SHARE_SENT_MIN: Final = 0.8
@@ -74,6 +81,65 @@ PER_MINUTE_MIN: Final = {
 }
 """How much has to happen for a run to prove anything; a fifth of what is usual, or less: a loaded
 machine needs long to start a broker, and meanwhile nothing happens."""
+
+
+@in_a_loop
+async def test_schedule_of_faults_loses_and_repeats_nothing(
+    own_kafka: KafkaServer,
+    kafka_proxy: KafkaProxy,
+    s3: S3Server,
+    tmp_path: Path,
+    seed: int,
+    minutes: float,
+    report: Path | None,
+) -> None:
+    print(command(minutes, seed))
+    async with Lab(
+        own_kafka.address,
+        s3,
+        tmp_path,
+        seed,
+        settings=f"memory_max_mib = {MEMORY_MAX_MIB}",
+        targets=(*TARGETS, BULKY),
+        kafka_proxy=kafka_proxy,
+        clock_step_seconds_max=CLOCK_STEP_SECONDS[1],
+    ) as lab:
+        injector = Injector(lab, own_kafka, seed)
+        try:
+            async with injector.watching():
+                bursts = lab.load.bursts(
+                    BURST_EVENTS,
+                    pipeline=BULK,
+                    bulk_bytes=BULK_BYTES,
+                    every_seconds=BURST_EVERY_SECONDS,
+                )
+                async with bursts, lab.load.steady(RATE):
+                    await injector.perform(schedule(seed, minutes * 60))
+                recovery_seconds = await _recovery_seconds(lab)
+                fresh_seconds = await _fresh_seconds(lab)
+                await lab.settled()
+        finally:
+            print("\n".join(injector.timeline))
+        evidence = await lab.evidence()
+        outcome = Outcome(
+            minutes=minutes,
+            seed=seed,
+            evidence=evidence,
+            balance=balance(evidence),
+            injector=injector,
+            replays=injector.replays(),
+            recovery_seconds=recovery_seconds,
+            fresh_seconds=fresh_seconds,
+        )
+        print(outcome.text())
+        assert findings(evidence) == []
+        assert lab.proxy.stored_more_than_once() == []
+        assert injector.complaints == []
+        assert len(lab.running) >= WORKERS_MIN
+        assert list(_windows_without_reason(evidence, outcome)) == []
+        assert list(_too_little(outcome)) == []
+        if report is not None:
+            write(report, outcome)
 
 
 def test_same_seed_draws_the_same_schedule() -> None:
@@ -142,65 +208,11 @@ def test_clocks_step_both_ways_and_by_less_and_more_than_a_window() -> None:
         assert any(size > 60 for size in sizes)
 
 
-@in_a_loop
-async def test_schedule_of_faults_loses_and_repeats_nothing(
-    own_kafka: KafkaServer,
-    s3: S3Server,
-    tmp_path: Path,
-    seed: int,
-    minutes: float,
-    report: Path | None,
-) -> None:
-    print(command(minutes, seed))
-    async with Lab(
-        own_kafka.address,
-        s3,
-        tmp_path,
-        seed,
-        settings=f"memory_max_mib = {MEMORY_MAX_MIB}",
-        targets=(*TARGETS, BULKY),
-        clock_step_seconds_max=CLOCK_STEP_SECONDS[1],
-    ) as lab:
-        injector = Injector(lab, own_kafka, seed)
-        try:
-            async with injector.watching():
-                bursts = lab.load.bursts(
-                    BURST_EVENTS,
-                    pipeline=BULK,
-                    bulk_bytes=BULK_BYTES,
-                    every_seconds=BURST_EVERY_SECONDS,
-                )
-                async with bursts, lab.load.steady(RATE):
-                    await injector.perform(schedule(seed, minutes * 60))
-                recovery_seconds = await _recovery_seconds(lab)
-                fresh_seconds = await _fresh_seconds(lab)
-                await lab.settled()
-        finally:
-            print("\n".join(injector.timeline))
-        evidence = await lab.evidence()
-        outcome = Outcome(
-            minutes=minutes,
-            seed=seed,
-            evidence=evidence,
-            balance=balance(evidence),
-            injector=injector,
-            replays=injector.replays(),
-            recovery_seconds=recovery_seconds,
-            fresh_seconds=fresh_seconds,
-        )
-        print(outcome.text())
-        assert findings(evidence) == []
-        assert lab.proxy.stored_more_than_once() == []
-        assert injector.complaints == []
-        assert len(lab.running) >= WORKERS_MIN
-        assert list(_windows_without_reason(evidence, outcome)) == []
-        assert list(_too_little(outcome)) == []
-        if report is not None:
-            write(report, outcome)
-
-
 async def _recovery_seconds(lab: Lab) -> float:
-    """Wait until the backlog is drained; return how long that took."""
+    """Wait until the backlog is drained; return how long that took.
+
+    No event is sent meanwhile: a partition that stands still must not need one.
+    """
     started = time.monotonic()
     await lab.settled(RECOVERY_SECONDS_MAX)
     return time.monotonic() - started
@@ -213,7 +225,7 @@ async def _fresh_seconds(lab: Lab) -> float:
     sent = [await lab.load.send(1, pipeline=pipeline) for pipeline in lab.pipelines]
     wanted = {(it.partition, it.offset) for one in sent for it in one}
 
-    async def told() -> bool:
+    async def published() -> bool:
         new = [it.value["source"] for it in await lab.read_receipts() if it.window not in before]
         return all(
             any(
@@ -223,7 +235,7 @@ async def _fresh_seconds(lab: Lab) -> float:
             for partition, offset in wanted
         )
 
-    await wait_until(told, FRESH_SECONDS_MAX, "fresh events have their receipts")
+    await wait_until(published, FRESH_SECONDS_MAX, "fresh events have their receipts")
     return time.monotonic() - started
 
 
@@ -242,7 +254,7 @@ def _windows_without_reason(evidence: Evidence, outcome: Outcome) -> Iterator[st
 
 
 def _too_little(outcome: Outcome) -> Iterator[str]:
-    """What did not happen often enough."""
+    """Kinds of event that did not happen often enough."""
     injector, replays, evidence = outcome.injector, outcome.replays, outcome.evidence
     for kind, drawn in injector.drawn.items():
         performed = injector.performed[kind]

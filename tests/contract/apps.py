@@ -1,27 +1,25 @@
-"""Faust apps of ours in this process, against a real broker, with an agent that keeps what it gets.
-
-For the tests of what `stream_app.consumer` relies on, and of what it does itself.
-"""
+"""Faust apps in the tests' process, with a real broker and an agent that keeps its events."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, ParamSpec
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import TopicPartition as ClientPartition
 from faust.types import EventT, StreamT
 
-from stream_app.app import _new_app
-from stream_app.batches import Batch
-from stream_app.consumer import StreamApp
-from stream_app.expressions import TP
-from stream_app.settings import S3, Delivery, Kafka, Settings
+from stream_app.config.settings import S3, Delivery, Kafka, Settings
+from stream_app.kafka.assignor import StreamAppAssignor
+from stream_app.records import Batch, TopicPartition
+from stream_app.worker.faust_app import StreamApp
+from stream_app.worker.faust_app import new_app as faust_app
 
-SECONDS_MAX = 30.0
+SECONDS_MAX = 120.0
+P = ParamSpec("P")
 
 
 def run(work: Awaitable[Any]) -> None:
@@ -34,6 +32,16 @@ def run(work: Awaitable[Any]) -> None:
     asyncio.run(bounded())
 
 
+def in_a_bounded_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test in an event loop of its own, for SECONDS_MAX at most."""
+
+    @functools.wraps(test)
+    def bounded(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return bounded
+
+
 def new_app(address: str = "127.0.0.1:1", prefix: str = "", **kafka: Any) -> StreamApp:
     """Return the worker's app with nothing on it yet: topic `PREFIXevents`, group `PREFIXgroup`."""
     settings = Kafka(
@@ -43,7 +51,7 @@ def new_app(address: str = "127.0.0.1:1", prefix: str = "", **kafka: Any) -> Str
         receipts_topic=f"{prefix}receipts",
         **kafka,
     )
-    return _new_app(Settings(settings, S3(), Delivery(), ()))
+    return faust_app(Settings(settings, S3(), Delivery(), ()))
 
 
 class Keeper:
@@ -71,7 +79,7 @@ class Keeper:
                 if self.error is not None:
                     raise self.error
 
-    async def batch(self, tp: TP, position: int | None = None) -> tuple[int, Batch]:
+    async def batch(self, tp: TopicPartition, position: int | None = None) -> tuple[int, Batch]:
         """Return generation and batch of the next event of a partition, at a position if given."""
         while True:
             message = (await self.events.get()).message
@@ -99,7 +107,7 @@ async def running(app: StreamApp) -> AsyncIterator[None]:
 
 
 async def becomes(condition: Callable[[], bool]) -> None:
-    """Return when it holds; for what nobody is told of."""
+    """Return when the condition holds; for state without an event."""
     while not condition():  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0.02)
 
@@ -128,38 +136,38 @@ async def produce(address: str, topic: str, *values: bytes, partition: int = 0) 
         await (await producer.send_batch(batch, topic, partition=partition))
 
 
-async def committed(address: str, group: str) -> dict[TopicPartition, tuple[int, str]]:
+async def committed(address: str, group: str) -> dict[ClientPartition, tuple[int, str]]:
     """Return offset and metadata of all that a group has committed."""
     async with administration(address) as admin:
         found = await admin.list_consumer_group_offsets(group)
     return {tp: (it.offset, it.metadata) for tp, it in found.items() if it.offset >= 0}
 
 
-class _Told(ConsumerRebalanceListener):  # type: ignore[misc] # it has no types
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        self._tell = tell
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # it has no types
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
 
-    def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+    def on_partitions_revoked(self, revoked: set[ClientPartition]) -> None:
         del revoked
 
-    def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        self._tell(f"another got {len(assigned)}")
+    def on_partitions_assigned(self, assigned: set[ClientPartition]) -> None:
+        self._report(f"another got {len(assigned)}")
 
 
 @contextlib.asynccontextmanager
 async def another_member(
-    app: StreamApp, tell: Callable[[str], None] = lambda _: None
+    app: StreamApp, report: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[AIOKafkaConsumer]:
     """Let a plain consumer join the app's group; it has its partitions when this is entered."""
     kafka = app.settings.kafka
     consumer = AIOKafkaConsumer(
         bootstrap_servers=kafka.broker.removeprefix("kafka://"),
         group_id=kafka.group,
-        partition_assignment_strategy=[RoundRobinPartitionAssignor],
+        partition_assignment_strategy=[StreamAppAssignor],
         enable_auto_commit=False,
         heartbeat_interval_ms=300,
     )
     async with consumer:
-        consumer.subscribe([kafka.events_topic], listener=_Told(tell))
+        consumer.subscribe([kafka.events_topic], listener=_Listener(report))
         await consumer._subscription.wait_for_assignment()
         yield consumer

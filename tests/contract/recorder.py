@@ -1,4 +1,4 @@
-"""A server on 127.0.0.1 that answers as it is told to, and keeps what it was asked.
+"""HTTP server on 127.0.0.1 that gives prepared responses and keeps the requests.
 
 An answer is the bytes to send, a way to misbehave, or a `Relay`: then a real S3 server answers, so
 that what stands there afterwards can be looked at. `Host` is passed on unchanged, and signatures
@@ -13,9 +13,9 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from stream_app.serverprocess import HOST
+from stream_app.embedded.process import HOST
 
-SECONDS_MAX = 20.0
+SECONDS_MAX = 120.0
 HEAD_BYTES_MAX = 64 * 1024
 BODILESS_STATUSES = (204, 304)
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -61,9 +61,9 @@ class Cut:
 
 
 Answer = bytes | Callable[[asyncio.StreamWriter], Awaitable[None]] | Relay | Cut
-"""What is written back; or a way to misbehave, after which the connection is closed."""
+"""Bytes of a response; or a way to misbehave, after which the connection is closed."""
 Rule = Callable[[Request], Answer]
-"""What answers a request, of which it is shown all but the body."""
+"""Response to a request, chosen by all of it but the body."""
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Recorder:
             while await self._exchange(reader, writer):
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # whoever asks may go away at any time
+            pass  # a client may go away at any time
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError, ssl.SSLError):
@@ -158,13 +158,13 @@ async def _forward(request: Request, port: int) -> tuple[int, bytes]:
         lines = [line.partition(b":") for line in head.lower().split(b"\r\n")]
         headers = {name: text.strip() for name, _, text in lines}
         if headers.get(b"transfer-encoding") == b"chunked":
-            return status, head + await _read_chunks(reader)
+            return status, head + await read_chunks(reader)
         return status, head + await reader.readexactly(int(headers.get(b"content-length", b"0")))
     finally:
         writer.transport.abort()
 
 
-async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+async def read_chunks(reader: asyncio.StreamReader) -> bytes:
     chunks = b""
     length = 1
     while length:

@@ -1,8 +1,8 @@
 """aiobotocore under our configuration, against a server of our own that records what it is sent.
 
 `s3` relies on each of these: which headers carry the condition and the checksum, how many requests
-one call makes, and which exception tells which trouble. Botocore's exceptions are of two kinds:
-`ClientError` when S3 answered, `BotoCoreError` when it did not.
+one call makes, and which exception stands for which failure. Botocore has two kinds: `ClientError`
+when S3 responded, `BotoCoreError` when it did not.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stream_app.s3 import Storage
-from stream_app.serverprocess import HOST, free_ports
-from stream_app.settings import S3
+from stream_app.config.settings import S3
+from stream_app.embedded.process import HOST, free_ports
+from stream_app.s3.storage import Storage
 from tests.contract.recorder import (
     Answer,
     Request,
@@ -230,7 +230,7 @@ def test_refused_connection_is_endpoint_connection_error() -> None:
 def test_answer_that_does_not_come_is_read_timeout() -> None:
     # Our own read timeout is half a minute, so this client is given another.
     async def scenario() -> tuple[list[Request], Any]:
-        config = AioConfig(read_timeout=0.2, retries={"total_max_attempts": 1})
+        config = AioConfig(read_timeout=2, retries={"total_max_attempts": 1})
         async with (
             recorder(hang) as server,
             get_session().create_client(
@@ -244,7 +244,7 @@ def test_answer_that_does_not_come_is_read_timeout() -> None:
     assert type(error) is botocore.exceptions.ReadTimeoutError
 
 
-def test_every_trouble_of_the_network_is_a_botocore_error() -> None:
+def test_every_failure_of_the_network_is_a_botocore_error() -> None:
     for kind in ("ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"):
         assert issubclass(getattr(botocore.exceptions, kind), BotoCoreError)
 

@@ -6,7 +6,8 @@ from random import Random
 import pytest
 from isal import isal_zlib
 
-from stream_app.objects import LEVEL, SLICE_BYTES
+from stream_app.core.object_body import SLICE_BYTES
+from stream_app.core.object_format import LEVEL
 
 RAW = -15
 """Deflate with nothing around it."""
@@ -34,6 +35,18 @@ def test_bytes_depend_only_on_the_text(size: int) -> None:
     text = lines(size, size)
     copy = memoryview(b"before" + text + b"behind")[6:-6]  # equal bytes at another address
     assert segment(copy) == segment(text)
+
+
+def test_bytes_do_not_depend_on_what_memory_held_before() -> None:
+    chance = Random(11)
+    texts = [lines(it, chance.choice((60, 400, 3_000, 100_000))) for it in range(40)]
+    first = [segment(text) for text in texts]
+    for _ in range(1_500):
+        garbage = chance.randbytes(chance.randrange(1, 300_000))
+        other = isal_zlib.compress(garbage, chance.randrange(4))
+        del garbage, other
+        number = chance.randrange(len(texts))
+        assert segment(texts[number]) == first[number]
 
 
 @pytest.mark.parametrize("text", [b"1\n", lines(1, SLICE_BYTES), Random(7).randbytes(SLICE_BYTES)])

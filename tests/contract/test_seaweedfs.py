@@ -17,9 +17,9 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from stream_app.embedded import S3_REGION, S3Server
-from stream_app.objects import PART_BYTES_MIN
-from stream_app.serverprocess import HOST
+from stream_app.core.object_body import PART_BYTES_MIN
+from stream_app.embedded.process import HOST
+from stream_app.embedded.servers import S3_REGION, S3Server
 
 BODY = b"the content of an object\n" * 100
 CHECKSUM = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
@@ -142,7 +142,7 @@ def test_put_with_a_checksum_that_is_sent_whole_is_stored(
 def test_put_without_a_checksum_that_dies_before_its_body_stores_an_empty_object(
     s3: S3Server, client: Client, bucket: str
 ) -> None:
-    # Why every put of ours carries one. When this fails, SeaweedFS has been mended: say so in the
+    # Why every put of ours carries one. When this fails, SeaweedFS has been fixed: say so in the
     # documents, and keep the checksum.
     put_that_dies(s3, bucket, after=0)
     assert contents(client, bucket) == {"torn": b""}
@@ -156,7 +156,7 @@ def test_put_with_a_wrong_checksum_is_refused(client: Client, bucket: str) -> No
     assert contents(client, bucket) == {}
 
 
-def test_head_tells_what_a_found_object_is_compared_by(client: Client, bucket: str) -> None:
+def test_head_returns_what_a_found_object_is_compared_by(client: Client, bucket: str) -> None:
     client.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumSHA256=CHECKSUM, Metadata=METADATA)
     head = client.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert head["ContentLength"] == len(BODY)

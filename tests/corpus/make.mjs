@@ -1,18 +1,19 @@
-/* The corpus: what JavaScript makes of some 390 expressions, by an engine that is not ours.
+/* Corpus: results of some 390 JavaScript expressions, computed by an engine that is not ours.
 
-   Node.js evaluates every pair of an expression and an event below, as docs/expressions.md says
-   that payloads are, and this script writes what comes out to `corpus.json` beside it. The test
-   tests/unit/test_corpus.py then wants the very same lines of our engine; it needs no Node.
+   Node.js evaluates every pair of an expression and an event below as a payload, as documented in
+   docs/expressions.md, and this script writes the results to `corpus.json` beside it. The test
+   tests/unit/expressions/test_corpus.py requires the same lines of our engine, without Node.
 
-   To make it again, after a change of the pairs or to ask another version of Node (20 or newer, no
-   packages needed):
+   To generate it again, after a change of the pairs or with another version of Node (20 or newer,
+   no packages needed):
 
        node tests/corpus/make.mjs && git diff tests/corpus
 
    Each pair should be able to fail for a reason of its own. None depends on what the language
-   leaves open: words of messages, time zones, locales, `Math.random()`; on what docs/expressions.md
-   says is different here: frozen built-in objects, the spelling that plain paths keep; or on what
-   only newer versions than ECMAScript 2023 have. */
+   leaves open (words of messages, time zones, locales, `Math.random()`), on the differences that
+   docs/expressions.md lists (frozen built-in objects, the spelling that plain paths keep), or on
+   features that are newer than ECMAScript 2023. Two differences are added to the lines of Node.js:
+   integers of the event keep their digits, and half a surrogate pair becomes U+FFFD. */
 
 import { writeFileSync } from "node:fs";
 import vm from "node:vm";
@@ -29,8 +30,8 @@ const RECORD = {
 
 // --- How a pair is written -----------------------------------------------------------------------
 // group`name`, on`event`, then js`expression` for each expression over this event; a reason may
-// follow in parentheses. Backslashes stand for themselves, but for those of \` and \${. What cannot
-// be seen is written as an ordinary string, as in on("\t1").
+// follow in parentheses. Backslashes stand for themselves, except in \` and \${. Invisible characters
+// are written in an ordinary string, as in on("\t1").
 
 const cases = [];
 let groupNow, eventNow;
@@ -280,7 +281,7 @@ js`[(function* () {})(), [].values(), new Map().keys()].map(String)`;
 
 group`promises and async`;
 on`{"n":1}`;
-js`(async () => $event.n)()`("nobody waits");
+js`(async () => $event.n)()`("the promise is not awaited");
 js`async () => $event.n`;
 js`[Promise.resolve(1), (async () => { throw 1; })().catch(() => 0), (async function* () {})(), async () => 1]`;
 js`(seen => {
@@ -433,6 +434,18 @@ js`[2147483647 + 1, -2147483648 - 1, 2147483647 * 2147483647, 65536 * 65536,
 on`[1.0,1E3,1e+2,-0.0,0e10,1.10,100000000000000000000,1000000000000000000000,0.1e-6,0.1234567890123456789]`;
 js`$event.map(n => [n, String(n)])`("other spellings of numbers");
 
+on`{"id":12345678901234567890,"ids":[98765432109876543,-98765432109876543],"float":1.5e300,"text":"\"98765432109876543"}`;
+js`{ ...$event, ids: undefined }`("integers of the event keep their digits");
+js`$event.ids.map((id, index) => ({ id, index }))`;
+js`(({ ids: [first, ...rest], ...others }) => [rest, first, others])($event)`;
+js`[$event.ids.toReversed(), Math.min(...$event.ids), Object.entries($event)[0], new Set([$event.id]).values().next()]`;
+js`[-$event.id, $event.id * 2, $event.id - 5000, $event.ids[0] + $event.ids[1], -$event.ids[0], 2 ** 60]`(
+  "what is computed is JavaScript's, but for numbers that equal one of the event");
+js`[\`\${$event.id}\`, JSON.stringify($event.ids), { [$event.id]: 1 }, $event.text, "98765432109876540"]`(
+  "texts are JavaScript's");
+js`[typeof $event.id, $event.id === 12345678901234567891, $event.id > 5, Number.isInteger($event.id), $event.id % 16]`;
+js`($event.ids.sort((a, b) => a - b), $event.id = $event.ids[0], $event)`;
+
 group`JSON`;
 on`{"a":[1,{"b":null}],"text":"{\"x\":[1,2,{\"y\":3}]}"}`;
 js`JSON.stringify($event)`;
@@ -456,7 +469,7 @@ js`JSON.parse('{"__proto__":[1],"a":1,"b":2,"a":3}')`;
 js`{ toJSON(key) { return [key, "top"]; } }`;
 js`{ a: { toJSON: key => key + "!" }, b: [{ toJSON: key => typeof key + key }], c: { toJSON: 1 },
   d: { toJSON: () => undefined } }`;
-js`{ when: { toJSON: () => new Date(0) } }`("what toJSON gives is not asked again");
+js`{ when: { toJSON: () => new Date(0) } }`("the result of toJSON is not converted again");
 js`(o => { o.self = o; return o; })({})`;
 js`(o => [o, o, { o }])({ a: 1 })`("twice is no cycle");
 js`[new Map([[1, 2]]), new Set([1]), new WeakMap(), /x/, new Error("x"), Promise.resolve(), Math, function () {}]`;
@@ -641,7 +654,7 @@ js`[() => (1).toFixed(101), () => (1).toPrecision(0), () => (1).toString(37), ()
 
 group`unicode`;
 on`["\ude00\ud83d","\u0001\b\u001f","\u007f\u0080\u009f","\u2028\u2029","\ufeff\u00a0\u00ad\ufffe\uffff"]`;
-js`($event)`("what is half a pair or below U+0020 becomes an escape, nothing else");
+js`($event)`("what is below U+0020 becomes an escape, half a pair U+FFFD, nothing else changes");
 on`{"lone":"a\ud800b","low":"\udc00","pair":"\ud83d\ude00","nul":"a\u0000b","sep":"\u2028\u2029"}`;
 js`($event)`;
 js`[$event.lone.length, $event.lone.charCodeAt(1), $event.lone.isWellFormed(), $event.lone.toWellFormed()]`;
@@ -748,9 +761,9 @@ for (const event of ["null", "-1.5", '"\\u0000\\ud800"', "[]", "[null,[[]]]", "{
 
 // --- The evaluation ------------------------------------------------------------------------------
 
-// Runs inside a realm of its own, which has the objects of the language and none of Node's. `source`
-// is the wrapped expression, `now` the record's timestamp. Of an error only the name counts, since
-// each engine words its messages its own way.
+// Runs in a realm of its own, which has the objects of the language and none of Node's. `source` is
+// the wrapped expression, `now` the record's timestamp. Only an error's name is compared, since each
+// engine has its own messages.
 function realm(source, eventText, contextText, now) {
   "use strict";
   const Real = Date;
@@ -775,24 +788,39 @@ function realm(source, eventText, contextText, now) {
   }
 }
 
+const TOKENS = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g;
+function withDigits(line, event) {
+  const digits = new Map();
+  for (const [token] of event.matchAll(TOKENS))
+    if (/^-?\d+$/.test(token) && !Number.isSafeInteger(Number(token)))
+      digits.set(Number(token), token);
+  return line.replace(TOKENS, token => digits.get(token[0] === '"' ? null : Number(token)) ?? token);
+}
+
 const CONTEXT = JSON.stringify({
   topic: RECORD.topic, partition: RECORD.partition, offset: RECORD.offset,
   timestamp: new Date(RECORD.timestamp).toISOString(), pipeline: RECORD.key,
   headers: Object.fromEntries(RECORD.headers), destination: RECORD.destination,
 });
 
+function wellFormed(line) {   // Each text of it; JSON.stringify escapes half a surrogate pair.
+  return line.replace(TOKENS, token =>
+    token[0] === '"' ? JSON.stringify(JSON.parse(token).toWellFormed()) : token);
+}
+
 function outcome({ event, expression }) {
   const source =
     `(function () { "use strict"; return ($event, event, $context) => (\n${expression}\n); })()`;
   const evaluate = vm.runInContext(`(${realm})`, vm.createContext());
   try {
-    return evaluate(source, event, CONTEXT, RECORD.timestamp);
+    const made = evaluate(source, event, CONTEXT, RECORD.timestamp);
+    return made.delivered ? { delivered: wellFormed(withDigits(made.delivered, event)) } : made;
   } catch (error) {
-    throw new Error(`${expression} is no expression, or ${event} no JSON`, { cause: error });
+    throw new Error(`${expression} is not an expression, or ${event} is not JSON`, { cause: error });
   }
 }
 
-function ascii(value) {   // What cannot be seen or told apart stays visible in a diff.
+function ascii(value) {   // Invisible and ambiguous characters become visible in a diff.
   return JSON.stringify(value)
     .replace(/[^\x20-\x7e]/g, unit => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"));
 }

@@ -1,12 +1,13 @@
-"""The parts of the documents that are drawn from the code, the schema and the example programs.
+"""Generator of the parts of the documents that come from code, schema and example programs.
 
     python -m tests.docs.generate            writes them into docs/
 
-A place begins with `<!-- generated: NAME -->` and ends with `<!-- end -->`. The tables of settings
-in `docs/configuration.md` need none: they stand under the headings of their tables. A test fails
-where a document does not have what would be written here.
+A generated part is between `<!-- generated: NAME -->` and `<!-- end -->`. The tables of settings in
+`docs/configuration.md` need no marks: they are below the headings of their tables. A test fails if
+a generated part is out of date.
 """
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -16,14 +17,18 @@ from typing import Any
 
 import click
 
-from stream_app.cli import stream_app
-from stream_app.config import environment_name
-from stream_app.exits import MEANINGS
-from stream_app.metrics import METRICS
-from stream_app.settings import TABLES, Destination, about
+from stream_app import log_events
+from stream_app.cli.common import MEANINGS
+from stream_app.cli.main import stream_app
+from stream_app.config.parser import environment_name
+from stream_app.config.settings import TABLES, Destination, setting_spec
+from stream_app.log_declaration import LogEvent
+from stream_app.log_fields import FIELDS
+from stream_app.monitoring.metrics import METRICS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "stream_app"
 SCHEMA = ROOT / "schemas" / "receipt.schema.json"
 PLACE = re.compile(r"(<!-- generated: (\S[^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 HELP_COLUMNS = 100
@@ -53,13 +58,12 @@ def shown_default(setting: "Field[Any]") -> str:
 
 def settings_table(name: str) -> str:
     """Return the settings of one table of the configuration; of a destination without a name."""
-    rows = [("key", "default", "what for", "values", *(["variable"] if name else []))]
+    rows = [("key", "default", "meaning", "values", *(["variable"] if name else []))]
     for setting in fields(TABLES[name] if name else Destination):
-        told = about(setting)
+        spec = setting_spec(setting)
         variable = [f"`{environment_name(name, setting.name)}`"] if name else []
-        rows.append(
-            (f"`{setting.name}`", shown_default(setting), told.help, told.wanted, *variable)
-        )
+        cells = (f"`{setting.name}`", shown_default(setting), spec.help, spec.constraint.expected)
+        rows.append((*cells, *variable))
     return table(*rows)
 
 
@@ -78,16 +82,32 @@ def configuration(text: str) -> str:
 
 def receipt_fields() -> str:
     """Return every field of the receipt, as its schema has it."""
-    return table(("field", "type", "what it is"), *_fields(json.loads(SCHEMA.read_text("utf-8"))))
+    return table(("field", "type", "meaning"), *_fields(json.loads(SCHEMA.read_text("utf-8"))))
 
 
 def metrics() -> str:
     """Return every metric, as the code declares it."""
-    rows = [("metric", "type", "labels", "what it says")]
+    rows = [("metric", "type", "labels", "meaning")]
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         rows.append((f"`{metric.name}`", str(metric.kind), labels, metric.help))
     return table(*rows)
+
+
+def log_events_table() -> str:
+    """Return every log event, as the code declares it."""
+    declared = [it for it in vars(log_events).values() if isinstance(it, LogEvent)]
+    rows = [
+        (f"`{it.name}`", it.level, ", ".join(f"`{field}`" for field in it.fields), it.meaning)
+        for it in declared
+    ]
+    return table(("event", "level", "fields", "meaning"), *rows)
+
+
+def log_fields() -> str:
+    """Return every field of these events."""
+    rows = [(f"`{name}`", meaning) for name, meaning in sorted(FIELDS.items())]
+    return table(("field", "meaning"), *rows)
 
 
 def _fields(schema: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -117,42 +137,75 @@ def shown_type(part: dict[str, Any], named: dict[str, Any]) -> str:
     return " or ".join("text" if kind == "string" else kind for kind in kinds)
 
 
+def modules() -> str:
+    """Return every module of the package by room, with the first line of its docstring."""
+    files = sorted(PACKAGE.rglob("*.py"), key=lambda file: (_room(file), file.name))
+    rows = [("room", "module", "content")]
+    for file in files:
+        name = file.relative_to(PACKAGE / _room(file)).as_posix()
+        if name == "__init__.py":
+            rows.append((f"**`{_room(file) or PACKAGE.name}`**", "", f"**{_first_line(file)}**"))
+        else:
+            rows.append(("", f"`{name}`", _first_line(file)))
+    return table(*rows)
+
+
+def _room(file: Path) -> str:
+    """Return the folder of a module, relative to the package; nothing for the ground."""
+    room = file.parent.relative_to(PACKAGE).as_posix()
+    return "" if room == "." else room
+
+
+def _first_line(file: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(file.read_text("utf-8")))
+    assert docstring, f"{file} has no docstring"
+    return docstring.partition("\n")[0].replace("|", "\\|")
+
+
 def commands() -> str:
-    """Return what `--help` says of every command."""
+    """Return the help text of every command."""
     return "\n".join(
-        f"## `stream-app {name}`\n\n```text\n{help_of(name)}\n```\n"
+        f"### `stream-app {name}`\n\n```text\n{help_of(name)}\n```\n"
         for name in sorted(stream_app.commands)
     )
 
 
 def exit_statuses() -> str:
-    """Return what each exit status means."""
-    return table(("status", "meaning"), *((str(it), told) for it, told in MEANINGS.items()))
+    """Return the meaning of each exit status."""
+    return table(
+        ("status", "meaning"), *((str(status), meaning) for status, meaning in MEANINGS.items())
+    )
 
 
 def help_of(name: str) -> str:
-    """Return what a command says of itself, on a page of 100 columns."""
-    group = click.Context(stream_app, info_name="stream-app", terminal_width=HELP_COLUMNS)
+    """Return the help text of a command, at 100 columns."""
+    # As a run has it: click keeps the first help option that it has made of a command.
+    settings = {**stream_app.context_settings, "terminal_width": HELP_COLUMNS}
+    group = click.Context(stream_app, info_name="stream-app", **settings)
     context = click.Context(
         stream_app.commands[name], parent=group, info_name=name, terminal_width=HELP_COLUMNS
     )
     return context.command.get_help(context)
 
 
+GENERATED = {
+    "commands": commands,
+    "exit statuses": exit_statuses,
+    "fields": log_fields,
+    "log_events": log_events_table,
+    "metrics": metrics,
+    "modules": modules,
+    "receipt fields": receipt_fields,
+}
+"""Writer of each place, but for the programs in `docs/examples/`."""
+
+
 def generated(name: str) -> str | None:
     """Return what stands at a place; None when it is none of ours."""
-    if name == "commands":
-        return commands()
-    if name == "exit statuses":
-        return exit_statuses()
-    if name == "receipt fields":
-        return receipt_fields()
-    if name == "metrics":
-        return metrics()
     if name.startswith("examples/"):
         file = DOCS / name
         return f"```{LANGUAGES[file.suffix]}\n{file.read_text('utf-8')}```\n"
-    return None
+    return GENERATED[name]() if name in GENERATED else None
 
 
 def renewed(document: Path) -> str:

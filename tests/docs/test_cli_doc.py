@@ -1,4 +1,4 @@
-"""docs/cli.md names every exit status, and each is what a command really ends with."""
+"""docs/reference.md names every exit status, and each is the one a command ends with."""
 
 import json
 import re
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from stream_app import exits
-from stream_app.cli import stream_app
-from tests.docs.blocks import ROOT
+from stream_app.cli import common as exits
+from stream_app.cli.main import stream_app
+from tests.docs.blocks import ROOT, section
 
-DOCUMENT = (ROOT / "docs" / "cli.md").read_text("utf-8")
-SECONDS_MAX = 60
+DOCUMENT = (ROOT / "docs" / "reference.md").read_text("utf-8")
+SECONDS_MAX = 180
 CONFIG = '[kafka]\nbroker = "kafka://127.0.0.1:1"\n[[destinations]]\nid = "a"\nbucket = "abc"'
-"""Nobody listens on port 1."""
+"""No server listens on port 1."""
 WAITING = '[[destinations]]\nid = "a"\nbucket = "abc"\npayload = "(() => { for (;;); })()"'
-"""An expression that takes its second for each event: there is time to be interrupted."""
+"""An expression with an endless loop: each event takes a second, time for an interrupt."""
 
 
 @pytest.fixture
@@ -46,24 +46,24 @@ def status(folder: Path, *arguments: str) -> int:
 
 def test_every_exit_status_of_the_code_is_documented_and_has_a_meaning() -> None:
     known = {value for name, value in vars(exits).items() if name.startswith("STATUS_")}
-    section = DOCUMENT.partition("## Exit status\n")[2].partition("\n## ")[0]
-    documented = {int(it) for it in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    table = section(DOCUMENT, "Exit status")
+    documented = {int(it) for it in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
     assert known == set(exits.MEANINGS) == documented
 
 
 def test_no_command_has_a_status_of_its_own() -> None:
     own = [
         f"{path.name}: {line}"
-        for path in (ROOT / "stream_app").glob("*.py")
-        if path.name != "exits.py"
+        for path in (ROOT / "stream_app").rglob("*.py")
+        if path != Path(exits.__file__)
         for line in re.findall(r"^STATUS_\w+.*= *\d.*$", path.read_text("utf-8"), re.MULTILINE)
     ]
     assert own == []
 
 
 def test_general_help_names_every_exit_status() -> None:
-    said = re.findall(r"^ +(\d+) +(.+)$", str(stream_app.help), re.MULTILINE)
-    assert {int(number): meaning for number, meaning in said} == exits.MEANINGS
+    shown = re.findall(r"^ +(\d+) +(.+)$", str(stream_app.help), re.MULTILINE)
+    assert {int(number): meaning for number, meaning in shown} == exits.MEANINGS
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_ctrl_c_ends_a_command_with_the_documented_status(folder: Path) -> None:
     (folder / "events").write_text("1\n" * 30)
     with start(folder, "check", "--offline", "--event", "events") as process:
         assert process.stdout is not None
-        # The first trial is told, so the command is amid its work.
+        # The first trial is printed, so the command is in the middle of its work.
         while "failed" not in (line := process.stdout.readline()):
             assert line
         process.send_signal(signal.SIGINT)
@@ -109,11 +109,13 @@ def test_sigterm_ends_the_demo_with_the_documented_status(tmp_path: Path) -> Non
 def test_documents_of_check_have_the_fields_that_the_page_names(folder: Path) -> None:
     (folder / "events").write_text("1\n")
     (row,) = re.findall(r"^\| `check --json` \| (.*) \|$", DOCUMENT, re.MULTILINE)
-    told = {
+    documented = {
         part.partition("`")[2].partition("`")[0]: set(re.findall(r"`(\w+)`", part))
         for part in row.split(" · ")
     }
-    told = {("mistake" if "mistake" in names else kind): names for kind, names in told.items()}
+    documented = {
+        ("mistake" if "mistake" in names else kind): names for kind, names in documented.items()
+    }
     with start(folder, "check", "--offline", "--json", "--event", "events") as process:
         output, _ = process.communicate(timeout=SECONDS_MAX)
     documents = [json.loads(line) for line in output.splitlines()]
@@ -124,7 +126,7 @@ def test_documents_of_check_have_the_fields_that_the_page_names(folder: Path) ->
     for document in documents:
         kind = document.pop("kind")
         if kind != "trial":  # whose fields docs/expressions.md shows
-            assert set(document) <= told[kind], kind
+            assert set(document) <= documented[kind], kind
 
 
 def test_documents_of_other_commands_have_the_fields_that_the_page_names() -> None:

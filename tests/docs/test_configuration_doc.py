@@ -1,4 +1,4 @@
-"""docs/configuration.md says of every setting what the code says."""
+"""docs/configuration.md documents every setting as the code has it."""
 
 import json
 import re
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stream_app.config import environment_name, parse
-from stream_app.settings import TABLES, Destination, about
+from stream_app.config.parser import environment_name, parse
+from stream_app.config.settings import TABLES, Destination, setting_spec
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -37,7 +37,8 @@ def default(setting: "Field[Any]") -> str:
 
 @pytest.mark.parametrize(("table", "setting"), SETTINGS)
 def test_setting_is_documented_as_it_is(table: str, setting: "Field[Any]") -> None:
-    expected = [default(setting), about(setting).help, about(setting).wanted]
+    spec = setting_spec(setting)
+    expected = [default(setting), spec.help, spec.constraint.expected]
     variable = [f"`{environment_name(table, setting.name)}`"] if table else []
     assert rows(table)[setting.name] == expected + variable
 
@@ -53,5 +54,5 @@ def test_example_is_a_right_configuration(number: int) -> None:
     assert parse(EXAMPLES[number], environment, "docs/configuration.md").destinations
 
 
-def test_all_examples_are_looked_at() -> None:
+def test_all_examples_are_checked() -> None:
     assert len(EXAMPLES) == 3

@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and docs/metrics.md name the metrics that the code has, and no other."""
+"""Alert rules, dashboard and documents name the metrics that the code has, and no other."""
 
 import json
 import re
@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 import yaml
 
-from stream_app import health, watchserver
-from stream_app.clockskew import PLACES_MAX
-from stream_app.metrics import METRICS, STATUSES, Kind, Metric
-from stream_app.settings import Http
-from tests.docs.blocks import ROOT
+from stream_app.config.settings import Http
+from stream_app.core.failing_destinations import FailingDestination
+from stream_app.monitoring import health
+from stream_app.monitoring import http as watchserver
+from stream_app.monitoring.counts import STATUSES
+from stream_app.monitoring.metrics import METRICS, Kind, Metric
+from stream_app.s3.clock_skew import ENDPOINTS_MAX
+from tests.docs.blocks import ROOT, section
 from tests.docs.generate import renewed
 
 DOCS = ROOT / "docs"
-TEXT = (DOCS / "metrics.md").read_text("utf-8")
+REFERENCE = (DOCS / "reference.md").read_text("utf-8")
 OPERATIONS = (DOCS / "operations.md").read_text("utf-8")
 RULES: list[dict[str, Any]] = [
     rule
@@ -25,7 +28,7 @@ RULES: list[dict[str, Any]] = [
 ]
 DASHBOARD: dict[str, Any] = json.loads((DOCS / "grafana-dashboard.json").read_text("utf-8"))
 PANELS = [it for it in DASHBOARD["panels"] if it["type"] != "row"]
-PROCESS = set(re.findall(r"`(process_\w+)`", TEXT))
+PROCESS = set(re.findall(r"`(process_\w+)`", REFERENCE))
 SAMPLES: dict[str, Metric] = {
     name: it
     for it in METRICS
@@ -102,24 +105,25 @@ def test_each_alert_has_a_name_of_its_own_a_gravity_and_words() -> None:
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
         assert re.fullmatch(r"\d+[mh]", rule.get("for", "0m"))
-        told = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+        named = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
         kept = re.findall(r"\bby \(([^)]*)\)", rule["expr"])
         known = {label for name, *_ in USE.findall(rule["expr"]) for label in SAMPLES[name].labels}
-        assert told <= (set(re.split(r",\s*", kept[0])) if kept else known | TARGET_LABELS)
+        assert named <= (set(re.split(r",\s*", kept[0])) if kept else known | TARGET_LABELS)
 
 
 def test_what_to_do_is_written_for_each_alert_and_for_no_other() -> None:
-    section = OPERATIONS.partition("\n## Alerts\n")[2].partition("\n## ")[0]
-    assert re.findall(r"^\| `(StreamApp\w+)` \| .{20,} \|$", section, re.MULTILINE) == [
+    alerts = section(OPERATIONS, "Alerts")
+    assert re.findall(r"^\| `(StreamApp\w+)` \| .{20,} \|$", alerts, re.MULTILINE) == [
         rule["alert"] for rule in RULES
     ]
 
 
 def test_every_metric_is_in_the_document_as_it_is_declared() -> None:
-    assert renewed(DOCS / "metrics.md") == TEXT
-    table = TEXT.partition("<!-- generated: metrics -->\n")[2].partition("<!-- end -->")[0]
+    assert renewed(DOCS / "reference.md") == REFERENCE
+    table = section(REFERENCE, "Metrics")
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [it.name for it in METRICS]
-    assert set(re.findall(r"`(stream_app_\w+)`", TEXT + OPERATIONS)) <= {it.name for it in METRICS}
+    named = set(re.findall(r"`(stream_app_\w+)`", REFERENCE + OPERATIONS))
+    assert named <= {it.name for it in METRICS}
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
@@ -168,7 +172,7 @@ def test_panels_do_not_lie_on_each_other() -> None:
 
 
 def test_numbers_of_the_document_are_those_of_the_code() -> None:
-    words = " ".join(TEXT.split())
+    words = " ".join(OPERATIONS.split())
     port = Http().port
     assert f"from {port} to {port + watchserver.PORTS_MAX - 1}" in words
     assert (
@@ -176,28 +180,33 @@ def test_numbers_of_the_document_are_those_of_the_code() -> None:
         f"{health.STALLS_KEPT_SECONDS:.0f} s, "
         f"in pauses of {health.STALL_SECONDS_MIN:.0f} s or more"
     ) in words
-    assert f"has not answered the first one for {health.THREAD_SECONDS_MAX:.0f} s" in words
-    assert f"has not come round for {health.COMMIT_SECONDS_MAX:.0f} s" in words
+    assert f"has not responded for {health.THREAD_SECONDS_MAX:.0f} s" in words
+    assert f"has not run for {health.COMMIT_STALL_SECONDS_MAX:.0f} s" in words
     longest = health.STALLS_KEPT_SECONDS - health.STALLED_SECONDS_MAX
     assert f"called not live for at most {longest:.0f} s" in words
-    assert f"at most {PLACES_MAX} servers" in words
+    assert f"at most {ENDPOINTS_MAX} servers" in words
     outcomes = len(VALUES["outcome"])
     mine = [it for it in METRICS if "destination" in it.labels]
     assert f"A destination has {len(mine) - 1 + outcomes} series" in words
     assert f"a partition {sum('partition' in it.labels for it in METRICS)} in" in words
 
 
-def test_examples_of_health_are_what_the_code_tells() -> None:
-    told = [json.loads(it) for it in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
-    signs = health.signs(health.Heart(0.0), health.Progress(), 0.0)
-    assert list(told[0]) == ["live", "reasons", "seconds"]
-    assert list(told[0]["seconds"]) == list(signs)
+def test_examples_of_health_have_the_fields_of_a_response() -> None:
+    examples = [
+        json.loads(it)
+        for it in re.findall(r"```json\n(.*?)```", section(OPERATIONS, "Health"), re.DOTALL)
+    ]
+    durations = health.durations(health.LoopMonitor(0.0), health.Progress(), 0.0)
+    assert list(examples[0]) == ["live", "reasons", "seconds"]
+    assert list(examples[0]["seconds"]) == list(durations)
     membership = health.Membership(
         has_started=True,
         is_ending=False,
         is_member=True,
-        partitions_read_back=told[1]["partitions"]["read_back"],
-        partitions_missing=told[1]["partitions"]["missing"],
+        partitions_read_back=examples[1]["partitions"]["read_back"],
+        partitions_missing=examples[1]["partitions"]["missing"],
     )
-    assert list(told[1]) == ["ready", "reasons", "partitions"]
-    assert tuple(told[1]["reasons"]) == health.ready(membership).reasons
+    assert list(examples[1]) == ["ready", "reasons", "partitions", "warnings"]
+    failing = health.warnings([FailingDestination("orders", 0.0, 44, 14)], [])
+    assert tuple(examples[1]["warnings"]) == failing
+    assert tuple(examples[1]["reasons"]) == health.ready(membership).reasons

@@ -1,4 +1,4 @@
-"""What docs/operations.md and docs/migrating.md tell an operator to use fits the program."""
+"""Settings, commands and files in the documents for operators fit the program."""
 
 import re
 import tomllib
@@ -9,18 +9,26 @@ from typing import Any
 import pytest
 import yaml
 
-from stream_app.app import END_SECONDS_MAX
-from stream_app.cli import STATUS_WRONG, stream_app
-from stream_app.closings import METADATA_BYTES_MAX
-from stream_app.config import environment_name, parse
-from stream_app.configfile import CONFIG_VARIABLE
-from stream_app.receipts import RECEIPT_BYTES_MAX
-from stream_app.redeliver import RECEIPT_BYTES_MAX as REDELIVERED_BYTES_MAX
-from stream_app.settings import TABLES, Delivery, Destination, Http
-from tests.docs.blocks import ROOT
+from benchmarks.memory import BESIDE_MIB
+from stream_app.cli.main import STATUS_WRONG, stream_app
+from stream_app.config.files import CONFIG_VARIABLE
+from stream_app.config.parser import environment_name, parse
+from stream_app.config.settings import (
+    OFFSET_METADATA_BYTES_MIN,
+    TABLES,
+    Delivery,
+    Destination,
+    Http,
+)
+from stream_app.core.commit_metadata import METADATA_BYTES_MAX
+from stream_app.core.receipt import RECEIPT_BYTES_MAX
+from stream_app.redelivery.run import RECEIPT_BYTES_MAX as REDELIVERED_BYTES_MAX
+from stream_app.worker.faust_app import END_SECONDS_MAX
+from tests.docs.blocks import ROOT, section
 
 DOCS = ROOT / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text("utf-8")
+DEPLOY = (DOCS / "deploy.md").read_text("utf-8")
 MIGRATING = (DOCS / "migrating.md").read_text("utf-8")
 MANIFESTS = {
     manifest["kind"]: manifest
@@ -28,9 +36,7 @@ MANIFESTS = {
 }
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["x-stream-app"]
 STOP_SECONDS_MAX = 10
-"""What the documents promise of a worker that is told to end."""
-OTHER_MIB = 200
-"""What a process takes beside `memory_max_mib`, with some to spare (docs/performance.md)."""
+"""Bound in the documents for the end of a worker after SIGTERM."""
 PROBED_AT = environment_name("http", "bind")
 VARIABLES = {CONFIG_VARIABLE} | {
     environment_name(table, setting.name)
@@ -67,7 +73,7 @@ def bytes_of(text: str) -> int:
 
 
 def memory_is_enough(limit: str) -> bool:
-    return bytes_of(limit) >= (Delivery().memory_max_mib + OTHER_MIB) * 2**20
+    return bytes_of(limit) >= (Delivery().memory_max_mib + BESIDE_MIB) * 2**20
 
 
 def test_unit_starts_a_worker(unit: ConfigParser) -> None:
@@ -81,7 +87,7 @@ def test_unit_stops_a_worker_by_sigterm_and_waits_for_it(unit: ConfigParser) -> 
     assert int(unit["Service"]["TimeoutStopSec"]) > STOP_SECONDS_MAX
 
 
-def test_unit_starts_a_worker_anew_unless_its_configuration_is_wrong(unit: ConfigParser) -> None:
+def test_unit_restarts_a_worker_unless_its_configuration_is_wrong(unit: ConfigParser) -> None:
     assert unit["Service"]["Restart"] == "on-failure"
     assert unit["Unit"]["StartLimitIntervalSec"] == "0"
     assert int(unit["Service"]["RestartPreventExitStatus"]) == STATUS_WRONG
@@ -128,7 +134,7 @@ def test_container_is_the_one_of_the_compose_file(
     assert container["securityContext"]["capabilities"]["drop"] == COMPOSE["cap_drop"]
 
 
-def test_container_starts_a_worker_with_variables_that_there_are(container: dict[str, Any]) -> None:
+def test_container_starts_a_worker_with_variables_that_exist(container: dict[str, Any]) -> None:
     command, *options = container["args"]
     stream_app.commands[command].make_context(command, options)
     assert {variable["name"] for variable in container["env"]} <= VARIABLES
@@ -147,7 +153,7 @@ def test_container_has_enough_memory(container: dict[str, Any]) -> None:
     assert memory_is_enough(container["resources"]["limits"]["memory"])
 
 
-def test_probes_ask_the_workers_health(container: dict[str, Any]) -> None:
+def test_probes_request_the_workers_health(container: dict[str, Any]) -> None:
     (port,) = container["ports"]
     paths = {
         probe: container[probe]["httpGet"]["path"]
@@ -165,13 +171,12 @@ def test_probes_ask_the_workers_health(container: dict[str, Any]) -> None:
 
 def test_files_are_on_the_page() -> None:
     for name in ("stream-app.service", "kubernetes.yaml"):
-        assert f"<!-- generated: examples/{name} -->" in OPERATIONS
+        assert f"<!-- generated: examples/{name} -->" in DEPLOY
 
 
 def rows(heading: str, text: str = OPERATIONS) -> list[list[str]]:
     """Return the cells of a section's table, without its head."""
-    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
+    lines = [line for line in section(text, heading).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
@@ -187,14 +192,43 @@ def test_worker_is_granted_what_the_security_tests_give_it() -> None:
 
 def test_sizes_that_kafka_must_take_are_those_of_the_code() -> None:
     topics = {row[0]: row for row in rows("Topics")}
-    said = re.findall(r"(\d+) KiB", " ".join(topics["`max.message.bytes`"]))
-    assert [int(number) * 1024 for number in said] == [RECEIPT_BYTES_MAX, REDELIVERED_BYTES_MAX]
-    assert f"`offset.metadata.max.bytes` must be at least {METADATA_BYTES_MAX:,}" in OPERATIONS
+    sizes = re.findall(r"(\d+) KiB", " ".join(topics["`max.message.bytes`"]))
+    assert [int(number) * 1024 for number in sizes] == [RECEIPT_BYTES_MAX, REDELIVERED_BYTES_MAX]
+    assert f"`offset.metadata.max.bytes` should be at least {METADATA_BYTES_MAX:,}" in OPERATIONS
+    assert f"less than {OFFSET_METADATA_BYTES_MIN} ends it" in OPERATIONS
 
 
-@pytest.mark.parametrize("program", ["Kafka Connect's S3 sink", "Vector", "Firehose"])
-def test_settings_that_others_are_translated_to_exist(program: str) -> None:
+@pytest.mark.parametrize(
+    "program", ["Kafka Connect's S3 sink", "Vector", "Firehose", "MSK Data Delivery"]
+)
+def test_settings_of_the_translations_exist(program: str) -> None:
     table = rows(f"From {program}", MIGRATING)
     assert len(table) > 10
     named = {name for *_, ours in table for name in re.findall(r"`([a-z]+(?:_[a-z]+)+)`", ours)}
     assert named <= SETTINGS
+
+
+def quoted() -> list[str]:
+    """Return the messages that the tables of remedies quote, cut at what varies in them."""
+    texts = [text for first, *_ in rows("Redelivering") for text in re.findall(r"`([^`]+)`", first)]
+    texts += [
+        text
+        for _, remedy in rows("By log event")
+        for text in re.findall(r"`([^`]+)`", remedy)
+        if " " in text and not text.startswith(("stream-app ", "["))
+    ]
+    return [
+        part.strip() for text in texts for part in re.split(r"…|\b[NM]\b", text) if len(part) > 4
+    ]
+
+
+THE_LIBRARYS = ("Heartbeat failed", "rebalancing", "Marking", "Group Coordinator Request failed")
+
+
+def test_every_message_that_the_documents_quote_is_one_of_the_code() -> None:
+    source = "\n".join(it.read_text("utf-8") for it in (ROOT / "stream_app").rglob("*.py"))
+    source = re.sub(r'"\s*\n\s*f?"', "", source)
+    parts = quoted()
+    assert len(parts) > 15
+    own = [it for it in parts if not it.startswith(THE_LIBRARYS)]
+    assert [it for it in own if it not in source] == []

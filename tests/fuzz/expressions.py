@@ -1,24 +1,24 @@
-"""Fuzzes `compile_expression` and `evaluate`: nothing gets out of the engine.
+"""Fuzzer of `compile_expression` and `evaluate`: nothing escapes the engine.
 
     python -m tests.fuzz.expressions --seconds 600 --seed 7
     python -m tests.fuzz.expressions --seed 7 --first 1232 --cases 16
 
-The first looks for defects; the second runs a group of cases again that it has named. The engine is
-C code in our process, so the cases run in a child process, `judge`, a chunk of them at a time.
-Before each case the child writes it down, so that a crash or a hang is pinned on the very
-expression; the next child goes on behind it. What is judged:
+The first command looks for defects; the second repeats a group of cases that the first has named.
+The engine is C code in our process, so the cases run in a child process, `judge`, in chunks. The
+child records each case before running it, so that a crash or a hang is attributed to its
+expression; the next child continues behind it. Checked for every case:
 
 - the process lives, and each case comes to an end;
 - `compile_expression` raises nothing but `ExpressionError`, `evaluate` nothing at all;
-- an outcome is skipped, or one line of JSON within bounds, or a failure with one line of text;
-- it is the same when asked again, in an engine with more of everything, and together with other
-  expressions that share the event; unless a limit was hit;
-- after each group of cases the realm answers *canaries* as a new one does; one of them lists every
-  property of everything that an expression can reach. So nothing leaks;
+- an outcome is a skip, or one line of JSON within bounds, or a failure with one line of text;
+- the outcome is the same when evaluated again, in an engine with higher limits, and together with
+  other expressions that share the event; unless a limit was hit;
+- after each group of cases the realm evaluates *canaries* as a new realm does; one of them lists
+  every property of everything that an expression can reach. So nothing leaks;
 - memory does not grow beyond the engine's limits.
 
 Not Hypothesis: drawing an expression there costs more than evaluating it, and its shrinking runs in
-the process that a find would crash. A seed and a number name a case instead.
+the process that a defect would crash. A seed and a number identify a case instead.
 """
 
 import argparse
@@ -38,39 +38,39 @@ from typing import Final
 from tests.fuzz.judge import GROUP_CASES, ROOT, SABOTAGES, SHOWN_LENGTH_MAX
 
 CHUNK_CASES: Final = 32 * GROUP_CASES
-"""Cases of one child, which all use one engine."""
+"""Cases of one child, all in one engine."""
 CASE_SECONDS_MAX: Final = 20.0
-"""A case, or a look at the canaries, that takes longer hangs."""
+"""A case, or a check of the canaries, that takes longer is a hang."""
 START_SECONDS_MAX: Final = 60.0
-"""For a child to come to its first case, on a busy machine."""
+"""Time for a child to reach its first case, on a busy machine."""
 POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
 class Defect:
-    """A promise that did not hold."""
+    """Violated guarantee."""
 
     kind: str
     """`crash`, `hang`, `exception`, `outcome`, `difference`, `leak` or `memory`."""
     case: int
-    """Its number; for what a group shows, that of the group's last case."""
+    """Number of the case; of the group's last case if the group shows the defect."""
     detail: str
     shown: str
     """The expressions and records."""
 
     def headline(self) -> str:
-        """Return what is wrong, and the arguments that show all of it again."""
+        """Return the defect and the arguments that reproduce it."""
         group = self.case - self.case % GROUP_CASES
         return f"{self.kind}: {self.detail}\n(--first {group} --cases {GROUP_CASES})"
 
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """Result of a run."""
 
     cases: int = 0
-    happened: Counter[str] = field(default_factory=Counter)
-    """Outcomes by kind, and comparisons."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """Outcomes and comparisons by kind."""
     defects: list[Defect] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
 
@@ -83,14 +83,14 @@ def run(
     first: int = 0,
     case_seconds_max: float = CASE_SECONDS_MAX,
     sabotage: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Report:
-    """Run cases from `first` on until time or cases are used up, through crashes and hangs."""
+    """Run cases from `first` until time or cases are used up, through crashes and hangs."""
     report = Report()
     deadline = time.monotonic() + seconds
     at, end = first, sys.maxsize if cases is None else first + cases
     while at < end and time.monotonic() < deadline:
-        # Chunks begin at multiples, wherever an earlier one was cut off: so one can be repeated.
+        # Chunks begin at multiples, wherever an earlier one stopped: so each can be repeated.
         last = min(at - at % CHUNK_CASES + CHUNK_CASES, end)
         found = len(report.defects), len(report.slow)
         with tempfile.TemporaryDirectory() as folder:
@@ -102,15 +102,15 @@ def run(
         report.cases += reached - at
         at = reached
         for defect in report.defects[found[0] :]:
-            tell(f"\n{defect.headline()}\n{defect.shown}\n")
+            log(f"\n{defect.headline()}\n{defect.shown}\n")
         for slow in report.slow[found[1] :]:
-            tell(f"\n{slow}\n")
-        tell(f"{report.cases} cases, {len(report.defects)} defects, {len(report.slow)} slow")
+            log(f"\n{slow}\n")
+        log(f"{report.cases} cases, {len(report.defects)} defects, {len(report.slow)} slow")
     return report
 
 
 class _Child:
-    """One process that judges some cases."""
+    """Process that judges a chunk of cases."""
 
     def __init__(self, folder: Path, case_seconds_max: float) -> None:
         self._folder = folder
@@ -119,7 +119,7 @@ class _Child:
         self._status = 0
 
     def run(self, arguments: list[str]) -> None:
-        """Wait for its end, and bring it about when a case takes too long."""
+        """Run the process to its end; abort it when a case takes too long."""
         command = [sys.executable, "-m", "tests.fuzz.judge", f"{self._folder}", *arguments]
         with (self._folder / "stderr").open("wb") as stderr:
             process = subprocess.Popen(command, cwd=ROOT, stderr=stderr)
@@ -134,25 +134,25 @@ class _Child:
                     seconds_max = self._case_seconds_max if step else START_SECONDS_MAX
                     self._hung = time.monotonic() - since > seconds_max
                 if self._hung:
-                    process.send_signal(signal.SIGABRT)  # It writes where it is, and ends.
+                    process.send_signal(signal.SIGABRT)  # faulthandler writes a traceback.
                 self._status = process.wait()
             finally:
                 process.kill()
 
     def add_to(self, report: Report, first: int) -> int:
-        """Add what it has found; return the number of the case to go on with."""
+        """Add the child's findings; return the number of the next case."""
         reached = first
         text = self._read("report")
         for line in text[: text.rfind("\n") + 1].splitlines():
-            what, value = json.loads(line)
-            if what == "defect":
+            kind, value = json.loads(line)
+            if kind == "defect":
                 report.defects.append(Defect(*value))
-            elif what == "slow":
+            elif kind == "slow":
                 report.slow.append(value)
-            elif what == "reached":
+            elif kind == "reached":
                 reached = value
             else:
-                report.happened.update(value)
+                report.counts.update(value)
         if self._status == 0:
             return reached
         trace = f"status {self._status}\n{self._read('stderr')[:SHOWN_LENGTH_MAX]}"
@@ -180,14 +180,14 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seed", type=int, default=1, help="what all chance comes from")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long it runs at most")
-    parser.add_argument("--cases", type=int, help="how many cases it runs at most")
-    parser.add_argument("--first", type=int, default=0, help="the number of the first case")
-    parser.add_argument("--sabotage", choices=SABOTAGES, help="take a safeguard out first")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all randomness")
+    parser.add_argument("--seconds", type=float, default=60.0, help="maximum duration of the run")
+    parser.add_argument("--cases", type=int, help="maximum number of cases")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--sabotage", choices=SABOTAGES, help="remove a safeguard first")
     arguments = parser.parse_args()
-    report = run(**vars(arguments), tell=lambda line: print(line, flush=True))
-    print(f"\nseed {arguments.seed}, {report.cases} cases: {dict(report.happened)}")
+    report = run(**vars(arguments), log=lambda line: print(line, flush=True))
+    print(f"\nseed {arguments.seed}, {report.cases} cases: {dict(report.counts)}")
     sys.exit(bool(report.defects))
 
 

@@ -1,15 +1,15 @@
-"""What the fuzzer draws: payload expressions that mostly compile, and records of any bytes.
+"""Generator of the fuzzer's inputs: expressions that mostly compile, and records of any bytes.
 
 An expression is made in one of five ways:
 
 - *grown* from a grammar, `javascript.txt`, whose `@native` is any function that the engine itself
-  lists: so a new engine's natives are fuzzed the day it comes;
-- *known*: a text as tests and documents have it, here next to any other;
+  lists: so the natives of a new engine are fuzzed from the first day;
+- *known*: a text from tests or documents, here next to any other;
 - *mutated*: one of both with some tokens dropped, doubled, swapped or replaced;
 - *crossed*: the tokens of two known texts, cut and joined;
 - *soup*: tokens in any order, for the parser.
 
-All chance comes from the `random.Random` that is handed in: one seed, one case.
+All randomness comes from the `random.Random` argument: one seed, one case.
 """
 
 import json
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Final
 
 DEPTH_MAX: Final = 6
-"""Symbols within symbols; below, only alternatives without symbols are taken."""
+"""Nesting of symbols; below, only alternatives without symbols are chosen."""
 SYMBOLS_MAX: Final = 120
-"""Symbols of one expression, for the same reason."""
+"""Symbols of one expression; then too, only alternatives without symbols are chosen."""
 MUTATIONS_MAX: Final = 5
 SOUP_TOKENS_MAX: Final = 14
 TEXT_LENGTH_MAX: Final = 20_000
-"""Characters of one expression; longer ones are cut, which is a mutation too."""
+"""Characters of one expression; longer ones are truncated, which is a mutation too."""
 
 LIST_NATIVES: Final = r"""(() => {
   const open = Object.getOwnPropertyNames(globalThis).filter(name => name !== "globalThis")
@@ -57,8 +57,8 @@ LIST_NATIVES: Final = r"""(() => {
     if (typeof globalThis[key] === "function") list.push(key);
   return list.sort();
 })()"""
-"""An expression for the names of all natives: `Array.prototype.map`, or `Map.prototype.size?` for a
-getter. What has no name of its own is called after its class, with a space: `Generator .next`."""
+"""Expression that lists the names of all natives: `Array.prototype.map`; `Map.prototype.size?` is a
+getter. Natives without a global path have the class and a space: `Generator .next`."""
 
 _RECEIVERS: Final = {
     "Array": "@array",
@@ -82,7 +82,7 @@ _RECEIVERS: Final = {
     "Uint8Array": "new Uint8Array(@small)",
     "WeakMap": "new WeakMap()",
 }
-"""What a method of each class is mostly called on."""
+"""Usual receivers of the methods of each class."""
 
 _VALUES: Final = {"array", "evil", "object", "operation"}
 _WEIGHTED: Final = re.compile(r"(\d)x (.*)")
@@ -96,7 +96,7 @@ _TOKEN: Final = re.compile(
 
 
 def _read_rules() -> dict[str, list[str]]:
-    """Return the alternatives of each symbol, each as often as it is to be taken."""
+    """Return the alternatives of each symbol, repeated by their weight."""
     rules: dict[str, list[str]] = {}
     symbol = ""
     for line in (Path(__file__).parent / "javascript.txt").read_text("utf-8").splitlines():
@@ -115,7 +115,7 @@ _SOUP: Final = [*RULES["token"], *"\n\r\0\u2028\u00a0\ufeff\ud800\U0001f600"]
 
 
 class Expressions:
-    """Draws expressions; `natives` is what `LIST_NATIVES` gives, `known` are texts to mutate."""
+    """Generator of expressions; `natives` is the result of `LIST_NATIVES`, `known` is mutated."""
 
     def __init__(self, natives: Sequence[str], known: Sequence[str]) -> None:
         self._natives = natives
@@ -127,16 +127,16 @@ class Expressions:
 
     def draw(self, chance: random.Random) -> str:
         """Return one expression; most compile."""
-        way = chance.random()
-        if way < 0.58:
+        draw = chance.random()
+        if draw < 0.58:
             text = self.grow(chance)
-        elif way < 0.66:
+        elif draw < 0.66:
             text = _mutated(self.grow(chance), chance)
-        elif way < 0.74:
+        elif draw < 0.74:
             text = chance.choice(self._known)
-        elif way < 0.88:
+        elif draw < 0.88:
             text = _mutated(chance.choice(self._known), chance)
-        elif way < 0.95:
+        elif draw < 0.95:
             one, two = (_TOKEN.findall(chance.choice(self._known)) for _ in range(2))
             text = "".join(one[: chance.randint(0, len(one))] + two[chance.randint(0, len(two)) :])
         else:
@@ -217,10 +217,11 @@ USUAL: Final = [
     b'{"a":{"b":[1.5,null,"\\ud83d\\ude00"]},"b":true,"length":2}',
     b"[1,[2,3],{}]",
 ]
-"""Values that most expressions find something in."""
+"""Values in which most expressions find something."""
 _NUMBERS: Final = [
     *["0", "-0", "1", "17", "-1", "1.0", "0.5", "1e5", "1E-7", "1e999", "-1e999", "5e-324"],
     *["1e-400", "9007199254740993", "12345678901234567890123", "4294967295", "-2147483649"],
+    *["9007199254740992", "12345678901234567890123.0"],
     "1" * 400,
 ]
 _STRINGS: Final = [
@@ -247,7 +248,7 @@ _BROKEN: Final = [
     *[b'{"a":' * 1_000 + b"1" + b"}" * 1_000, b'{"a":[' + b"1," * 30_000 + b"1]}"],
     b'{"a":"' + b"x" * 300_000 + b'"}',
 ]
-"""Values that are no JSON, or are much of it."""
+"""Values that are not JSON, or large or deep JSON."""
 
 
 @dataclass(frozen=True)
@@ -264,16 +265,16 @@ class Made:
 
 
 def record(chance: random.Random) -> Made:
-    """Return a record; one in three has a value that is broken or odd, one in five odd parts."""
-    way = chance.random()
+    """Return a record; one in three has a broken or unusual value, one in five unusual parts."""
+    draw = chance.random()
     value: bytes | None = None
-    if way < 0.4:
+    if draw < 0.4:
         value = chance.choice(USUAL)
-    elif way < 0.5:
+    elif draw < 0.5:
         value = chance.choice(_BROKEN)
-    elif way < 0.98:
+    elif draw < 0.98:
         value = _json(chance, 4).encode("utf-8", "surrogatepass")
-        if way < 0.6:
+        if draw < 0.6:
             at = chance.randint(0, len(value))
             value = value[:at] + chance.choice([b"", b"\xff", b"\x00", b",", b"\\", b"\n"])
     if chance.random() < 0.8:
@@ -292,7 +293,7 @@ def record(chance: random.Random) -> Made:
 
 
 def _json(chance: random.Random, depth: int) -> str:
-    """Return JSON text as nobody writes it; keys repeat, numbers and strings are at the edges."""
+    """Return unusual JSON text: repeated keys, numbers and strings at the limits of their types."""
     kind = chance.randrange(9 if depth > 0 else 5)
     if kind < 1:
         return chance.choice(["null", "true", "false"])

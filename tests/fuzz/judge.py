@@ -1,8 +1,8 @@
-"""What may come of an expression and an event; and the child process that runs cases and judges.
+"""Child process of the fuzzer: runs cases and checks their outcomes.
 
-Started by `expressions`, which says what is judged. The child draws its cases itself, from seed and
-number. It writes what it is about to do into the *journal*, and what it has found into the
-*report*, as JSON lines `[what, value]`: all that is left of it if it dies.
+Started by `expressions`, which lists what is checked. The child draws its cases itself, from seed
+and number. It writes its next step to the *journal* and its findings to the *report*, as JSON lines
+`[kind, value]`: all that is left of it if it dies.
 """
 
 import argparse
@@ -20,41 +20,40 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, cast
 
-from stream_app import engine as engine_module
-from stream_app import expressions as expressions_module
-from stream_app.engine import Engine, Limits, Place
 from stream_app.errors import ExpressionError
-from stream_app.expressions import (
+from stream_app.expressions import engine as engine_module
+from stream_app.expressions import expression as expressions_module
+from stream_app.expressions.engine import PRELUDE, Engine, Limits, SourcePosition
+from stream_app.expressions.expression import (
     ERROR_LENGTH_MAX,
-    PAYLOAD_BYTES_MAX,
+    LINE_BYTES_MAX,
     SKIP,
-    TP,
     Failure,
     Outcome,
     Route,
     compile_expression,
     evaluate,
 )
-from stream_app.prelude import PRELUDE
+from stream_app.records import TopicPartition
 from tests.fuzz.grammar import LIST_NATIVES, USUAL, Expressions, Made, record
 from tests.hostile import HOSTILE
 
 ROOT: Final = Path(__file__).parents[2]
-SMALL: Final = Limits(memory_bytes_max=8 * 1024 * 1024, seconds_max=0.02, quiet_seconds_max=0.05)
-"""So that hostile cases cost little."""
-ROOMY: Final = Limits(memory_bytes_max=64 * 1024 * 1024, seconds_max=0.5, quiet_seconds_max=2.0)
+SMALL: Final = Limits(memory_bytes_max=8 * 1024 * 1024, seconds_max=0.02, retry_seconds_max=0.05)
+"""Limits that keep hostile cases cheap."""
+ROOMY: Final = Limits(memory_bytes_max=64 * 1024 * 1024, seconds_max=0.5, retry_seconds_max=2.0)
 GROUP_CASES: Final = 16
-"""Cases between two looks at the canaries; those that compile are also evaluated together."""
+"""Cases between two checks of the canaries; those that compile are also evaluated together."""
 SLOW_SECONDS: Final = 3.0
-"""CPU time; what takes longer is told, but no defect: some natives are known to overrun."""
+"""CPU time; slower cases are reported, but are no defects: some natives are known to overrun."""
 GROWTH_BYTES_MAX: Final = 2 * ROOMY.memory_bytes_max
-"""What one case may add to the process."""
+"""Growth of the process that one case may cause."""
 ADDRESS_SPACE_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
-"""So that what escapes the engine's memory limit ends in the child."""
+"""Confines to the child what escapes the engine's memory limit."""
 COMPILE_ERROR_LENGTH_MAX: Final = 1_000
 SHOWN_LENGTH_MAX: Final = 4_000
 DESTINATION: Final = "archive"
-SOURCE: Final = TP("events", 0)
+SOURCE: Final = TopicPartition("events", 0)
 
 LIMIT_ERROR: Final = re.compile(
     r"InternalError: (?:interrupted|out of memory)|RangeError: Maximum call stack size exceeded"
@@ -63,7 +62,7 @@ MAY_HIDE_A_LIMIT: Final = re.compile(
     r"catch|finally|async|using|Disposable|import|eval|Function|constructor|\\u|new Promise"
     r"|Promise\W+(?:try|all|any|race)|extends Promise|stack"
 )
-"""What can catch that memory or stack ran out, or see how deep it is, and answer all the same."""
+"""Syntax that can catch a lack of memory or stack, or see the stack's depth, and give a result."""
 
 WALK: Final = r"""(() => {
   const numbers = new Map(), open = [], list = [];
@@ -83,7 +82,9 @@ WALK: Final = r"""(() => {
     for (const key of Reflect.ownKeys(o)) {
       const { value, get, set, writable, enumerable, configurable } =
         Object.getOwnPropertyDescriptor(o, key);
-      list.push(shown(key), shown(value), shown(get), shown(set),
+      let got;   // Accessors hide the values of names that expressions assign.
+      try { got = get?.call(o); } catch {}
+      list.push(shown(key), shown(value), shown(get), shown(set), shown(got),
                 (writable | 0) + 2 * enumerable + 4 * configurable);
     }
   }
@@ -107,11 +108,11 @@ CANARIES: Final = [
     ("$event", b'{"a":[3,1,2]}'),
     ("[$event.a, $context.offset]", b"[[3,1,2],2]"),
 ]  # fmt: skip
-"""Expressions and what they answer; None for what they answer in a new engine."""
+"""Expressions and their lines; None stands for the line of a new engine."""
 CANARY_RECORD: Final = Made(b'{"a":[3,1,2]}')
 
 WITNESSES: Final = ["$event", "[$event, $context]", "$event.a", "[1, $event.b, Math.random()]"]
-"""What shows that its neighbours have done nothing to the event that they share."""
+"""Expressions that would show a change of the shared event by the others."""
 
 SEEDS: Final = r"""
 (() => { throw new (class extends RangeError { get message() { throw 'x'; } }); })()
@@ -126,14 +127,15 @@ Array(7000).fill('é'.repeat(500))
 (() => { using x = { [Symbol.dispose]() { $event.a = 1; } }; throw 5; })()
 (Error.captureStackTrace($event), 'stack' in $event)
 (JSON.parse('{"p":1,"q":2}', function (k, v) { if (k === 'p') this.q = $event; return 7; }), event)
+(Object.setPrototypeOf($event.toString.toString, null), $event)
 """.strip().splitlines()
-"""What once got out: the first cases of any run, and a mutant of it may find the next."""
+"""Defects of the past: the first cases of every run; mutants of them may find the next defect."""
 
 _Pair = tuple[Outcome, Outcome]
 
 
-class BrokenPromiseError(Exception):
-    """A promise that did not hold; `kind` as in `expressions.Defect`."""
+class ViolationError(Exception):
+    """A guarantee is violated; `kind` as in `expressions.Defect`."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(detail)
@@ -141,7 +143,7 @@ class BrokenPromiseError(Exception):
 
 
 class Judge:
-    """Runs the cases of one chunk in one engine."""
+    """Runner of one chunk of cases in one engine."""
 
     def __init__(self, seed: int, folder: Path, sabotage: str | None) -> None:
         self._seed = seed
@@ -153,18 +155,18 @@ class Judge:
         natives = json.loads(cast("bytes", _alone(LIST_NATIVES, CANARY_RECORD, Engine())))
         self._expressions = Expressions(natives, known_texts())
         self._canaries = [
-            (text, answer or _alone(text, CANARY_RECORD, Engine())) for text, answer in CANARIES
+            (text, expected or _alone(text, CANARY_RECORD, Engine())) for text, expected in CANARIES
         ]
         self._engine = Engine(SMALL)
         self._roomy = Engine(ROOMY)
-        self._happened: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
         self._steps = 0
         self._bytes = _resident()
 
     def run(self, first: int, last: int, deadline: float) -> None:
-        """Judge cases from `first` on, by whole groups, until `last` or the deadline."""
+        """Judge cases from `first`, in whole groups, until `last` or the deadline."""
         with self._judged(first, "canaries of a new engine"):
-            self._look_at_canaries()
+            self._check_canaries()
         start = first
         while start < last and time.monotonic() < deadline:
             texts: list[str] = []
@@ -189,14 +191,14 @@ class Judge:
                 with self._judged(end - 1, "together:\n" + "\n".join([*mixed, f"{event}"])):
                     self._run_together(mixed, event)
             with self._judged(end - 1, "canaries after:\n" + "\n".join([*texts, f"{events}"])):
-                self._look_at_canaries()
-            self._tell("reached", end)
+                self._check_canaries()
+            self._write("reached", end)
             start = end
-        self._tell("happened", self._happened)
+        self._write("counts", self._counts)
 
     @contextlib.contextmanager
     def _judged(self, case: int, shown: str) -> Iterator[None]:
-        """Keep the journal; report what is broken, raised, slow, or growing; then go on."""
+        """Write the journal; report violations, exceptions, slowness and growth; then go on."""
         self._steps += 1
         entry = json.dumps([self._steps, case, shown]).encode()
         os.pwrite(self._journal, entry, 0)
@@ -206,8 +208,8 @@ class Judge:
         defects: list[tuple[str, str]] = []
         try:
             yield
-        except BrokenPromiseError as broken:
-            defects.append((broken.kind, str(broken)))
+        except ViolationError as violation:
+            defects.append((violation.kind, str(violation)))
         except Exception as error:  # noqa: BLE001  # any is a defect, and the run goes on
             defects.append(("exception", f"{type(error).__name__}: {error}"))
         grown = _resident() - self._bytes
@@ -217,17 +219,17 @@ class Judge:
         if defects:
             self._engine = Engine(SMALL)
         for kind, detail in defects:
-            self._tell("defect", [kind, case, detail[:SHOWN_LENGTH_MAX], shown])
+            self._write("defect", [kind, case, detail[:SHOWN_LENGTH_MAX], shown])
         seconds = time.process_time() - started
         if seconds > SLOW_SECONDS:
-            self._tell("slow", f"case {case} took {seconds:.1f} s of CPU:\n{shown}")
+            self._write("slow", f"case {case} took {seconds:.1f} s of CPU:\n{shown}")
 
     def _run_case(self, text: str, records: Sequence[Made]) -> bool:
-        """Compile, evaluate, evaluate again in both engines; False if it does not compile."""
+        """Compile, evaluate, evaluate again in both engines; False if compiling fails."""
         try:
             expression = compile_expression(text, engine=self._engine)
         except ExpressionError as error:
-            self._happened["refused"] += 1
+            self._counts["refused"] += 1
             _check_compile_error(str(error))
             return False
         outcomes = expression.evaluate(records, DESTINATION, SOURCE)
@@ -239,7 +241,7 @@ class Judge:
             return _alone(text, records[0], Engine(ROOMY)), _alone(text, records[0], Engine(ROOMY))
 
         (again,) = expression.evaluate(records[:1], DESTINATION, SOURCE)
-        self._compare("asked again", text, (outcomes[0], again), twice)
+        self._compare("evaluated again", text, (outcomes[0], again), twice)
         if not _is_limit(outcomes[0]):
             roomy = _alone(text, records[0], self._roomy)
             self._compare("in a roomy engine", text, (outcomes[0], roomy), twice)
@@ -247,48 +249,48 @@ class Judge:
 
     def _run_together(self, texts: Sequence[str], event: Made) -> None:
         together = _together(texts, event, self._engine)
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
 
-            def in_roomy(place: int = place, text: str = text) -> _Pair:
+            def in_roomy(index: int = index, text: str = text) -> _Pair:
                 both = _together(texts, event, Engine(ROOMY))
-                return both[place], _alone(text, event, Engine(ROOMY))
+                return both[index], _alone(text, event, Engine(ROOMY))
 
-            self._happened["together"] += 1
-            outcomes = together[place], _alone(text, event, self._engine)
+            self._counts["together"] += 1
+            outcomes = together[index], _alone(text, event, self._engine)
             self._compare(f"together with others: {text}:", text, outcomes, in_roomy)
 
-    def _look_at_canaries(self) -> None:
-        for text, answer in self._canaries:
-            self._happened["canaries"] += 1
+    def _check_canaries(self) -> None:
+        for text, expected in self._canaries:
+            self._counts["canaries"] += 1
             found = _alone(text, CANARY_RECORD, self._engine)
-            if found != answer and not _is_limit(found):
-                raise BrokenPromiseError("leak", f"{text} gives {_difference(found, answer)}")
+            if found != expected and not _is_limit(found):
+                raise ViolationError("leak", f"{text} gives {_difference(found, expected)}")
 
     def _compare(self, how: str, text: str, outcomes: _Pair, in_roomy: Callable[[], _Pair]) -> None:
-        """Tell a difference, unless a limit explains it, which ROOMY does not have."""
+        """Raise ViolationError for a difference that no limit explains, judged by ROOMY."""
         one, two = outcomes
         if one == two or _is_limit(one) or _is_limit(two):
             return
         if MAY_HIDE_A_LIMIT.search(text):
             one, two = in_roomy()
             if one == two or _is_limit(one) or _is_limit(two):
-                self._happened["hid a limit"] += 1
+                self._counts["hid a limit"] += 1
                 return
-        raise BrokenPromiseError("difference", f"{how}: {_difference(one, two)}")
+        raise ViolationError("difference", f"{how}: {_difference(one, two)}")
 
     def _count(self, outcome: Outcome) -> None:
         if isinstance(outcome, Failure):
             limit = LIMIT_ERROR.match(outcome.error)
-            self._happened[limit[0] if limit else "failed"] += 1
+            self._counts[limit[0] if limit else "failed"] += 1
         else:
-            self._happened["skipped" if outcome is SKIP else "delivered"] += 1
+            self._counts["skipped" if outcome is SKIP else "delivered"] += 1
 
-    def _tell(self, what: str, value: object) -> None:
-        self._report.write(json.dumps([what, value]) + "\n")
+    def _write(self, kind: str, value: object) -> None:
+        self._report.write(json.dumps([kind, value]) + "\n")
 
 
 def known_texts() -> list[str]:
-    """Return the expressions that tests and documents have: what mutants are made of."""
+    """Return the expressions of tests and documents, from which mutants are made."""
     corpus = json.loads((ROOT / "tests" / "corpus" / "corpus.json").read_text("utf-8"))
     document = (ROOT / "docs" / "expressions.md").read_text("utf-8")
     return [
@@ -303,50 +305,51 @@ def known_texts() -> list[str]:
 
 
 def check_outcome(outcome: object, made: Made, text: str) -> None:
-    """Raise BrokenPromiseError unless it is one, and within bounds."""
+    """Raise ViolationError unless `outcome` is one, within bounds."""
     if isinstance(outcome, bytes):
         _check_line(outcome)
     elif isinstance(outcome, Failure):
         _check_failure(outcome, made, text)
     elif outcome is not SKIP:
-        raise BrokenPromiseError("outcome", f"{outcome!r} is none")
+        raise ViolationError("outcome", f"{outcome!r} is none")
 
 
 def _check_line(line: bytes) -> None:
-    if len(line) > PAYLOAD_BYTES_MAX or set(line) & {0x0A, 0x0D}:
-        raise BrokenPromiseError("outcome", f"the line has {len(line)} bytes: {line[:200]!r}")
+    if len(line) > LINE_BYTES_MAX or set(line) & {0x0A, 0x0D}:
+        raise ViolationError("outcome", f"the line has {len(line)} bytes: {line[:200]!r}")
     try:
         # RecursionError: what is nested too deep for Python's parser, the engine has parsed.
         with contextlib.suppress(RecursionError):
             json.loads(line.decode(), parse_int=float)  # Python limits an integer's digits.
     except ValueError as error:
-        raise BrokenPromiseError("outcome", f"{line!r} is no JSON: {error}") from error
+        raise ViolationError("outcome", f"{line!r} is no JSON: {error}") from error
 
 
 def _check_failure(failure: Failure, made: Made, text: str) -> None:
     error = failure.error
     if failure.record != f"{SOURCE.topic}/{SOURCE.partition}@{made.offset}":
-        raise BrokenPromiseError("outcome", f"the failure names {failure.record}")
+        raise ViolationError("outcome", f"the failure names {failure.record}")
     if not 0 < len(error) <= ERROR_LENGTH_MAX or not _is_one_line(error):
-        raise BrokenPromiseError("outcome", f"the error is {error!r}")
-    if not _is_inside(failure.place, text):
-        raise BrokenPromiseError("outcome", f"the place {failure.place} is not in the text")
+        raise ViolationError("outcome", f"the error is {error!r}")
+    if not _is_inside(failure.position, text):
+        raise ViolationError("outcome", f"the position {failure.position} is not in the text")
 
 
 def _check_compile_error(message: str) -> None:
     if not 0 < len(message) <= COMPILE_ERROR_LENGTH_MAX or not _is_one_line(message):
-        raise BrokenPromiseError("outcome", f"the compile error is {message!r}")
+        raise ViolationError("outcome", f"the compile error is {message!r}")
 
 
 def _is_one_line(text: str) -> bool:
     return len(text.splitlines()) == 1 and not re.search("[\x00-\x1f\x7f-\x9f\ud800-\udfff]", text)
 
 
-def _is_inside(place: Place | None, text: str) -> bool:
+def _is_inside(position: SourcePosition | None, text: str) -> bool:
+    if position is None:
+        return True
     lines = text.split("\n")
-    return place is None or (
-        1 <= place.line <= len(lines) and 1 <= place.column <= len(lines[place.line - 1]) + 1
-    )
+    line, column = position
+    return 1 <= line <= len(lines) and 1 <= column <= len(lines[line - 1]) + 1
 
 
 def _alone(text: str, made: Made, engine: Engine) -> Outcome:
@@ -355,10 +358,10 @@ def _alone(text: str, made: Made, engine: Engine) -> Outcome:
 
 
 def _together(texts: Sequence[str], made: Made, engine: Engine) -> list[Outcome]:
-    # Compiled for it: an expression remembers whether it can share an event.
+    # Compiled anew: an expression remembers whether it can share an event.
     expressions = [compile_expression(text, engine=engine) for text in texts]
-    answers = evaluate([Route(it, DESTINATION, [made]) for it in expressions], SOURCE)
-    return [outcome for (outcome,) in answers]
+    outcomes = evaluate([Route(it, DESTINATION, [made]) for it in expressions], SOURCE)
+    return [outcome for (outcome,) in outcomes]
 
 
 def _is_limit(outcome: Outcome) -> bool:
@@ -376,13 +379,13 @@ def _difference(one: Outcome, two: Outcome) -> str:
 
 def _resident() -> int:
     """Return the most bytes of memory that the process has had so far."""
-    # Not getrusage: what that says begins with what the parent has, however much it is.
+    # Not getrusage: its maximum includes that of the parent process.
     status = Path("/proc/self/status").read_text("ascii")
     (kib,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(kib) * 1024
 
 
-# --- What the fuzzer must notice -----------------------------------------------------------------
+# --- Sabotages that the fuzzer must notice -------------------------------------------------------
 
 
 def _crash() -> None:
@@ -420,15 +423,14 @@ CASE_SABOTAGES: Final[dict[str, Callable[[], None]]] = {
     "exception": _raise,
     "memory": _grow,
 }
-"""What happens in the first case of each group."""
+"""Action in the first case of each group, by the kind of defect that must be found."""
 MODULE_SABOTAGES: Final[dict[str | None, Callable[[], None]]] = {
     "leak": _without("for (const o of seen) freeze(o);"),
-    "difference": _without("noticed = true;"),
+    "difference": _without("mayDiffer = true;"),
     "outcome": _allow_long_errors,
 }
-"""Which safeguard the child takes out of itself."""
+"""Removal of a safeguard from the child, by the kind of defect that must be found."""
 SABOTAGES: Final = (*CASE_SABOTAGES, *(it for it in MODULE_SABOTAGES if it))
-"""The kind of defect that must be found is the name."""
 
 
 def main() -> None:

@@ -7,26 +7,26 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.closings import Commit
-from stream_app.objects import (
+from stream_app.config.settings import Destination, setting_spec
+from stream_app.core.commit_metadata import Commit
+from stream_app.core.object_body import (
     CHUNK_OVERHEAD_BYTES,
     SLICE_BYTES,
-    Body,
     Compression,
-    identifier,
-    object_key,
+    ObjectBody,
+    Sizes,
 )
-from stream_app.partition import Partition
-from stream_app.settings import Destination, about
-from tests.unit.records import (
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.partition import Partition
+from tests.profiles import examples
+from tests.unit.core.builders import (
     EVENTS,
     EVERY,
     MINUTE,
     RULES,
-    TINY,
     Sample,
     batch,
     collect,
@@ -35,7 +35,7 @@ from tests.unit.records import (
 
 KEY_BYTES_MAX = 1_024
 """S3's own bound."""
-(PREFIX,) = (about(it) for it in fields(Destination) if it.name == "prefix")
+(PREFIX,) = (setting_spec(it) for it in fields(Destination) if it.name == "prefix")
 
 line = st.one_of(
     st.binary(max_size=60).map(lambda data: data.replace(b"\n", b"")),
@@ -55,8 +55,8 @@ def two_ways(draw: st.DrawFn) -> tuple[list[bytes], list[list[bytes]], list[list
     return payloads, batches(), batches()
 
 
-def body_of(batches: list[list[bytes]]) -> Body:
-    body = Body()
+def body_of(batches: list[list[bytes]]) -> ObjectBody:
+    body = ObjectBody()
     for payloads in batches:
         body.add(payloads)
     return body
@@ -82,11 +82,15 @@ def test_lines_and_size_are_those_of_the_text(
     assert body.size == sum(len(it) + 1 for it in payloads)
 
 
+FEW = Sizes(slice=100, part=300, part_min=150, parts_max=5)
+"""Sizes by which an object has too few parts soon."""
+
+
 @dataclass
 class Growing:
     """A body with tiny sizes under random operations, and all that it was ever given."""
 
-    body: Body = field(default_factory=lambda: Body(TINY))
+    body: ObjectBody = field(default_factory=lambda: ObjectBody(FEW))
     payloads: list[bytes] = field(default_factory=list)
     under_way: Compression | None = None
 
@@ -101,8 +105,8 @@ class Growing:
         elif name == "compressed":
             self.note_compressed()
         elif name in {"cut", "cut early"}:
-            if body.cut() if name == "cut" else body.cut_early():
-                assert len(body.parts[-1].content or b"") >= TINY.part_min
+            if body.cut() if name == "cut" else body.cut(early=True):
+                assert len(body.parts[-1].content or b"") >= FEW.part_min
         elif body.unsent:
             body.sent(body.unsent[0], None)
         assert body.held == held_by(body)
@@ -116,7 +120,7 @@ class Growing:
             self.under_way = None
 
 
-def held_by(body: Body) -> int:
+def held_by(body: ObjectBody) -> int:
     """Return from scratch what a body takes."""
     waiting = sum(len(it) + 1 for it in body._waiting)
     segments = sum(len(it) for it in body._segments)
@@ -136,7 +140,7 @@ short_line = st.integers(0, 250).flatmap(
 )
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.lists(
         st.tuples(
@@ -161,22 +165,25 @@ def test_whatever_happens_when_an_object_holds_its_lines_once_and_in_order(
         assert whole == b""
         contents |= {part.number: part.content for part in body.unsent if part.content is not None}
         assert list(contents) == [part.number for part in body.parts]
-        assert len(body.parts) <= TINY.parts_max
-        assert all(len(it) >= TINY.part_min for it in list(contents.values())[:-1])
+        assert len(body.parts) <= FEW.parts_max
+        *sizes, last = map(len, contents.values())
+        assert len({*sizes}) <= 1, "R2 takes no other"
+        assert not sizes or sizes[0] in (FEW.part, FEW.part_min)
+        assert not sizes or last <= sizes[0] or len(body.parts) == FEW.parts_max
         whole = b"".join(contents.values())
     reader = zlib.decompressobj(31)
     assert reader.decompress(whole) == b"".join(it + b"\n" for it in growing.payloads)
     assert (reader.eof, reader.unused_data) == (True, b"")
     assert body.sha256 == hashlib.sha256(whole).digest()
     assert body.size_compressed == len(whole)
-    plain = Body(replace(TINY, part=2**63))
+    plain = ObjectBody(replace(FEW, part=2**63))
     plain.add(growing.payloads)
     assert plain.finish() == whole, "bytes depend on when lines are compressed or cut"
 
 
 @given(st.from_regex(r"([a-z0-9]+/){0,3}([a-z0-9]+)?", fullmatch=True), st.integers(0, 2**32))
-def test_a_key_has_one_layout(prefix: str, uploaded_at: int) -> None:
-    key = object_key(prefix, uploaded_at, "f" * 64)
+def test_a_key_has_one_layout(prefix: str, closed_at: int) -> None:
+    key = object_key(prefix, closed_at, "f" * 64)
     assert key.startswith(prefix)
     assert "//" not in key
     found = re.fullmatch(
@@ -191,12 +198,12 @@ def test_a_key_has_one_layout(prefix: str, uploaded_at: int) -> None:
     st.one_of(
         st.text("./a\\%\u202e\x85\x00 ?#", max_size=20),
         st.text(st.characters(codec="utf-8"), max_size=600),
-    ).filter(PREFIX.allows),
+    ).filter(PREFIX.constraint.is_valid),
     st.integers(0, 2**32),
     st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
 )
-def test_a_key_never_leaves_its_prefix(prefix: str, uploaded_at: int, name: str) -> None:
-    key = object_key(prefix, uploaded_at, name)
+def test_a_key_never_leaves_its_prefix(prefix: str, closed_at: int, name: str) -> None:
+    key = object_key(prefix, closed_at, name)
     assert key.startswith(prefix)
     assert re.search(r"[\x00-\x1f\x7f-\x9f]", key) is None
     assert len(key.encode()) <= KEY_BYTES_MAX
@@ -229,8 +236,8 @@ def test_no_event_has_a_part_in_the_keys(
     events: Sequence[tuple[bytes | None, str, int, list[tuple[str, bytes | None]]]],
 ) -> None:
     hostiles = [
-        Sample(10 + place, timestamp, key, value.encode(), headers=headers)  # type: ignore[arg-type]
-        for place, (key, value, timestamp, headers) in enumerate(events)
+        Sample(10 + index, timestamp, key, value.encode(), headers=headers)  # type: ignore[arg-type]
+        for index, (key, value, timestamp, headers) in enumerate(events)
     ]
     innocents = [replace(it, key=b"k", value=b"1", headers=()) for it in hostiles]
     assert keys(hostiles) == keys(innocents) != []
@@ -242,10 +249,10 @@ def keys(samples: list[Sample]) -> list[str]:
     collect(partition, batch(*samples), 86_400, EVERY)
     partition.tick(MINUTE + 2 * 86_400, partition.position)
     record_closings(partition)
-    return [str(work.delivery.key) for work in partition.works()]
+    return [str(work.delivery.key) for work in partition.delivery_tasks()]
 
 
 @given(st.lists(st.tuples(st.text("ab-.1", min_size=1), *[st.integers(0, 99)] * 2), unique=True))
-def test_identifiers_are_distinct_where_windows_are(places: list[tuple[str, int, int]]) -> None:
-    names = {identifier(topic, number, first, "x") for topic, number, first in places}
-    assert len(names) == len(places)
+def test_identifiers_are_distinct_where_windows_are(windows: list[tuple[str, int, int]]) -> None:
+    names = {identifier(topic, number, first, 60, "x") for topic, number, first in windows}
+    assert len(names) == len(windows)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.config import environment_name, parse
+from stream_app.config.parser import environment_name, parse
+from stream_app.config.settings import TABLES, Destination, Settings, setting_spec
 from stream_app.errors import ConfigurationError
-from stream_app.settings import TABLES, Destination, Settings
 
 SETTINGS = [(table, setting) for table, kind in TABLES.items() for setting in fields(kind)]
 VALUES = st.recursive(
@@ -83,7 +83,7 @@ def test_any_values_give_settings_within_bounds_or_lines(
         for setting in fields(part):
             value = getattr(part, setting.name)
             optional = setting.default is None and value is None
-            assert optional or setting.metadata["about"].allows(value)
+            assert optional or setting_spec(setting).constraint.is_valid(value)
     assert len({destination.id for destination in settings.destinations}) == len(destinations)
 
 
@@ -104,12 +104,14 @@ def test_variable_means_what_the_file_means(item: tuple[str, object], text: str)
 
 
 @given(st.integers(), st.sampled_from([item for item in SETTINGS if item[1].type is int]))
-def test_number_is_taken_exactly_within_its_bounds(number: int, item: tuple[str, object]) -> None:
+def test_number_is_accepted_exactly_within_its_bounds(
+    number: int, item: tuple[str, object]
+) -> None:
     table, setting = item
     assert setting.default is not MISSING
     text = f'[{table}]\n{setting.name} = {number}\n[[destinations]]\nid = "a"\nbucket = "abc"\n'
     result = outcome(text, {})
-    if setting.metadata["about"].allows(number):
+    if setting_spec(setting).constraint.is_valid(number):
         assert getattr(getattr(result, table), setting.name) == number
     else:
         assert len(result) == 1

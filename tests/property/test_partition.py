@@ -10,15 +10,17 @@ import gzip
 from dataclasses import dataclass, field, replace
 
 import orjson
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.batches import Batch
-from stream_app.closings import Commit, decode, encode
-from stream_app.objects import Sizes
-from stream_app.partition import Partition, Stream, Work
-from stream_app.receipts import SKIPPED_RUN_BYTES, Problem, Receipt
-from tests.unit.records import (
+from stream_app.core.commit_metadata import Commit, decode, encode
+from stream_app.core.object_body import Sizes
+from stream_app.core.partition import Partition
+from stream_app.core.receipt import SKIPPED_RUN_BYTES, Problem, Receipt
+from stream_app.core.tasks import DeliveryTask, PartUpload
+from stream_app.records import Batch
+from tests.profiles import examples
+from tests.unit.core.builders import (
     EVENTS,
     EVERY,
     MINUTE,
@@ -35,7 +37,7 @@ from tests.unit.records import (
 SIZES = Sizes(slice=3, part=20, part_min=12, parts_max=4)
 """A line has two bytes, or three: a few of them make a part."""
 STREAMING = replace(RULES, sizes=SIZES)
-TIGHT = replace(STREAMING, receipt_bytes_max=3 * SKIPPED_RUN_BYTES, metadata_bytes_max=80)
+TIGHT = replace(STREAMING, receipt_bytes_max=3 * SKIPPED_RUN_BYTES, metadata_bytes_max=100)
 LATE = Problem("SlowDown", "Reduce your request rate.", retryable=True)
 KEYS = (b"orders", b"signups", None)
 
@@ -63,13 +65,13 @@ def logs(draw: st.DrawFn) -> list[Sample]:
 
 @dataclass
 class World:
-    """What outlives a worker: the log, the commit, and what has become visible."""
+    """State that outlives a worker: the log, the commit, and the visible objects."""
 
     log: list[Sample]
     commit: Commit
     objects: dict[str, bytes] = field(default_factory=dict)
     uploads: list[tuple[str, dict[int, bytes]]] = field(default_factory=list)
-    """Key and parts of each upload that was begun; an upload's id is its place."""
+    """Key and parts of each upload that was begun; an upload's id is its index."""
     parts_max: int = SIZES.parts_max
     was_short: bool = False
     """Memory was short once: other slices give other bytes for the same lines."""
@@ -80,7 +82,7 @@ class World:
         return self.log[-1].offset + 1
 
     def put(self, key: str, content: bytes) -> bool:
-        """If-None-Match: tell whether it existed; its bytes must be the same then."""
+        """If-None-Match: return whether it existed; its bytes must be the same then."""
         existed = key in self.objects
         found = self.objects.setdefault(key, content)
         assert gzip.decompress(found) == gzip.decompress(content)
@@ -108,7 +110,7 @@ class World:
         return Batch(position, after, taken)
 
 
-def deliver(world: World, work: Work, *, to_the_end: bool = True) -> None:
+def deliver(world: World, work: DeliveryTask, *, to_the_end: bool = True) -> None:
     """Write the object and, unless the worker is to crash in between, publish the receipt."""
     partition = work.partition
     content = whole(world, work)
@@ -121,7 +123,7 @@ def deliver(world: World, work: Work, *, to_the_end: bool = True) -> None:
         partition.published(work)
 
 
-def send(world: World, stream: Stream, count: int) -> None:
+def send(world: World, stream: PartUpload, count: int) -> None:
     """Let so many parts of an object leave, oldest first."""
     partition, delivery, body = stream.partition, stream.delivery, stream.delivery.content
     if body.unsent and body.upload_id is None:
@@ -133,14 +135,14 @@ def send(world: World, stream: Stream, count: int) -> None:
         partition.sent(stream, part, part.number)
 
 
-def whole(world: World, work: Work) -> bytes | None:
+def whole(world: World, work: DeliveryTask) -> bytes | None:
     """Return an object's bytes, as S3 would have them at the end."""
     content = work.partition.content(work)
     if content != b"":
         return content
     body = work.delivery.content
     send(world, work, len(body.unsent))
-    return world.complete(work.delivery.key, body.upload_id or "", [it.told for it in body.parts])
+    return world.complete(work.delivery.key, body.upload_id or "", [it.stored for it in body.parts])
 
 
 def commit(world: World, partition: Partition, *, answered: bool = True) -> None:
@@ -164,8 +166,8 @@ def live(world: World, data: st.DataObject, steps: int) -> None:
     """Run one worker for some steps, then let it crash. Its memory is checked at each step."""
     partition = Partition(EVENTS, TIGHT, 0, world.commit)
     now = MINUTE + data.draw(st.integers(0, 4000))
-    due: list[Work] = []
-    streams: list[Stream] = []
+    due: list[DeliveryTask] = []
+    streams: list[PartUpload] = []
     taken = partition.window.compressions()  # none yet
     for _ in range(steps):
         now += data.draw(st.sampled_from([0, 1, 30, 61, -200]))
@@ -184,7 +186,7 @@ def live(world: World, data: st.DataObject, steps: int) -> None:
             case "compressed":
                 pass
             case "stream":
-                streams += partition.streams()
+                streams += partition.part_uploads()
                 streams = [it for it in streams if it.valid and it.delivery.body is not None]
                 if streams:
                     stream = data.draw(st.sampled_from(streams))
@@ -206,7 +208,7 @@ def live(world: World, data: st.DataObject, steps: int) -> None:
             case "commit":
                 commit(world, partition, answered=data.draw(st.booleans()))
             case _:
-                due += partition.works()
+                due += partition.delivery_tasks()
                 if due:
                     work = due.pop(data.draw(st.integers(0, len(due) - 1)))
                     deliver(world, work, to_the_end=data.draw(st.booleans()))
@@ -225,7 +227,7 @@ def finish(world: World) -> None:
         partition.tick(now, world.end)
         now += 61
         commit(world, partition)
-        for work in partition.works():
+        for work in partition.delivery_tasks():
             deliver(world, work)
         if world.commit == Commit(world.end, ()):
             break
@@ -235,7 +237,7 @@ def finish(world: World) -> None:
 
 def check(world: World) -> None:
     """Check promise 1: each matched event has exactly one answer, and it is the right one."""
-    told: list[tuple[int, str, bytes]] = []
+    answered: list[tuple[int, str, bytes]] = []
     for receipt in world.receipts.values():
         document = orjson.loads(receipt.message(MINUTE).value)
         source, object_ = document["source"], document["object"]
@@ -247,28 +249,28 @@ def check(world: World) -> None:
         ]
         lines = gzip.decompress(world.objects[object_["key"]]).splitlines() if object_ else []
         failed = {it["offset"]: it["error"] for it in document["failed"]}
-        place = 0
+        index = 0
         for it in matched:
             if it.offset in failed:
                 answer = b"fail " + failed[it.offset].encode()
             elif any(low <= it.offset <= high for low, high in document["skipped"]):
                 answer = b"skip"
             else:
-                answer, place = lines[place], place + 1
-            told.append((it.offset, receipt.destination, answer))
-        assert place == len(lines) == document["counts"]["delivered"]
+                answer, index = lines[index], index + 1
+            answered.append((it.offset, receipt.destination, answer))
+        assert index == len(lines) == document["counts"]["delivered"]
     expected = [
         (it.offset, destination.id, it.value or b"")
         for it in world.log
         for destination in (ORDERS, EVERY)
         if destination.pipeline is None or it.key == b"orders"
     ]
-    assert sorted(told) == sorted(expected)
+    assert sorted(answered) == sorted(expected)
     named = {receipt.key for receipt in world.receipts.values() if receipt.stored}
     assert named == set(world.objects), "each object has a receipt"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(logs(), st.lists(st.integers(0, 25), max_size=4), st.data())
 def test_every_event_has_one_answer_whatever_crashes(
     log: list[Sample], lives: list[int], data: st.DataObject
@@ -280,7 +282,7 @@ def test_every_event_has_one_answer_whatever_crashes(
     check(world)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(logs(), st.integers(1, 7), st.integers(1, 7))
 def test_batches_decide_nothing_about_the_objects_of_a_backlog(
     log: list[Sample], one: int, other: int
@@ -296,11 +298,13 @@ def test_batches_decide_nothing_about_the_objects_of_a_backlog(
             collect(partition, fetched, 10_000, ORDERS, EVERY)
             compress(partition.window, second=10_000)
         partition.recorded(partition.to_commit() or world.commit)
-        contents.append({work.delivery.key: whole(world, work) for work in partition.works()})
+        contents.append(
+            {work.delivery.key: whole(world, work) for work in partition.delivery_tasks()}
+        )
     assert contents[0] == contents[1]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(logs(), st.integers(1, 7), st.integers(1, 7), st.integers(1, 3))
 def test_a_replay_makes_the_same_bytes_and_the_same_receipts(
     log: list[Sample], one: int, other: int, every: int
@@ -319,7 +323,7 @@ def test_a_replay_makes_the_same_bytes_and_the_same_receipts(
         results.append(
             {
                 receipt.id: (work.delivery.key, whole(world, work), receipt.document())
-                for work in partition.works()
+                for work in partition.delivery_tasks()
                 for receipt in [partition.retrying(work, LATE, attempts=1)]
             }
         )

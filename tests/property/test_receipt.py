@@ -2,7 +2,7 @@ import orjson
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from stream_app.receipts import Tally
+from stream_app.core.receipt import Tally
 
 OFFSET_MAX = 2**63 - 1
 TOPIC = "t" * 249  # Kafka's longest.
@@ -50,18 +50,18 @@ def test_the_estimate_is_never_below_what_the_lists_take(
 
 
 @given(answered())
-def test_every_event_is_told_from_the_lists(records: list[tuple[int, str | None]]) -> None:
+def test_every_event_can_be_answered_from_the_lists(records: list[tuple[int, str | None]]) -> None:
     tally = tally_of(records)
     failed = {offset: error for offset, _, error in tally.failed}
-    told: list[tuple[int, str | None]] = []
+    found: list[tuple[int, str | None]] = []
     for offset, _ in records:  # those whose key is the pipeline
         if offset in failed:
-            told.append((offset, failed[offset]))
+            found.append((offset, failed[offset]))
         elif any(low <= offset <= high for low, high in tally.skipped):
-            told.append((offset, "skip"))
+            found.append((offset, "skip"))
         else:
-            told.append((offset, None))
-    assert told == records
+            found.append((offset, None))
+    assert found == records
 
 
 @given(answered())

@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.batches import Batch
-from tests.unit.records import record
+from stream_app.records import Batch
+from tests.unit.core.builders import record
 
 
 @given(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from stream_app.records import Undecodable
 from tests.simulation.scheduler import Scheduler, ServerError, Signal
 
 if TYPE_CHECKING:
@@ -29,32 +30,80 @@ class RefusedError(ServerError):
     """The broker refuses a request: unknown member, or a stale generation."""
 
 
+class TooLargeError(ServerError):
+    """The broker refuses the metadata of some of a request's commits, and has taken the others."""
+
+
 class OutOfRangeError(ServerError):
-    """The log begins later than the offset asked for."""
+    """The log begins later than the offset asked for, or ends before it."""
 
 
 class Record(NamedTuple):
-    """What the core reads of a record."""
+    """Fields of a record that the core reads."""
 
     partition: int
     offset: int
     timestamp: int
     key: bytes | None
+    version: int
+    """How often the log had lost its end when it was produced."""
+
+
+class Damage(NamedTuple):
+    """A batch of a log that no client can decode for a while."""
+
+    first: int
+    end: int
+    since: float
+    until: float
 
 
 class Log:
     """One partition; offsets that no record has are transaction markers, or compacted away."""
 
     def __init__(self) -> None:
+        self.damages: list[Damage] = []
         self.start = 0
         self.end = 0
         """The first offset that a reader cannot see yet."""
         self.records: list[Record] = []
+        self.past: list[tuple[list[Record], int]] = []
+        """Records and end of the log before each time when it lost its end."""
 
-    def read(self, position: int, count_max: int) -> tuple[int, list[Record]]:
-        """Return the next position and the records from `position` on."""
-        if position < self.start:
-            raise OutOfRangeError(f"the log begins at {self.start}, asked for {position}")
+    @property
+    def version(self) -> int:
+        """How often the log has lost its end."""
+        return len(self.past)
+
+    def versions(self, since: int) -> list[tuple[list[Record], int]]:
+        """Return records and end of the log, as they were from a version on."""
+        return [*self.past[since:], (self.records, self.end)]
+
+    def truncate(self, end: int) -> None:
+        """Lose all from `end` on: those offsets will name other records."""
+        self.past.append((self.records, self.end))
+        self.records = [it for it in self.records if it.offset < end]
+        self.start, self.end = min(self.start, end), end
+
+    def read(
+        self, position: int, count_max: int, now: float
+    ) -> tuple[int, list[Record], Undecodable | None]:
+        """Return the next position, the records from `position` on, and what cannot be decoded."""
+        if not self.start <= position <= self.end:
+            raise OutOfRangeError(f"the log is {self.start} to {self.end}, asked for {position}")
+        after, records = self._read(position, count_max)
+        for damage in self.damages:
+            if (
+                damage.since <= now < damage.until
+                and position < damage.end
+                and damage.first < after
+            ):
+                at = max(position, damage.first)
+                found = Undecodable(at, damage.end, "lz4: wrong checksum")
+                return at, [it for it in records if it.offset < at], found
+        return after, records, None
+
+    def _read(self, position: int, count_max: int) -> tuple[int, list[Record]]:
         first = bisect_left(self.records, position, key=_offset)
         records = self.records[first : first + count_max]
         if first + count_max >= len(self.records):
@@ -87,7 +136,7 @@ class Broker:
         logs: The partitions.
         metadata_bytes_max: As Kafka's `offset.metadata.max.bytes`.
         sticky: Whether partitions stay with their owners where possible.
-        committed: Told of each commit that was applied: partition, offset, metadata.
+        committed: Called for each commit that was applied: partition, offset, metadata.
     """
 
     def __init__(
@@ -107,7 +156,7 @@ class Broker:
         self.refused = 0
         self._scheduler = scheduler
         self._chance = chance
-        self._metadata_bytes_max = metadata_bytes_max
+        self.metadata_bytes_max = metadata_bytes_max
         self._sticky = sticky
         self._committed = committed
         self._members: dict[str, _Member] = {}
@@ -133,7 +182,7 @@ class Broker:
         ticket = Ticket(member, Signal(self._scheduler))
         before, self._members[member].ticket = self._members[member].ticket, ticket
         if before is not None:
-            before.signal.set()  # whoever waits for it joins again: one of the two came late
+            before.signal.set()  # a member that waits for it joins again: one of the two came late
         self.rebalance()
         self._complete_if_all_joined()
         return ticket
@@ -148,15 +197,19 @@ class Broker:
             self._complete_if_all_joined()
 
     def commit(self, member: str, generation: int, offsets: Mapping[Name, tuple[int, str]]) -> None:
-        """Apply an OffsetCommit, or refuse all of it."""
+        """Apply an OffsetCommit, or refuse all of it, or those parts of it that are too large."""
         if member not in self._members or generation != self.generation:
             self.refused += 1
             raise RefusedError(f"commit of {member} in generation {generation}")
+        too_large = []
         for name, (offset, metadata) in offsets.items():
-            if len(metadata.encode()) > self._metadata_bytes_max:
-                raise AssertionError(f"{name}: metadata of {len(metadata)} bytes")
+            if len(metadata.encode()) > self.metadata_bytes_max:
+                too_large.append(name)
+                continue
             self.offsets[name] = (offset, metadata)
             self._committed(name, offset, metadata)
+        if too_large:
+            raise TooLargeError(f"metadata of {too_large}")
 
     def rebalance(self) -> None:
         """Begin a rebalance, unless one is under way."""
@@ -173,7 +226,7 @@ class Broker:
     # --- inside -------------------------------------------------------------------------------
 
     def _notify(self, worker: "Worker") -> None:
-        """Let the worker's next heartbeat tell it to join again."""
+        """Make the worker join again at its next heartbeat."""
         self._scheduler.after(self._chance.uniform(0.05, 0.8), self._heartbeat, worker)
 
     def _heartbeat(self, worker: "Worker") -> None:
@@ -211,12 +264,12 @@ class Broker:
             self._chance.shuffle(names)
         dealt: dict[str, list[Name]] = {name: [] for name in names}
         share = -(-len(self.logs) // len(names))
-        for place, partition in enumerate(sorted(self.logs)):
+        for index, partition in enumerate(sorted(self.logs)):
             owner = self._owners.get(partition)
             if not self._sticky or owner not in dealt or len(dealt[owner]) >= share:
                 owner = min(names, key=lambda name: len(dealt[name]))
                 if not self._sticky:
-                    owner = names[place % len(names)]
+                    owner = names[index % len(names)]
             dealt[owner].append(partition)
             self._owners[partition] = owner
         for name, member in members.items():
@@ -228,7 +281,7 @@ class Broker:
             self._scheduler.after(SESSION_SECONDS, self._rejoin, member.worker, self.generation)
 
     def _rejoin(self, worker: "Worker", generation: int) -> None:
-        """Let a heartbeat tell a worker that it has missed its generation."""
+        """Make a worker learn at a heartbeat that it has missed its generation."""
         if generation == self.generation and worker.assignment.generation != generation:
             self._heartbeat(worker)
 

@@ -1,13 +1,15 @@
-"""What `stream_app/delivery.py` does, with generators: objects whole or in parts, and receipts."""
+"""Window delivery of `stream_app/worker`, with generators: objects whole or in parts, receipts."""
 
 import base64
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stream_app.deliveries import Delivery, State, Upload
-from stream_app.errors import FencedError, UploadGoneError
-from stream_app.partition import Stream, Work
-from stream_app.receipts import Problem, Receipt, Stored
+from stream_app.core.delivery import Delivery, MultipartUpload, State
+from stream_app.core.lost_uploads import LostUploads
+from stream_app.core.receipt import Problem, Receipt, Stored
+from stream_app.core.tasks import DeliveryTask, PartUpload
+from stream_app.errors import DeliveryError, FencedError, TransientError, UploadGoneError
+from stream_app.s3.existing_object import IN_PARTS, ExpectedObject
 from tests.simulation.sabotage import Sabotage
 from tests.simulation.scheduler import Call, Lock, NoAnswerError, Steps
 from tests.simulation.storage import StorageError, sha256
@@ -30,50 +32,52 @@ class Deliver:
 
     def __init__(self, worker: "Worker") -> None:
         self.uploads: set[str] = set()
-        """Uploads in parts of which S3 has told this worker."""
+        """Uploads in parts that S3 has confirmed to this worker."""
         self.not_aborted: set[str] = set()
-        """Those of them whose one attempt to abort has failed."""
+        """Uploads whose one attempt to abort has failed."""
         self._worker = worker
         self._world = worker.world
         self._counts = worker.counts
         self._turns: dict[str, Lock] = {}
+        self._lost = LostUploads()
 
     # --- a closed window ----------------------------------------------------------------------
 
-    def deliver(self, work: Work) -> Steps:
+    def deliver(self, work: DeliveryTask) -> Steps:
         receipt = work.delivery.receipt or (yield from self._upload(work))
         yield from self._publish(work, receipt)
         work.partition.published(work)
 
-    def _upload(self, work: Work) -> Steps:
+    def _upload(self, work: DeliveryTask) -> Steps:
         world, partition = self._world, work.partition
         content = partition.content(work)
         if content is None:
-            return partition.uploaded(work, None, 0)
+            return partition.uploaded(work, work.delivery.problem, 0)
         if world.sabotage is Sabotage.PUBLISH_FIRST and content:
-            stored = Stored(len(content), None, None, sha256(content), already_existed=False)
-            receipt = partition.uploaded(work, stored, 1)
+            receipt = partition.uploaded(work, self._stored(len(content), None, sha256(content)), 1)
             yield from self._publish(work, receipt)
             yield from self._put_whole(work, content)
             return receipt
-        started, attempts, told = world.scheduler.now, 0, False
+        started, attempts, is_late = world.scheduler.now, 0, False
         while True:
             attempts += 1
             found = yield from self._try(work, lambda: self._put(work, content))
             if isinstance(found, Stored):
+                self._lost.ended(work.name)
                 return partition.uploaded(work, found, attempts)
             elapsed = world.scheduler.now - started
-            is_over = elapsed >= world.habits.give_up_seconds or work.delivery.is_shed
+            is_over = elapsed >= world.habits.give_up_seconds or work.delivery.is_dropped
             if not found.retryable and is_over:
                 return self._give_up(work, found, attempts)
-            if elapsed >= world.habits.late_seconds and not told:
-                told = True
+            if elapsed >= world.habits.late_seconds and not is_late:
+                is_late = True
                 self._counts["late"] += 1
                 yield from self._publish(work, partition.retrying(work, found, attempts))
             yield world.chance.uniform(0.1, 2.0)
 
-    def _give_up(self, work: Work, problem: Problem, attempts: int) -> Receipt:
+    def _give_up(self, work: DeliveryTask, problem: Problem, attempts: int) -> Receipt:
         body = work.delivery.body
+        self._lost.ended(work.name)
         receipt = work.partition.uploaded(work, problem, attempts)
         self._counts["given up"] += 1
         # Only now: to one whose work is void the upload does not belong any more.
@@ -82,7 +86,7 @@ class Deliver:
             self._abandon(work.delivery, body.upload_id)
         return receipt
 
-    def _put(self, work: Work, content: bytes) -> Steps:
+    def _put(self, work: DeliveryTask, content: bytes) -> Steps:
         _require_valid(work)
         if not work.delivery.content.parts:
             return (yield from self._put_whole(work, content))
@@ -94,10 +98,10 @@ class Deliver:
             upload_id = yield from self._send_what_is_left(work)
         return (yield from self._complete(work.delivery, upload_id))
 
-    def _put_whole(self, work: Work, content: bytes) -> Steps:
+    def _put_whole(self, work: DeliveryTask, content: bytes) -> Steps:
         storage, delivery = self._world.storage, work.delivery
         bucket, key, checksum = delivery.destination.bucket, delivery.key, sha256(content)
-        etag, already_existed = None, False
+        metadata = _metadata(delivery)
         try:
             etag = yield Call(
                 "put",
@@ -105,6 +109,7 @@ class Deliver:
                     bucket,
                     key,
                     content,
+                    metadata=metadata,
                     if_none_match=self._if_none_match,
                     checksum=self._checksum(content),
                 ),
@@ -112,12 +117,37 @@ class Deliver:
         except StorageError as error:
             if error.code != "PreconditionFailed":
                 raise
-            already_existed = True
-        return Stored(len(content), etag, None, checksum, already_existed=already_existed)
+            return (
+                yield from self._existing(
+                    ExpectedObject(
+                        *(bucket, key, len(content), checksum, "ChecksumSHA256", checksum),
+                        metadata,
+                    )
+                )
+            )
+        return self._stored(len(content), etag, checksum)
+
+    def _stored(self, size: int, etag: str | None, checksum: str) -> Stored:
+        now = int(self._worker.now())
+        return Stored(size, etag, None, checksum, already_existed=False, stored_at=now)
+
+    def _existing(self, expected: ExpectedObject) -> Steps:
+        """Describe the object that is there already."""
+        storage = self._world.storage
+        found = yield Call("head", lambda: storage.head(expected.bucket, expected.key))
+        try:
+            expected.require_same(found)
+        except DeliveryError:
+            if not self._world.scenario.retention:
+                raise AssertionError(f"{expected} is not recognized in {found}") from None
+            raise
+        stored = expected.describe(found, int(self._worker.now()))
+        self._counts["existing of another build"] += stored.checksum != expected.sha256
+        return stored
 
     # --- in parts -----------------------------------------------------------------------------
 
-    def stream(self, stream: Stream) -> Steps:
+    def stream(self, stream: PartUpload) -> Steps:
         """Let parts leave an open window; what does not get through is left to the closing."""
         world, body = self._world, stream.delivery.leaving
         started = world.scheduler.now
@@ -135,7 +165,7 @@ class Deliver:
                 yield RETRY_SECONDS
             yield from self._try(stream, lambda: self._complete_early(stream))
 
-    def abort(self, upload: Upload) -> Steps:
+    def abort(self, upload: MultipartUpload) -> Steps:
         """End an upload that nobody goes on with; it is tried once."""
         if self._world.sabotage is Sabotage.ABANDON_NOTHING:
             return
@@ -148,7 +178,7 @@ class Deliver:
         except NoAnswerError:
             self.not_aborted.add(name)
 
-    def _send(self, task: Stream) -> Steps:
+    def _send(self, task: PartUpload) -> Steps:
         """Send the parts that S3 does not have; return its name for the upload."""
         delivery, storage = task.delivery, self._world.storage
         destination = delivery.destination
@@ -179,10 +209,10 @@ class Deliver:
             turn.release()
         return name
 
-    def _begin(self, task: Stream) -> Steps:
+    def _begin(self, task: PartUpload) -> Steps:
         delivery, storage = task.delivery, self._world.storage
         bucket, key = delivery.destination.bucket, delivery.key
-        name = yield Call("begin", lambda: storage.begin(bucket, key, self._worker))
+        name = yield Call("begin", lambda: storage.begin(bucket, key, IN_PARTS, self._worker))
         self.uploads.add(name)
         try:
             task.partition.begun(task, name)
@@ -195,8 +225,8 @@ class Deliver:
     def _complete(self, delivery: Delivery, name: str) -> Steps:
         storage, body = self._world.storage, delivery.content
         bucket, key = delivery.destination.bucket, delivery.key
-        sent = [(part.number, part.told) for part in body.parts if part.told is not None]
-        etag, already_existed = None, False
+        sent = [(part.number, part.stored) for part in body.parts if part.stored is not None]
+        checksum = base64.b64encode(body.sha256).decode()
         try:
             etag = yield Call(
                 "complete",
@@ -207,32 +237,35 @@ class Deliver:
         except StorageError as error:
             if error.code != "PreconditionFailed":
                 raise _gone(error) from error
+            size, metadata = body.size_compressed, _metadata(delivery)
+            stored = yield from self._existing(
+                ExpectedObject(bucket, key, size, checksum, "", "", metadata)
+            )
             self._abandon(delivery, name)
-            already_existed = True
-        checksum = base64.b64encode(body.sha256).decode()
-        return Stored(body.size_compressed, etag, None, checksum, already_existed=already_existed)
+            return stored
+        return self._stored(body.size_compressed, etag, checksum)
 
-    def _complete_early(self, stream: Stream) -> Steps:
+    def _complete_early(self, stream: PartUpload) -> Steps:
         """Do what `Sabotage.COMPLETE_EARLY` does."""
         if stream.delivery.state is State.DECIDED:
             stream.delivery.content.finish()
             upload_id = yield from self._send(stream)
             yield from self._complete(stream.delivery, upload_id)
 
-    def _send_what_is_left(self, work: Work) -> Steps:
+    def _send_what_is_left(self, work: DeliveryTask) -> Steps:
         """Do what `Sabotage.FORGET_PARTS` does."""
         body = work.delivery.content
         body.upload_id = None
         for part in body.parts:
-            part.told = None
+            part.stored = None
         return (yield from self._send(work))
 
     def _abandon(self, delivery: Delivery, name: str) -> None:
-        self._worker.spawn(self.abort(Upload(delivery.destination, delivery.key, name)))
+        self._worker.spawn(self.abort(MultipartUpload(delivery.destination, delivery.key, name)))
 
     # --- attempts -----------------------------------------------------------------------------
 
-    def _try(self, task: Stream, attempt: Callable[[], Steps]) -> Steps:
+    def _try(self, task: PartUpload, attempt: Callable[[], Steps]) -> Steps:
         """Make one attempt; return what it returns, or the problem."""
         chance = self._world.chance
         if chance.random() < 0.1:
@@ -241,11 +274,24 @@ class Deliver:
         if is_broken and chance.random() < 0.5:
             return Problem("NoSuchBucket", "barred", retryable=False)
         try:
-            return (yield from attempt())
+            return (yield from self._counted(task, attempt))
+        except DeliveryError as error:
+            return Problem(error.code, error.message, isinstance(error, TransientError))
         except StorageError as error:
             return Problem(error.code, str(error), not error.permanent)
         except NoAnswerError as error:
             return Problem("ConnectionClosed", str(error), retryable=True)
+
+    def _counted(self, task: PartUpload, attempt: Callable[[], Steps]) -> Steps:
+        """Make an attempt; an upload that is lost again in a row is an error for good."""
+        try:
+            return (yield from attempt())
+        except UploadGoneError as error:
+            if not task.valid:
+                raise
+            found = self._lost.error(task.name, error)
+            self._counts["uploads lost again"] += isinstance(found, DeliveryError)
+            raise found from error
 
     @property
     def _if_none_match(self) -> bool:
@@ -254,7 +300,7 @@ class Deliver:
     def _checksum(self, content: bytes) -> str | None:
         return None if self._world.sabotage is Sabotage.NO_CHECKSUM else sha256(content)
 
-    def _publish(self, work: Work, receipt: Receipt) -> Steps:
+    def _publish(self, work: DeliveryTask, receipt: Receipt) -> Steps:
         message = receipt.message(int(self._worker.now()))
         while True:
             if not work.valid:
@@ -267,10 +313,15 @@ class Deliver:
                 return
 
 
-def _require_valid(task: Stream) -> None:
+def _require_valid(task: PartUpload) -> None:
     if not task.valid:
         raise FencedError("not begun")
 
 
 def _gone(error: StorageError) -> Exception:
-    return UploadGoneError(str(error)) if error.code in GONE else error
+    return UploadGoneError(error.code, str(error)) if error.code in GONE else error
+
+
+def _metadata(delivery: Delivery) -> dict[str, str]:
+    lines, size = delivery.tally.delivered, delivery.size_uncompressed
+    return {"lines": str(lines), "uncompressed-size": str(size)}

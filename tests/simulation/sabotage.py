@@ -16,7 +16,7 @@ class Sabotage(enum.Enum):
     COMPLETE_EARLY = enum.auto()
     """Complete an object in parts when its window has closed, not when that is recorded."""
     STREAM_NEW_KEY = enum.auto()
-    """Take the present for the upload time when parts leave a recorded window that is rebuilt."""
+    """Take the present for the closing time when parts leave a recorded window that is rebuilt."""
     FORGET_PARTS = enum.auto()
     """Where an upload is gone, begin another one and send it what is in memory still."""
     ABANDON_NOTHING = enum.auto()
@@ -25,3 +25,11 @@ class Sabotage(enum.Enum):
     """Note what was compressed when the next batch comes, however long that takes."""
     NO_WAKE = enum.auto()
     """Let who waits for memory look again only when something was settled, not every second."""
+    RESET_TO_EARLIEST = enum.auto()
+    """Go on at the log's start, without a word, where the broker has no record at a position."""
+    RESTART_AT_ONCE = enum.auto()
+    """Begin a truncated log again without what was read being settled."""
+    NO_END_CHECK = enum.auto()
+    """Rely on the broker's errors where a log ends before what was read."""
+    NO_WATCHDOG = enum.auto()
+    """Leave a partition that stands still to its next record."""

@@ -20,20 +20,22 @@ from typing import Final, NamedTuple
 
 import click
 
-from stream_app.assignment import Assignment
-from stream_app.batches import Batch, Program
-from stream_app.closings import Commit, decode, encode
-from stream_app.deliveries import Rules
-from stream_app.delivery import UPLOADS_MAX
-from stream_app.partition import TP, Work
-from stream_app.receipts import Stored
-from stream_app.settings import Destination
+from stream_app.config.settings import Destination
+from stream_app.core.assignment import Assignment
+from stream_app.core.commit_metadata import Commit, decode, encode
+from stream_app.core.delivery import WindowPolicy
+from stream_app.core.partition import TopicPartition
+from stream_app.core.receipt import Stored
+from stream_app.core.router import Router
+from stream_app.core.tasks import DeliveryTask
+from stream_app.records import Batch
+from stream_app.worker.window_delivery import UPLOADS_MAX
 
 BEGIN: Final = 1_795_537_860
 """2026-11-24T16:31:00Z."""
 MINUTE: Final = 60
 TOPIC: Final = "events"
-RULES: Final = Rules("stream-app", MINUTE, 2.0)
+RULES: Final = WindowPolicy("stream-app", MINUTE, 2.0)
 STEP_SECONDS: Final = 0.25
 """One fetch of each partition, one tick, and the commits that the broker has time for."""
 COMMITS_A_STEP: Final = 10
@@ -80,9 +82,9 @@ class Record(NamedTuple):
 @dataclass
 class Worker:
     assignment: Assignment = field(default_factory=lambda: Assignment(RULES, MEMORY_BYTES_MAX))
-    positions: dict[TP, int] = field(default_factory=dict)
+    positions: dict[TopicPartition, int] = field(default_factory=dict)
     """The consumer's."""
-    due: deque[Work] = field(default_factory=deque)
+    due: deque[DeliveryTask] = field(default_factory=deque)
 
 
 class Cluster:
@@ -98,18 +100,18 @@ class Cluster:
         """Lines, by key."""
         self.by_minute: Counter[tuple[str, int]] = Counter()
         """Objects, by destination and minute."""
-        self.reread: dict[TP, list[Record]] = {}
-        """What was fetched a second time since the last rebalance."""
-        self.moved: set[TP] = set()
+        self.reread: dict[TopicPartition, list[Record]] = {}
+        """Records fetched a second time since the last rebalance."""
+        self.moved: set[TopicPartition] = set()
         """The partitions that another worker has had until the last rebalance."""
-        self.committed: dict[TP, tuple[int, str]] = {}
-        self.committed_at_rebalance: dict[TP, Commit] = {}
-        self._tps = [TP(TOPIC, it) for it in range(size.partitions)]
+        self.committed: dict[TopicPartition, tuple[int, str]] = {}
+        self.committed_at_rebalance: dict[TopicPartition, Commit] = {}
+        self._tps = [TopicPartition(TOPIC, it) for it in range(size.partitions)]
         self._fetched = dict.fromkeys(self._tps, 0)
         self.end = 0
         """Of the log of each partition."""
         self._value = b'{"text":"%s"}' % (b"x" * (size.event_bytes - len('{"text":""}')))
-        self._program = Program(
+        self._program = Router(
             [
                 Destination(f"archive-{it}", "my-bucket", f"pipeline-{it}", f"customer-{it}/")
                 for it in range(size.destinations)
@@ -137,20 +139,21 @@ class Cluster:
         self.moved.clear()
         share, more = divmod(self.size.partitions, len(self.workers))
         dealt = []
-        for place, worker in enumerate(self.workers):
-            room = share + (place < more)
+        for index, worker in enumerate(self.workers):
+            room = share + (index < more)
             dealt.append(list(worker.assignment.partitions)[:room])
         kept = {tp for tps in dealt for tp in tps}
         free = [tp for tp in self._tps if tp not in kept]
-        for place, (worker, tps) in enumerate(zip(self.workers, dealt, strict=True)):
-            missing = share + (place < more) - len(tps)
+        for index, (worker, tps) in enumerate(zip(self.workers, dealt, strict=True)):
+            missing = share + (index < more) - len(tps)
             tps += [free.pop() for _ in range(missing)]
             worker.assignment.revoked()
             worker.assignment.assigned(tps, self._generation)
             worker.positions.clear()
             worker.due.clear()
             for tp in tps:
-                commit = decode(*self.committed.get(tp, (0, "")))
+                found = self.committed.get(tp)
+                commit = decode(*found) if found else Commit(0, (), int(self.now))
                 self.committed_at_rebalance[tp] = commit
                 if not worker.assignment.loaded(tp, worker.assignment.epoch, commit):
                     self.moved.add(tp)
@@ -181,12 +184,12 @@ class Cluster:
             if not self._commit(assignment):
                 break
         with self._measured("works"):
-            worker.due += assignment.works()
+            worker.due += assignment.delivery_tasks()
         self._note_most("deliveries that wait in a worker", len(worker.due))
         for _ in range(min(len(worker.due), UPLOADS_A_STEP)):
             self._deliver(worker.due.popleft())
 
-    def _fetch(self, assignment: Assignment, tp: TP, position: int) -> int:
+    def _fetch(self, assignment: Assignment, tp: TopicPartition, position: int) -> int:
         records = [self._record(tp.partition, it) for it in range(position, self.end)]
         again = self._fetched[tp] - position
         if again > 0:
@@ -195,7 +198,7 @@ class Cluster:
         self.counts["fetches"] += 1
         self.counts["records fetched"] += len(records)
         with self._measured("answer"):
-            answers = self._program.answer(records, tp)
+            answers = self._program.evaluate(records, tp)
         epoch = assignment.epoch_of(self._generation)
         with self._measured("collect"):
             assert not assignment.missing
@@ -230,14 +233,18 @@ class Cluster:
             assignment.recorded(commits)
         return True
 
-    def _deliver(self, work: Work) -> None:
+    def _deliver(self, work: DeliveryTask) -> None:
         partition, delivery = work.partition, work.delivery
         with self._measured("settle"):
             content = partition.content(work)
             assert content is not None
         self._put(work, content)
         with self._measured("settle"):
-            stored = Stored(len(content), '"etag"', None, "c2hhMjU2" * 5, already_existed=False)
+            stored = Stored(
+                *(len(content), '"etag"', None, "c2hhMjU2" * 5),
+                already_existed=False,
+                stored_at=int(self.now),
+            )
             receipt = partition.uploaded(work, stored, attempts=1)
             message = receipt.message(int(self.now))
             partition.published(work)
@@ -246,7 +253,7 @@ class Cluster:
         self.counts["receipt bytes"] += len(message.key) + len(message.value) + headers
         assert delivery.body is None
 
-    def _put(self, work: Work, content: bytes) -> None:
+    def _put(self, work: DeliveryTask, content: bytes) -> None:
         key, lines = work.delivery.key, zlib.decompress(content, 31).count(b"\n")
         self.counts["PutObject"] += 1
         self.counts["object bytes"] += len(content)

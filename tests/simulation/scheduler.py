@@ -26,7 +26,7 @@ class NoAnswerError(Exception):
 
 
 class Fault(Enum):
-    """What can happen to one I/O call."""
+    """Faults of one I/O call."""
 
     CRASH_BEFORE = auto()
     """The process dies before the request leaves it."""

@@ -1,18 +1,26 @@
 """A fake S3: conditional puts and uploads in parts, errors, outages, broken buckets, torn bodies.
 
 Of an upload in parts nothing is visible before `complete`. A part may be sent again under its
-number: the last one wins. An upload can be lost at any time, as by a lifecycle rule or by somebody
-who tidies up: it answers `NoSuchUpload` from then on, and so does one that is completed.
+number: the last one wins. All but the last one of an object have one size, and the last one has no
+other but a smaller one: Cloudflare R2 answers `InvalidPart` otherwise. An upload can be lost at any
+time, as by a lifecycle rule or by somebody who tidies up: it answers `NoSuchUpload` from then on,
+and so does one that is completed.
 """
 
 import base64
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from stream_app.objects import Sizes
+from stream_app.core.object_body import Sizes
 from tests.simulation.scheduler import NoAnswerError, Process, Scheduler, ServerError
+
+HEAD_FIELDS = ("ContentLength", "ChecksumSHA256")
+"""What a whole answer to HeadObject has, beside ETag and metadata."""
+FEW_PARTS_MAX = 100
+"""With fewer parts at most, the last one may be larger than the others."""
 
 
 class StorageError(ServerError):
@@ -34,8 +42,9 @@ class Upload:
 
     bucket: str
     key: str
+    metadata: Mapping[str, str]
     owner: Process
-    """Who has begun it."""
+    """Worker that began it."""
     parts: dict[int, tuple[str, bytes]] = field(default_factory=dict)
     """By number: ETag and content."""
 
@@ -47,8 +56,9 @@ class Storage:
         scheduler: The world's.
         chance: The world's.
         sizes: What S3 demands of parts: the least size of all but the last, and how many.
-        written: Told of each object that has become visible: bucket, key, body.
-        part_sent: Told of each part that is there: upload, number, content.
+        written: Called for each object that has become visible: bucket, key, body.
+        part_sent: Called for each part that is there: upload, number, content.
+        head_fields: Fields of HeadObject that its answers have, beside ETag and metadata.
     """
 
     def __init__(
@@ -59,8 +69,11 @@ class Storage:
         *,
         written: Callable[[str, str, bytes], None],
         part_sent: Callable[[str, int, bytes], None],
+        head_fields: Collection[str] = HEAD_FIELDS,
     ) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}
+        self.losing: str | None = None
+        """A bucket that refuses to complete any upload, for good."""
         self.uploads: dict[str, Upload] = {}
         """By the name that S3 gave them."""
         self.errors_share = 0.0
@@ -79,6 +92,7 @@ class Storage:
         self.refused = 0
         self.conflicts = 0
         self.lost_uploads = 0
+        self.completions_lost = 0
         self.begun = 0
         self.parts = 0
         self.completed = 0
@@ -89,28 +103,44 @@ class Storage:
         self._sizes = sizes
         self._written = written
         self._part_sent = part_sent
+        self._head_fields = head_fields
+        self._heads: dict[tuple[str, str], dict[str, Any]] = {}
 
     def put(
-        self, bucket: str, key: str, body: bytes, *, if_none_match: bool, checksum: str | None
+        self,
+        bucket: str,
+        key: str,
+        body: bytes,
+        *,
+        metadata: Mapping[str, str],
+        if_none_match: bool,
+        checksum: str | None,
     ) -> str:
         """Store an object and return its ETag."""
         self._refuse(bucket)
         if self._is_torn():
             if checksum is None:
                 # As a real server does, see design 4.2: without a checksum it keeps what came.
-                self._store(bucket, key, b"")
+                self._store(bucket, key, b"", metadata, _etag(b""))
             raise TornError(key)
         self._refuse_existing(bucket, key, if_none_match=if_none_match)
         _require_checksum(key, body, checksum)
-        self._store(bucket, key, body)
+        self._store(bucket, key, body, metadata, _etag(body))
+        self._heads[bucket, key]["ChecksumSHA256"] = sha256(body)
         return _etag(body)
 
-    def begin(self, bucket: str, key: str, owner: Process) -> str:
+    def head(self, bucket: str, key: str) -> dict[str, Any]:
+        """Describe an object, as HeadObject does."""
+        self._refuse(bucket)
+        fields = ("ETag", "Metadata", *self._head_fields)
+        return {name: it for name, it in self._heads[bucket, key].items() if name in fields}
+
+    def begin(self, bucket: str, key: str, metadata: Mapping[str, str], owner: Process) -> str:
         """Begin an upload in parts and return its name."""
         self._refuse(bucket)
         self.begun += 1
         name = f"upload-{self.begun}"
-        self.uploads[name] = Upload(bucket, key, owner)
+        self.uploads[name] = Upload(bucket, key, metadata, owner)
         return name
 
     def send_part(
@@ -148,6 +178,9 @@ class Storage:
             if self._chance.random() < 0.5:
                 del self.uploads[name]
             raise StorageError("ConditionalRequestConflict")
+        if bucket == self.losing:
+            self.completions_lost += 1
+            raise StorageError(self._chance.choice(("InvalidPart", "NoSuchUpload")))
         numbers = [number for number, _ in sent]
         if not numbers or numbers != sorted(set(numbers)):
             raise AssertionError(f"{key}: completed with the parts {numbers}")
@@ -156,6 +189,7 @@ class Storage:
         bodies = [upload.parts[number][1] for number in numbers]
         if any(len(body) < self._sizes.part_min for body in bodies[:-1]):
             raise AssertionError(f"{key}: parts of {[len(body) for body in bodies]} bytes")
+        self._require_one_size(key, [len(body) for body in bodies])
         try:
             self._refuse_existing(bucket, key, if_none_match=if_none_match)
         except StorageError:
@@ -163,8 +197,9 @@ class Storage:
             raise
         del self.uploads[name]
         self.completed += 1
-        self._store(bucket, key, b"".join(bodies))
-        return f"{_etag(b''.join(bodies))}-{len(bodies)}"
+        etag = f"{_etag(b''.join(bodies))}-{len(bodies)}"
+        self._store(bucket, key, b"".join(bodies), upload.metadata, etag)
+        return etag
 
     def abort(self, bucket: str, key: str, name: str) -> None:
         """End an upload without an object."""
@@ -207,8 +242,21 @@ class Storage:
             raise StorageError("NoSuchUpload")
         return upload
 
-    def _store(self, bucket: str, key: str, body: bytes) -> None:
+    def _require_one_size(self, key: str, sizes: Sequence[int]) -> None:
+        if self._sizes.parts_max < FEW_PARTS_MAX:
+            return  # Where the last part has to take all lines that find no other.
+        if len({*sizes[:-1]}) > 1 or sizes[-1] > sizes[0]:
+            raise AssertionError(f"{key}: parts of {sizes} bytes, not of one size")
+
+    def _store(
+        self, bucket: str, key: str, body: bytes, metadata: Mapping[str, str], etag: str
+    ) -> None:
         self.objects[bucket, key] = body
+        self._heads[bucket, key] = {
+            "ETag": f'"{etag}"',
+            "Metadata": dict(metadata),
+            "ContentLength": len(body),
+        }
         self._written(bucket, key, body)
 
 

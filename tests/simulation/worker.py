@@ -10,15 +10,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stream_app.assignment import Assignment, Compressions, Relief
-from stream_app.batches import Answers, Batch, GapError
-from stream_app.closings import Commit, decode, encode
-from stream_app.deliveries import Rules
+from stream_app.core.assignment import Assignment, MemoryAction, Truncation
+from stream_app.core.closed_windows import ClosedWindows
+from stream_app.core.commit_metadata import Commit, decode, encode
+from stream_app.core.delivery import WindowPolicy
+from stream_app.core.progress_watchdog import WATCH_SECONDS, ProgressWatchdog, Remedy, Sight
+from stream_app.core.router import DestinationOutcomes
+from stream_app.core.tasks import Compressions, PartUpload
+from stream_app.core.undecodable import Times
+from stream_app.core.window import Window
 from stream_app.errors import FencedError, UploadGoneError
-from stream_app.expressions import SKIP, TP, Failure
-from stream_app.partition import Stream
-from stream_app.window import Window
-from tests.simulation.broker import TOPIC, OutOfRangeError, Record, RefusedError
+from stream_app.expressions.expression import SKIP, Failure
+from stream_app.records import Batch, GapError, OutOfRange, TopicPartition, Undecodable
+from tests.simulation.broker import (
+    TOPIC,
+    OutOfRangeError,
+    Record,
+    RefusedError,
+    TooLargeError,
+)
 from tests.simulation.delivery import RETRY_SECONDS, Deliver
 from tests.simulation.sabotage import Sabotage
 from tests.simulation.scheduler import (
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 BATCHES_WAITING_MAX = 3
+UNDECODABLE_RETRY_SECONDS = 2.0
 TICK_SECONDS = 1.0
 
 
@@ -52,6 +63,8 @@ class Habits:
     """How often the consumer fetches again from an older position."""
     loses: float
     """How often a batch is not handed on at all."""
+    clears: float
+    """How often the queue is cleared after the positions were sought, with what came since."""
     runs_on: float
     """How often a delivery is not cancelled by a revocation, but runs on."""
     give_up_seconds: float
@@ -61,7 +74,7 @@ class Habits:
 class Worker(Process):
     """A process of the group."""
 
-    def __init__(self, world: "World", rules: Rules, memory_bytes_max: int) -> None:
+    def __init__(self, world: "World", rules: WindowPolicy, memory_bytes_max: int) -> None:
         self.world = world
         self.counts: Counter[str] = world.counts
         self.assignment = Assignment(rules, memory_bytes_max)
@@ -71,10 +84,24 @@ class Worker(Process):
         self.member: str | None = None
         self.rejoin = self._signal()
         self._memory_bytes_max = memory_bytes_max
-        self._positions: dict[TP, int] = {}
-        self._log_ends: dict[TP, int] = {}
-        self._queue: deque[tuple[TP, int, Batch]] = deque()
+        self._positions: dict[TopicPartition, int] = {}
+        self._seeks: Counter[TopicPartition] = Counter()
+        self._log_ends: dict[TopicPartition, int] = {}
+        self._held: dict[TopicPartition, float] = {}
+        """Until when a partition is not fetched that waits at a batch that cannot be decoded."""
+        self._paused: set[TopicPartition] = set()
+        """Partitions that are not fetched until they are sought, or assigned anew."""
+        self._answering: dict[TopicPartition, int] = {}
+        """Where the answers end that have not arrived yet."""
+        self._queue: deque[tuple[TopicPartition, int, Batch | OutOfRange]] = deque()
         self._arrived = self._signal()
+        self._watchdog = ProgressWatchdog()
+        self._taken: set[TopicPartition] = set()
+        """Partitions of which batches were taken since the watchdog has looked."""
+        self._under_way: TopicPartition | None = None
+        self._taking = -1
+        """Where the batch ends that is under way."""
+        self._is_held = False
         self.moved = self._signal()
         """Something was settled, recorded or revoked: who waits looks again."""
         self._commit_wanted = self._signal()
@@ -92,6 +119,7 @@ class Worker(Process):
             self._fetch(),
             self._collect_all(),
             self._tick(),
+            self._watch(),
             self._commit(),
         ):
             world.scheduler.spawn(self, steps)
@@ -107,6 +135,18 @@ class Worker(Process):
     def now(self) -> float:
         """Return what its clock says, in seconds since 1970."""
         return self.world.time() + self.clock_ahead
+
+    def seen(self, tp: TopicPartition) -> list[int]:
+        """Return the offsets that its parts have reached, but for what is known to be truncated."""
+        assignment = self.assignment
+        held = assignment.partitions.get(tp) or assignment._suspended.get(tp)
+        if held is not None and held.is_truncated:
+            return []
+        seen = [end.next_position for name, _, end in self._queue if name == tp]
+        seen += [it[tp] for it in (self._positions, self._answering) if tp in it]
+        if self._under_way == tp:
+            seen.append(self._taking)
+        return seen if held is None else [*seen, held.position]
 
     # --- the group ----------------------------------------------------------------------------
 
@@ -124,7 +164,7 @@ class Worker(Process):
             if ticket.generation is None:
                 continue
             yield chance.uniform(0.0, 0.2)
-            tps = [TP(*name) for name in ticket.partitions]
+            tps = [TopicPartition(*name) for name in ticket.partitions]
             self.assignment.assigned(tps, ticket.generation)
             self.spawn(self._load_assigned(self.assignment.epoch))
             self.spawn(self._seek_all(tps, ticket.generation))
@@ -137,6 +177,7 @@ class Worker(Process):
         chance, habits = self.world.chance, self.world.habits
         self.assignment.revoked()
         self._positions.clear()
+        self._paused.clear()
         self._log_ends.clear()
         if chance.random() >= habits.keeps_queue:
             self._queue.clear()
@@ -170,31 +211,54 @@ class Worker(Process):
             finally:
                 self._loading.release()
 
-    def _load_missing(self, epoch: int, missing: Sequence[TP]) -> Steps:
+    def _load_missing(self, epoch: int, missing: Sequence[TopicPartition]) -> Steps:
         try:
             commits = yield Call("read-back", lambda: self._committed(missing))
+            logs = yield Call("log-bounds", lambda: self._bounds(missing))
         except NoAnswerError:
             yield RETRY_SECONDS
             return
         for tp, commit in commits.items():
-            kept = self.assignment.loaded(tp, epoch, commit)
+            start, end = logs[tp]
+            restart = commit.restarted(start, self.now()) if commit.is_beyond(end) else None
+            kept = self.assignment.loaded(tp, epoch, commit, restart)
+            if restart is not None and not kept:
+                self.counts["begun anew by a successor"] += 1
+                began_at = commit.began_at if commit.is_after_truncation else 0
+                self.world.checker.on_truncated(tp, began_at, commit.offset)
+                self._seek(tp, restart.offset)
+                self.assignment.sought(tp, epoch, self._seeks[tp])
             self.counts["kept" if kept else "taken over"] += 1
             if not kept and commit.closings:
                 self.counts["replays"] += 1
                 if self.world.sabotage is Sabotage.STREAM_NEW_KEY:
-                    self.assignment.partitions[tp].window.uploaded_at = None
+                    self.assignment.partitions[tp].window.closed_at = None
         self._perform()
 
-    def _committed(self, tps: Sequence[TP]) -> dict[TP, Commit]:
-        broker = self.world.broker
-        found = {
-            tp: broker.offsets.get(tuple(tp), (broker.logs[tuple(tp)].start, "")) for tp in tps
-        }
-        if self.world.sabotage is Sabotage.NO_READ_BACK:
-            found = {tp: (offset, "") for tp, (offset, _) in found.items()}
-        return {tp: decode(*it) for tp, it in found.items()}
+    def _committed(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, Commit]:
+        broker, commits = self.world.broker, {}
+        for tp in tps:
+            committed = broker.offsets.get(tuple(tp))
+            if committed is None:
+                commits[tp] = Commit(
+                    broker.logs[tuple(tp)].start, (), began_at=int(self.now()), is_new=True
+                )
+            elif self.world.sabotage is Sabotage.NO_READ_BACK:
+                commits[tp] = Commit(committed[0], ())
+            else:
+                commits[tp] = decode(*committed)
+        return commits
 
-    def _seek_all(self, tps: Sequence[TP], generation: int) -> Steps:
+    def _bounds(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        logs = self.world.broker.logs
+        return {tp: (logs[tuple(tp)].start, logs[tuple(tp)].end) for tp in tps}
+
+    def _seek(self, tp: TopicPartition, offset: int) -> None:
+        self._positions[tp] = offset
+        self._seeks[tp] += 1
+        self._paused.discard(tp)
+
+    def _seek_all(self, tps: Sequence[TopicPartition], generation: int) -> Steps:
         for tp in tps:
             while True:
                 try:
@@ -207,48 +271,60 @@ class Worker(Process):
                 return
             # A seek that the worker itself has ordered meanwhile counts.
             self._positions.setdefault(tp, offset)
+        if self.world.chance.random() < self.world.habits.clears:
+            yield self.world.chance.uniform(0.5, 3.0)
+            if generation == self.assignment.generation:
+                self.counts["batches cleared"] += len(self._queue)
+                self._queue.clear()
 
-    def _fetch_offset(self, tp: TP) -> int:
+    def _fetch_offset(self, tp: TopicPartition) -> int:
         committed = self.world.broker.offsets.get(tuple(tp))
         return committed[0] if committed else self.world.broker.logs[tuple(tp)].start
 
     # --- records in ---------------------------------------------------------------------------
 
     def _fetch(self) -> Steps:
-        chance, logs = self.world.chance, self.world.broker.logs
+        chance = self.world.chance
         while True:
             yield self.world.habits.poll_seconds
             habits = self.world.habits
             for tp in list(self._positions):
                 position, generation = self._positions.get(tp), self.assignment.generation
-                log = logs[tuple(tp)]
+                log = self.world.broker.logs[tuple(tp)]
                 if position is None or generation is None:
                     break
+                if self._held.get(tp, 0.0) > self.world.scheduler.now:
+                    continue
                 if len(self._queue) >= BATCHES_WAITING_MAX:
                     break
-                if log.end <= position >= log.start:
+                if tp in self._paused:
+                    continue
+                if position == log.end:
                     self._log_ends[tp] = log.end
                     continue
                 count_max = chance.randint(1, habits.records_max)
                 try:
-                    end, (after, records) = yield Call(
-                        "fetch",
-                        lambda log=log, it=position, most=count_max: (log.end, log.read(it, most)),
+                    end, (after, records, broken) = yield Call(
+                        "fetch", lambda it=(tp, position, count_max): self._read(*it)
                     )
                 except OutOfRangeError:
                     if self._positions.get(tp) == position:
-                        self._positions[tp] = log.start
+                        self._out_of_range(tp, generation, position)
                     continue
                 except NoAnswerError:
                     continue
+                finally:
+                    self._answering.pop(tp, None)
                 if self._positions.get(tp) != position or generation != self.assignment.generation:
                     continue  # sought, or revoked, meanwhile: as aiokafka does
                 self._positions[tp] = after
                 self._log_ends[tp] = end
+                if broken is not None:
+                    self._held[tp] = self.world.scheduler.now + UNDECODABLE_RETRY_SECONDS
                 if chance.random() < habits.loses:
                     self.counts["batches lost"] += 1
                     continue
-                batch = Batch(position, after, records)
+                batch = Batch(position, after, records, broken, self._seeks[tp])
                 self._queue.append((tp, generation, batch))
                 if chance.random() < habits.duplicates:
                     self.counts["batches repeated"] += 1
@@ -257,6 +333,66 @@ class Worker(Process):
                     self.counts["fetched again"] += 1
                     self._positions[tp] = chance.randint(min(self._fetch_offset(tp), after), after)
                 self._arrived.set()
+
+    def _read(
+        self, tp: TopicPartition, position: int, count_max: int
+    ) -> tuple[int, tuple[int, list[Record], Undecodable | None]]:
+        log = self.world.broker.logs[tuple(tp)]
+        found = log.read(position, count_max, self.world.scheduler.now)
+        self._answering[tp] = found[0]
+        return log.end, found
+
+    def _out_of_range(self, tp: TopicPartition, generation: int, position: int) -> None:
+        self.counts["out of range"] += 1
+        if self.world.sabotage is Sabotage.RESET_TO_EARLIEST:
+            self._positions[tp] = self.world.broker.logs[tuple(tp)].start
+            return
+        self._queue.append((tp, generation, OutOfRange(position, self._seeks[tp])))
+        self._arrived.set()
+
+    def _go_on(self, tp: TopicPartition, epoch: int, fetched: OutOfRange) -> Steps:
+        """Go on where the broker has no record at a position, as `Committer.out_of_range`."""
+        try:
+            start, _ = (yield Call("log-bounds", lambda: self._bounds([tp])))[tp]
+        except NoAnswerError:
+            return
+        found = self.assignment.out_of_range(tp, epoch, fetched, start, self.now())
+        if isinstance(found, Truncation):
+            self._settle(tp, found)
+        elif found is not None:
+            self._seek(tp, found)
+            return
+        self._paused.add(tp)
+
+    def _check_ends(self) -> Steps:
+        """Look for logs that end too early, as `Committer.check_ends`."""
+        epoch, early = self.assignment.epoch, self.assignment.ends_early(self._log_ends)
+        if not early or self.world.sabotage in (Sabotage.NO_END_CHECK, Sabotage.RESET_TO_EARLIEST):
+            return
+        try:
+            logs = yield Call("log-bounds", lambda: self._bounds(early))
+        except NoAnswerError:
+            return
+        for tp, log in logs.items():
+            partition = self.assignment.partitions.get(tp)
+            if partition is None or not self.assignment.is_epoch(epoch) or partition.window.busy:
+                continue
+            found = self.assignment.ended(tp, epoch, log, self.now())
+            if found is not None:
+                self.counts["log found to end early"] += 1
+                self._settle(tp, found)
+                self._paused.add(tp)
+
+    def _settle(self, tp: TopicPartition, truncation: Truncation) -> None:
+        self.counts["truncations found"] += 1
+        self.counts["recorded offsets lost"] += truncation.lost
+        partition = self.assignment.partitions[tp]
+        began_at = partition._began_at if partition._is_after_truncation else 0
+        self.world.checker.on_truncated(tp, began_at, partition.position)
+        if self.world.sabotage is Sabotage.RESTART_AT_ONCE:
+            partition._closed = ClosedWindows()
+            partition._first = partition.position
+        self._perform()
 
     def _collect_all(self) -> Steps:
         chance = self.world.chance
@@ -269,24 +405,55 @@ class Worker(Process):
             tp, generation, batch = self._queue.popleft()
             if chance.random() < 0.1:
                 yield chance.uniform(0.0, 2.0)
+            self._under_way, self._taking = tp, batch.next_position
             try:
                 epoch = self.assignment.epoch_of(generation)
                 yield from self._load(epoch)
-                yield from self._collect(tp, epoch, batch)
+                if isinstance(batch, OutOfRange):
+                    yield from self._note_compressed()
+                    yield from self._go_on(tp, epoch, batch)
+                else:
+                    yield from self._collect(tp, epoch, batch)
             except FencedError:
                 self.counts["batches fenced"] += 1
+            self._under_way = None
+            self._taken.add(tp)
 
-    def _collect(self, tp: TP, epoch: int, batch: Batch) -> Steps:
+    def _collect(self, tp: TopicPartition, epoch: int, batch: Batch) -> Steps:
         chance = self.world.chance
         for piece in batch.pieces(chance.choice((1, 1, 2))):
             if chance.random() < 0.3:
                 yield chance.uniform(0.0, 0.3)  # evaluation in a thread
             if not (yield from self._collect_piece(tp, epoch, piece)):
                 return
+        if batch.undecodable is not None:
+            try:
+                yield from self._pass_over(tp, epoch, batch.undecodable)
+            except GapError:
+                self.counts["gaps"] += 1
+                yield from self._rebuild(tp, epoch)
 
-    def _collect_piece(self, tp: TP, epoch: int, piece: Batch) -> Steps:
+    def _pass_over(self, tp: TopicPartition, epoch: int, broken: Undecodable) -> Steps:
+        yield from self._note_compressed()
+        world, assignment = self.world, self.assignment
+        recorded = [it for it in assignment.partitions.values() if it.tp == tp and it._replay]
+        times = Times(self.now(), world.scheduler.now)
+        passed = assignment.pass_over(tp, epoch, broken, world.router, times)
+        self._perform()
+        if passed is None:
+            self.counts["undecodable: waits"] += 1
+            return
+        if passed.given_up:
+            self.counts["undecodable: recorded window" if recorded else "undecodable: passed"] += 1
+        elif recorded:
+            self.counts["undecodable: passed as recorded"] += 1
+        self._positions[tp] = passed.end
+        self._held.pop(tp, None)
+
+    def _collect_piece(self, tp: TopicPartition, epoch: int, piece: Batch) -> Steps:
         """Take a piece of a batch; False if the partition was rebuilt instead."""
         yield from self._make_room()
+        self.assignment.router(tp, self.world.router)
         answers = self._answers(piece.records)
         rest: Batch | None = piece
         while rest is not None:
@@ -309,9 +476,9 @@ class Worker(Process):
 
     def _make_room(self) -> Steps:
         yield from self._note_compressed()
-        while (relief := self._relieve()) is not Relief.GO:
+        while (relief := self._relieve()) is not MemoryAction.GO:
             self._perform()
-            if relief is Relief.COMPRESS:
+            if relief is MemoryAction.COMPRESS:
                 self.counts["compressed for memory"] += 1
                 self._compress(self.assignment.compressions())
                 yield from self._note_compressed()
@@ -319,7 +486,7 @@ class Worker(Process):
                 self.counts["memory waits"] += 1
                 yield from self._wait()
 
-    def _relieve(self) -> Relief:
+    def _relieve(self) -> MemoryAction:
         assignment = self.assignment
         partitions = list(assignment.partitions.values())
         windows = [partition.window for partition in partitions]
@@ -327,7 +494,7 @@ class Worker(Process):
         relief = assignment.relieve(self.now())
         self.counts["closed for memory"] += windows != [it.window for it in partitions]
         self.counts["cut early"] += _parts(windows) > parts
-        if relief is Relief.GO:
+        if relief is MemoryAction.GO:
             # What a recorded closing demands is not ours to end, and what is suspended waits for
             # the group: neither would leave by waiting.
             excused = bool(assignment._suspended) or any(it._replay for it in partitions)
@@ -367,7 +534,7 @@ class Worker(Process):
         self.assignment.compressed(taken, self.now())
         self._perform()
 
-    def _bridge(self, tp: TP, epoch: int, gap: GapError) -> Steps:
+    def _bridge(self, tp: TopicPartition, epoch: int, gap: GapError) -> Steps:
         log = self.world.broker.logs[tuple(tp)]
         try:
             start = yield Call("log-start", lambda: log.start)
@@ -379,7 +546,7 @@ class Worker(Process):
         self.counts["offsets lost to retention"] += self.assignment.skip_to(tp, epoch, gap.found)
         return True
 
-    def _build_anew(self, task: Stream) -> Steps:
+    def _build_anew(self, task: PartUpload) -> Steps:
         """Build a partition anew of which S3 has lost parts."""
         if not task.valid or task.delivery.body is None:
             return  # It is built anew already, or this object is not waited for.
@@ -389,7 +556,7 @@ class Worker(Process):
         except FencedError:
             self.counts["works fenced"] += 1
 
-    def _rebuild(self, tp: TP, epoch: int) -> Steps:
+    def _rebuild(self, tp: TopicPartition, epoch: int) -> Steps:
         self.counts["rebuilt"] += 1
         # A commit under way could take effect after the read-back, and put older closings over
         # those that are read: what was sent must be answered first.
@@ -399,17 +566,18 @@ class Worker(Process):
                 raise FencedError(f"{tp}: built anew in epoch {epoch}")
             self.assignment.forget(tp)
             yield from self._load(epoch)
-            self._positions[tp] = self.assignment.partitions[tp].position
+            self._seek(tp, self.assignment.partitions[tp].position)
+            self.assignment.sought(tp, epoch, self._seeks[tp])
         finally:
             self._committing.release()
 
-    def _answers(self, records: Sequence[Record]) -> list[Answers]:
+    def _answers(self, records: Sequence[Record]) -> list[DestinationOutcomes]:
         """Look the outcomes up that the world has drawn for these records."""
         answers = []
         for destination in self.world.destinations:
             offsets, outcomes, exceptions = [], [], []
             for record in records:
-                truth = self.world.truth[record.partition, record.offset]
+                truth = self.world.truth[record]
                 if destination.id in truth:
                     outcome = truth[destination.id]
                     if outcome.__class__ is not bytes:
@@ -419,7 +587,7 @@ class Worker(Process):
                     offsets.append(record.offset)
                     outcomes.append(outcome)
             if offsets:
-                answers.append(Answers(destination, offsets, outcomes, exceptions))
+                answers.append(DestinationOutcomes(destination, offsets, outcomes, exceptions))
         return answers
 
     # --- performing ---------------------------------------------------------------------------
@@ -428,12 +596,53 @@ class Worker(Process):
         while True:
             yield TICK_SECONDS
             self.assignment.tick(self.now(), self._log_ends)
-            if self.assignment.shed(self.broken(), len(self.world.destinations)):
+            if self.assignment.drop_windows(self.broken(), len(self.world.destinations)):
                 self.counts["sheddings"] += 1
             self._perform()
             # Who waits for room looks again: that a part is stuck is no move.
             if self.world.sabotage is not Sabotage.NO_WAKE:
                 self.moved.set()
+
+    def _watch(self) -> Steps:
+        """Fetch again what stands still, as `stall_monitor` does."""
+        while True:
+            yield WATCH_SECONDS
+            yield from self._check_ends()
+            partitions = self.assignment.partitions
+            busy = self._taken | {tp for tp, _, _ in self._queue} | {self._under_way}
+            self._taken = set()
+            sights = {
+                tp: Sight(
+                    partition.position,
+                    self._log_ends.get(tp),
+                    tp in busy or partition.is_truncated,
+                )
+                for tp, partition in partitions.items()
+            }
+            is_open = not self._is_held and len(self._queue) < BATCHES_WAITING_MAX
+            now, epoch = self.world.scheduler.now, self.assignment.epoch
+            if self.world.sabotage is Sabotage.NO_WATCHDOG:
+                continue
+            for tp, remedy in self._watchdog.check(sights, now, is_open=is_open).items():
+                self.counts["stalls"] += 1
+                start = None
+                try:
+                    log = self.world.broker.logs[tuple(tp)]
+                    start = yield Call("log-start", lambda log=log: log.start)
+                except NoAnswerError:
+                    self._watchdog.unanswered(tp)
+                partition = partitions.get(tp)
+                if not self.assignment.is_epoch(epoch) or partition is None:
+                    continue
+                if partition.position != sights[tp].position:
+                    continue
+                if start is not None and start > partition.position and not partition.window.busy:
+                    lost = self.assignment.skip_to(tp, epoch, start)
+                    self.counts["offsets lost to retention"] += lost
+                elif start is not None and remedy is Remedy.EXIT:
+                    self.world.gave_up(self, tp)
+                    return
+                self._seek(tp, partition.position)
 
     def broken(self) -> set[str]:
         """The destinations whose breaker would be open."""
@@ -442,9 +651,9 @@ class Worker(Process):
 
     def _perform(self) -> None:
         self._commit_wanted.set()
-        for stream in self.assignment.streams():
+        for stream in self.assignment.part_uploads():
             self._begin(stream, self.deliver.stream(stream))
-        for work in self.assignment.works():
+        for work in self.assignment.delivery_tasks():
             self._begin(work, self.deliver.deliver(work))
         for upload in self.assignment.abandoned():
             self.counts["abandoned"] += 1
@@ -452,10 +661,10 @@ class Worker(Process):
         if len(self._deliveries) > 64:
             self._deliveries = [task for task in self._deliveries if not task.done]
 
-    def _begin(self, task: Stream, steps: Steps) -> None:
+    def _begin(self, task: PartUpload, steps: Steps) -> None:
         self._deliveries.append(self.spawn(self._run(task, steps)))
 
-    def _run(self, task: Stream, steps: Steps) -> Steps:
+    def _run(self, task: PartUpload, steps: Steps) -> Steps:
         try:
             yield from steps
         except FencedError:
@@ -510,21 +719,37 @@ class Worker(Process):
             if world.chance.random() < 0.5:
                 self.rejoin.set()
             return False
+        except TooLargeError:
+            self.counts["commits too large"] += 1
+            assignment.metadata_refused(commits)
+            self._commit_wanted.set()
+            return False
         except NoAnswerError:
             self.counts["commits without an answer"] += 1
             if world.sabotage is not Sabotage.NO_DOUBT:
-                # It may take effect later, on top of another: only a new generation is safe.
+                # A commit may take effect later, on top of another: only a new generation is safe.
                 self._doubted = generation
                 self.rejoin.set()
             return True
-        assignment.recorded(commits)
+        restarted = assignment.recorded(commits)
         self._perform()
         self.moved.set()
+        for tp in restarted:
+            self.counts["begun anew"] += 1
+            self.spawn(self._begin_anew(tp, assignment.epoch))
         return False
 
+    def _begin_anew(self, tp: TopicPartition, epoch: int) -> Steps:
+        try:
+            yield from self._rebuild(tp, epoch)
+        except FencedError:
+            self.counts["works fenced"] += 1
+
     def _wait(self) -> Steps:
+        self._is_held = True
         self.moved.clear()
         yield self.moved
+        self._is_held = False
 
     def _signal(self) -> Signal:
         return Signal(self.world.scheduler)

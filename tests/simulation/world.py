@@ -3,17 +3,21 @@
 `World(seed).run()` returns what happened, counted; it raises a `Violation` when the oracle objects.
 """
 
+import math
 import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from stream_app.deliveries import Rules
-from stream_app.objects import Sizes
-from stream_app.settings import Destination
+from stream_app.config.settings import OFFSET_METADATA_BYTES_MIN, Destination
+from stream_app.core.delivery import WindowPolicy
+from stream_app.core.object_body import Sizes
+from stream_app.core.router import Router
+from stream_app.records import TopicPartition
 from tests.simulation.broker import (
     SESSION_SECONDS,
     TOPIC,
     Broker,
+    Damage,
     Log,
     Name,
     Record,
@@ -21,27 +25,40 @@ from tests.simulation.broker import (
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.sabotage import Sabotage
 from tests.simulation.scheduler import Fault, Process, Scheduler
-from tests.simulation.storage import Storage
+from tests.simulation.storage import HEAD_FIELDS, Storage
+from tests.simulation.stores import Compressor, other_store
 from tests.simulation.worker import Habits, Worker
 
 EPOCH = 1_800_000_000
 """The world's time 0, in seconds since 1970."""
+SINCE_1970 = EPOCH * 0.999
+"""By how much seconds that are taken for milliseconds are too old, about."""
 SLOW_SECONDS_MAX = 15.0
 """How long one way of a slow call takes."""
-QUIET_WINDOWS = 60
+OUTAGE_SECONDS = {
+    "outage": (1.0, 15.0),
+    "broken bucket": (1.0, 30.0),
+    "long outage": (50.0, 80.0),
+    "long broken bucket": (50.0, 80.0),
+}
+UNDECODABLE_SECONDS = 8.0
+"""How long a partition waits at a batch that cannot be decoded."""
+QUIET_WINDOWS = 90
 """How long the world waits for everything to drain after the faults."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What a run is made of. Shares are chances between 0 and 1, times are seconds."""
+    """Parameters of a run. Shares are chances between 0 and 1, times are seconds."""
 
     partitions: int
     workers: int
     destinations: tuple[Destination, ...]
     seconds: float
     produce_every: float
-    rules: Rules
+    rules: WindowPolicy
+    broker_metadata_bytes_max: int | None
+    """None: no less than the rules say."""
     memory_bytes_max: int
     habits: Habits
     sticky: bool
@@ -57,13 +74,25 @@ class Scenario:
     conflicts_share: float
     hole_share: float
     late_share: float
+    old_by: float
+    """By how much all timestamps are older than their records."""
     padding_max: int
     skip_share: float
     fail_share: float
+    damage_share: float
+    """How often a batch is appended that cannot be decoded, now or later."""
     retention: bool
     clock_skew: float
+    truncations: int
+    """How often a log loses its end."""
     events: tuple[str, ...]
-    """What is done to the world, each at a random time."""
+    """Disturbances of the world, each at a random time."""
+    losing: str | None = None
+    """A bucket that never completes an upload in parts, in the quiet time neither."""
+    builds: bool = False
+    """Whether each worker has another build of the compressor."""
+    head_fields: tuple[str, ...] = HEAD_FIELDS
+    """What HeadObject answers, beside ETag and metadata."""
 
 
 CALM_HABITS = Habits(
@@ -73,6 +102,7 @@ CALM_HABITS = Habits(
     duplicates=0.0,
     seeks_back=0.0,
     loses=0.0,
+    clears=0.0,
     runs_on=0.0,
     give_up_seconds=8.0,
     late_seconds=4.0,
@@ -98,7 +128,8 @@ def calm(seed: int) -> Scenario:
         destinations=destinations(chance.randint(1, 4)),
         seconds=chance.uniform(30.0, 70.0),
         produce_every=chance.choice((0.3, 1.0, 3.0)),
-        rules=Rules("group", chance.choice((5, 10, 20)), 2.0, sizes=tiny(seed)),
+        rules=WindowPolicy("group", chance.choice((5, 10, 20)), 2.0, sizes=tiny(seed)),
+        broker_metadata_bytes_max=None,
         memory_bytes_max=1 << 30,
         habits=replace(CALM_HABITS, records_max=chance.choice((2, 5, 20))),
         sticky=True,
@@ -113,23 +144,26 @@ def calm(seed: int) -> Scenario:
         conflicts_share=0.0,
         hole_share=chance.choice((0.0, 0.2)),
         late_share=chance.choice((0.0, 0.3)),
+        old_by=0.0,
         padding_max=chance.choice((0, 100)),
         skip_share=chance.choice((0.0, 0.2, 0.9)),
         fail_share=chance.choice((0.0, 0.1)),
+        damage_share=0.0,
         retention=False,
         clock_skew=0.0,
+        truncations=0,
         events=(),
     )
 
 
 KINDS = (
     *("commit", "read-back", "publish", "fetch", "offset", "join"),
-    *("put", "begin", "part", "complete", "abort"),
+    *("put", "head", "begin", "part", "complete", "abort"),
 )
-STORAGE_KINDS = ("put", "begin", "part", "complete", "abort")
-"""Those that S3 answers, and not the broker."""
+STORAGE_KINDS = ("put", "head", "begin", "part", "complete", "abort")
+"""Operations to which S3 responds, and not the broker."""
 MAY_BE_LATE = ("commit", *STORAGE_KINDS)
-"""What can wait in a buffer and take effect when nobody waits for it any more."""
+"""Operations that can wait in a buffer and take effect after their caller has gone."""
 EVENTS = (
     *("crash", "crash", "pause", "pause", "deafen", "rebalance", "join", "leave"),
     *("rebalance storm", "clock", "outage", "broken bucket", "broker outage", "uploads lost"),
@@ -157,16 +191,17 @@ def stormy(seed: int) -> Scenario:
         return chance.choice(values) if chance.random() < share else 0.0
 
     quiet = calm(seed)
+    is_truncated = random.Random(f"truncated {seed}").random() < 0.2
     kinds = chance.sample(EVENTS, chance.randint(0, len(EVENTS)))
     events = [chance.choice(kinds) for _ in range(chance.randint(1, 10))] if kinds else []
-    retention = chance.random() < 0.04
+    retention = chance.random() < 0.04 and not is_truncated
     return replace(
         quiet,
         workers=chance.randint(1, 4),
         rules=replace(
             quiet.rules,
             receipt_bytes_max=chance.choice((256 * 1024, 256 * 1024, 200)),
-            metadata_bytes_max=chance.choice((4096, 100, 64)),
+            metadata_bytes_max=chance.choice((4096, 100, 76)),
             sizes=replace(quiet.rules.sizes, parts_max=chance.choice((10_000, 10_000, 3))),
         ),
         memory_bytes_max=chance.choice((1 << 30, 1 << 30, 12_000, 5_000)),
@@ -176,6 +211,7 @@ def stormy(seed: int) -> Scenario:
             duplicates=sometimes(0.5, 0.02, 0.2),
             seeks_back=sometimes(0.5, 0.02, 0.1),
             loses=sometimes(0.4, 0.02, 0.2),
+            clears=sometimes(0.4, 0.3, 1.0),
             runs_on=sometimes(0.7, 0.3, 1.0),
             give_up_seconds=chance.choice((2.0, 8.0)),
         ),
@@ -187,12 +223,15 @@ def stormy(seed: int) -> Scenario:
         call_lost_share=sometimes(0.6, 0.02, 0.1),
         storage_errors_share=sometimes(0.5, 0.05, 0.3),
         torn_share=sometimes(0.4, 0.05, 0.2),
-        lost_uploads_share=sometimes(0.3, 0.02, 0.1),
+        lost_uploads_share=sometimes(0.5, 0.05, 0.2),
         conflicts_share=sometimes(0.4, 0.05, 0.3),
         hole_share=sometimes(0.5, 0.1, 0.4),
         retention=retention,
         clock_skew=sometimes(0.5, 1.0, 30.0, 400.0),
         events=(*events, *(["retention"] * 2 if retention else [])),
+        truncations=1 + seed % 3 if is_truncated else 0,
+        damage_share=0.0 if retention or is_truncated else sometimes(0.25, 0.03, 0.1),
+        old_by=sometimes(0.15, 20.0, 3600.0, SINCE_1970),
     )
 
 
@@ -212,7 +251,7 @@ def contended(seed: int) -> Scenario:
         workers=chance.randint(2, 3),
         seconds=60.0,
         produce_every=0.3,
-        rules=Rules("group", 5, 2.0, sizes=scenario.rules.sizes),
+        rules=WindowPolicy("group", 5, 2.0, sizes=scenario.rules.sizes),
         memory_bytes_max=1 << 30,
         habits=replace(
             scenario.habits,
@@ -241,7 +280,7 @@ def crowded(seed: int) -> Scenario:
         workers=2,
         destinations=destinations(chance.randint(1, 2)),
         produce_every=0.3,
-        rules=Rules(
+        rules=WindowPolicy(
             "group",
             20,
             2.0,
@@ -263,11 +302,44 @@ def crowded(seed: int) -> Scenario:
     )
 
 
+def limited(seed: int) -> Scenario:
+    """Draw a scenario in which windows pile up at a broker that takes less metadata than is set."""
+    chance = random.Random(f"limited {seed}")
+    scenario = stormy(seed)
+    return replace(
+        scenario,
+        partitions=chance.randint(1, 2),
+        workers=chance.randint(1, 2),
+        destinations=destinations(2),
+        seconds=120.0,
+        produce_every=0.3,
+        rules=WindowPolicy("group", 1, 0.0, sizes=scenario.rules.sizes),
+        broker_metadata_bytes_max=chance.choice((4096, 250, 160, OFFSET_METADATA_BYTES_MIN)),
+        memory_bytes_max=1 << 30,
+        habits=replace(
+            scenario.habits,
+            records_max=20,
+            give_up_seconds=chance.choice((8.0, 1000.0)),
+        ),
+        retention=False,
+        old_by=0.0,
+        events=(
+            chance.choice(("long outage", "long broken bucket")),
+            "metadata limit",
+            *chance.choices(EVENTS, k=2),
+        ),
+    )
+
+
 def scenario(seed: int) -> Scenario:
     """Draw a scenario of any kind."""
-    if seed % 3 == 0:
-        return contended(seed)
-    return crowded(seed) if seed % 6 == 1 else stormy(seed)
+    if seed % 12 == 5:
+        drawn = limited(seed)
+    elif seed % 3 == 0:
+        drawn = contended(seed)
+    else:
+        drawn = crowded(seed) if seed % 6 == 1 else stormy(seed)
+    return replace(drawn, **other_store(seed, drawn.destinations))
 
 
 class World:
@@ -294,12 +366,15 @@ class World:
         self.sabotage = sabotage
         self.habits = scenario.habits
         self.destinations = scenario.destinations
-        self.truth: dict[tuple[int, int], dict[str, bytes | str | None]] = {}
+        self.router = Router(scenario.destinations)
+        self.truth: dict[Record, dict[str, bytes | str | None]] = {}
         self.workers: list[Worker] = []
         self.scheduler = Scheduler(self._latency, self._plan)
         self.hesitation_seconds = SLOW_SECONDS_MAX if "commit" in scenario.slow_kinds else 0.1
         """How long a commit may wait before it is sent."""
         self._nth = nth
+        self._started = 0
+        """Number of workers that were started."""
         self._quiet = False
         self._broker_down_until = 0.0
         logs: dict[Name, Log] = {(TOPIC, it): Log() for it in range(scenario.partitions)}
@@ -310,6 +385,7 @@ class World:
             window_seconds=scenario.rules.window_seconds,
             receipt_bytes_max=scenario.rules.receipt_bytes_max,
             retention=scenario.retention,
+            builds=scenario.builds,
         )
         self.storage = Storage(
             self.scheduler,
@@ -317,7 +393,9 @@ class World:
             scenario.rules.sizes,
             written=self.checker.on_object,
             part_sent=self.checker.on_part,
+            head_fields=scenario.head_fields,
         )
+        self.storage.losing = scenario.losing
         self.storage.errors_share = scenario.storage_errors_share
         self.storage.torn_share = scenario.torn_share
         self.storage.lost_uploads_share = scenario.lost_uploads_share
@@ -326,7 +404,8 @@ class World:
             self.scheduler,
             self.chance,
             logs,
-            metadata_bytes_max=scenario.rules.metadata_bytes_max,
+            metadata_bytes_max=scenario.broker_metadata_bytes_max
+            or scenario.rules.metadata_bytes_max,
             sticky=scenario.sticky,
             committed=self.checker.on_commit,
         )
@@ -360,6 +439,8 @@ class World:
         self._produce()
         for event in scenario.events:
             scheduler.after(chance.uniform(3.0, scenario.seconds), self._do, event)
+        for _ in range(scenario.truncations):
+            scheduler.after(chance.uniform(3.0, scenario.seconds), self._truncate)
         scheduler.run_until(scenario.seconds)
 
     def time(self) -> float:
@@ -377,6 +458,13 @@ class World:
         self.workers.remove(worker)
         self.scheduler.after(SESSION_SECONDS, self._end_session, worker)
         self.scheduler.after(self.chance.uniform(0.1, 12.0), self._start_worker)
+
+    def gave_up(self, worker: Worker, tp: Name) -> None:
+        """A worker ends since a partition makes no progress, which needs faults that go on."""
+        self.counts["gave up"] += 1
+        if self._quiet:
+            raise Violation(f"{tp}: a worker ends for want of progress, and nothing holds it up")
+        worker.crash()
 
     def _check_uploads(self) -> None:
         """Only what its worker could not end may be left: see `docs/operations.md`."""
@@ -402,38 +490,72 @@ class World:
             key = chance.choice((b"a", b"a", b"b", None))
             partition = chance.randrange(scenario.partitions)
             log = self.broker.logs[TOPIC, partition]
+            if log.past and log.end + 5 >= self._seen(partition):
+                self.counts["not produced"] += 1
+                continue
             if chance.random() < scenario.hole_share:
                 log.end += chance.randint(1, 3)
             self._append(log, partition, key)
             if chance.random() < scenario.hole_share:
                 log.end += 1
+            if scenario.damage_share and chance.random() < scenario.damage_share:
+                self._append_damaged(log, partition)
         pause = scenario.produce_every * chance.choice((0.1, 1.0, 1.0, 2.0))
         if chance.random() < 0.03:
             pause += scenario.rules.window_seconds * chance.uniform(0.5, 2.5)
         self.scheduler.after(pause, self._produce)
 
+    def _append_damaged(self, log: Log, partition: int) -> None:
+        chance, now = self.chance, self.scheduler.now
+        first = log.end
+        for _ in range(chance.randint(1, 4)):
+            self._append(log, partition, chance.choice((b"a", b"b", None)))
+        since, until = chance.choice(
+            (
+                (0.0, math.inf),
+                (0.0, now + chance.uniform(1.0, 20.0)),
+                (now + chance.uniform(0.5, 20.0), math.inf),
+            )
+        )
+        log.damages.append(Damage(first, log.end, since, until))
+        self.counts["undecodable: batches"] += 1
+
     def _append(self, log: Log, partition: int, key: bytes | None) -> None:
         scenario, chance = self.scenario, self.chance
-        time = self.time()
+        time = self.time() - scenario.old_by
         if chance.random() < scenario.late_share:
             time = chance.choice((time - chance.uniform(0, 30), time + 500, time - 1e6, -0.001))
-        offset = log.end
-        log.records.append(Record(partition, offset, int(time * 1000), key))
+        record = Record(partition, log.end, int(time * 1000), key, log.version)
+        log.records.append(record)
         log.end += 1
         outcomes: dict[str, bytes | str | None] = {}
         for destination in self.destinations:
             if destination.pipeline is None or destination.pipeline.encode() == key:
-                outcomes[destination.id] = self._outcome(partition, offset)
-        self.truth[partition, offset] = outcomes
+                outcomes[destination.id] = self._outcome(record)
+        self.truth[record] = outcomes
 
-    def _outcome(self, partition: int, offset: int) -> bytes | str | None:
+    def _seen(self, partition: int) -> float:
+        """Return the least offset beyond the log's end that somebody has read, or recorded.
+
+        A log that grows up to there before a worker looks cannot be distinguished from one that has
+        lost nothing, see `docs/operations.md`; so producers wait.
+        """
+        name, end = TopicPartition(TOPIC, partition), self.broker.logs[TOPIC, partition].end
+        seen = [it for worker in self.workers for it in worker.seen(name)]
+        is_truncated, recorded = self.checker.recorded(name)
+        if not is_truncated:
+            seen += recorded
+        return min((it for it in seen if it > end), default=math.inf)
+
+    def _outcome(self, record: Record) -> bytes | str | None:
         chance = self.chance.random()
         if chance < self.scenario.skip_share:
             return None
         if chance < self.scenario.skip_share + self.scenario.fail_share:
             return "TypeError: it is undefined"
         padding = "x" * self.chance.randint(0, self.scenario.padding_max)
-        return b'{"partition":%d,"offset":%d,"x":"%s"}' % (partition, offset, padding.encode())
+        name = (record.partition, record.offset, record.version)
+        return b'{"record":[%d,%d,%d],"x":"%s"}' % (*name, padding.encode())
 
     # --- what goes wrong ----------------------------------------------------------------------
 
@@ -485,13 +607,16 @@ class World:
             case "join":
                 if len(self.workers) < 5:
                     self._start_worker()
-            case "outage":
-                self.storage.down_until = now + chance.uniform(1.0, 15.0)
+            case "outage" | "long outage":
+                self.storage.down_until = now + chance.uniform(*OUTAGE_SECONDS[event])
+            case "metadata limit":
+                lowest = OFFSET_METADATA_BYTES_MIN
+                self.broker.metadata_bytes_max = chance.choice((lowest, lowest, 200))
             case "broker outage":
                 self._broker_down_until = now + chance.uniform(0.5, SLOW_SECONDS_MAX)
-            case "broken bucket":
+            case "broken bucket" | "long broken bucket":
                 bucket = chance.choice(self.destinations).bucket
-                self.storage.broken_until[bucket] = now + chance.uniform(1.0, 30.0)
+                self.storage.broken_until[bucket] = now + chance.uniform(*OUTAGE_SECONDS[event])
             case "uploads lost":
                 self.storage.lose_uploads()
             case "retention":
@@ -518,6 +643,14 @@ class World:
             case _:
                 raise AssertionError(event)
 
+    def _truncate(self) -> None:
+        """Let a log lose its end, of which some or all was read."""
+        chance, log = self.chance, self.broker.logs[self.chance.choice(sorted(self.broker.logs))]
+        kept = chance.choice((0, log.end // 2, log.end - chance.randint(1, 8)))
+        if log.end:
+            self.counts["log truncated"] += 1
+            log.truncate(max(0, kept))
+
     def _end_session(self, worker: Worker) -> None:
         silent = max(worker.paused_until, worker.deaf_until) > self.scheduler.now
         if worker.crashed or silent:
@@ -525,7 +658,12 @@ class World:
 
     def _start_worker(self) -> None:
         scenario = self.scenario
-        self.workers.append(Worker(self, scenario.rules, scenario.memory_bytes_max))
+        rules = replace(scenario.rules, undecodable_seconds=UNDECODABLE_SECONDS)
+        self._started += 1
+        if scenario.builds:
+            compress = Compressor(self._started)
+            rules = replace(rules, sizes=replace(rules.sizes, compress=compress))
+        self.workers.append(Worker(self, rules, scenario.memory_bytes_max))
 
     def _calm_down(self) -> None:
         """End all faults; who is stopped goes on, and at least one worker is there."""
@@ -539,10 +677,6 @@ class World:
             worker.paused_until = worker.deaf_until = 0.0
         if not self.workers:
             self._start_worker()
-        for partition in range(self.scenario.partitions):
-            # A batch that was lost is noticed by the next one, so there is a next one.
-            log = self.broker.logs[TOPIC, partition]
-            self.scheduler.after(SLOW_SECONDS_MAX * 2, self._append, log, partition, b"a")
 
     def _counted(self) -> Counter[str]:
         counts = self.counts + self.checker.counts
@@ -561,4 +695,14 @@ class World:
         counts["completions refused"] = self.storage.completions_refused
         counts["uploads aborted"] = self.storage.aborted
         counts["uploads gone"] = self.storage.lost_uploads
+        counts["completions lost"] = self.storage.completions_lost
         return counts
+
+
+def simulate(seed: int) -> Counter[str]:
+    """Run the scenario of a seed; return how often each thing happened."""
+    try:
+        return World(seed, scenario(seed)).run()
+    except Exception as error:
+        error.add_note(f"run it again with: pytest tests/simulation --seed {seed}")
+        raise

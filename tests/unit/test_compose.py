@@ -13,11 +13,12 @@ import jsonschema
 import pytest
 import yaml
 
-from stream_app import __version__, cli
-from stream_app.config import Settings, environment_name, parse
-from stream_app.configfile import CONFIG_VARIABLE
-from stream_app.settings import TABLES
-from stream_app.values import broker_addresses
+from stream_app import __version__
+from stream_app.cli import main as cli
+from stream_app.config.files import CONFIG_VARIABLE
+from stream_app.config.parser import environment_name, parse
+from stream_app.config.settings import TABLES, Settings
+from stream_app.config.validators import broker_addresses
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""Whatever a message quotes, only the log itself begins a line of it, in text and in JSON."""
+"""One line for each message, in text and JSON, whatever it quotes; and how many there are."""
 
 import io
 import json
@@ -9,18 +9,26 @@ from typing import Any
 
 import pytest
 
-from stream_app import happenings
-from stream_app.happenings import DELIVERY_LINES_PER_MINUTE_MAX, LINES_PER_MINUTE_MAX, Happening
+from stream_app import log_events
+from stream_app.errors import TransientError
+from stream_app.log_declaration import (
+    DELIVERY,
+    DELIVERY_LINES_PER_MINUTE_MAX,
+    LINES_PER_MINUTE_MAX,
+    LogEvent,
+)
+from stream_app.log_fields import FIELDS
 from stream_app.logs import (
     TEXT_LENGTH_MAX,
     TRACEBACK_LENGTH_MAX,
     BoundedHandler,
     JsonFormatter,
     LineFormatter,
+    error_fields,
     formatter,
     is_json,
     iso,
-    say,
+    log_event,
 )
 
 FORGED = "2026-01-01 00:00:00 INFO forged"
@@ -47,7 +55,7 @@ class Log:
         self.handler.addFilter(self._timed)
 
     def logger(self, name: str = OURS) -> logging.Logger:
-        logger = logging.Logger(name)  # noqa: LOG001 - one that nobody else can have touched
+        logger = logging.Logger(name)  # noqa: LOG001 - one that no other test has touched
         logger.addHandler(self.handler)
         return logger
 
@@ -67,25 +75,39 @@ class Log:
 
 
 def text(message: str, *arguments: object, **options: Any) -> list[str]:
-    """Return the lines that a message makes for people."""
+    """Return the lines of a message in the text format."""
     log = Log(LineFormatter())
     log.logger().error(message, *arguments, **options)
     return log.lines
 
 
 def document(message: str, *arguments: object, name: str = OURS, **options: Any) -> dict[str, Any]:
-    """Return what it is for machines."""
+    """Return the document of a message in the JSON format."""
     log = Log(JsonFormatter())
     log.logger(name).error(message, *arguments, **options)
     (it,) = log.documents
     return it
 
 
-def said(formatter: logging.Formatter, what: Happening, message: str, **fields: object) -> str:
+EVENT = LogEvent(
+    "stored",
+    "info",
+    "meaning",
+    "%(count).1f lines of %(destination)s, %(code)s",
+    (*DELIVERY, "bucket", "already_existed", "code", "error"),
+    ("count",),
+)
+
+
+def line(formatter: logging.Formatter, **values: object) -> str:
+    """Return the line of EVENT with these values."""
     log = Log(formatter)
-    say(log.logger(), what, message, **fields)
-    (line,) = log.lines
-    return line
+    log_event(log.logger(), EVENT, count=1, **{"destination": "orders", "code": None} | values)
+    (it,) = log.lines
+    return it
+
+
+STORED = LogEvent("stored", "info", "meaning", "an object", lines_max=DELIVERY_LINES_PER_MINUTE_MAX)
 
 
 def nasty_error() -> BaseException:
@@ -148,7 +170,7 @@ def test_long_message_is_cut() -> None:
 def test_long_traceback_keeps_its_end() -> None:
     error = ValueError("x" * TRACEBACK_LENGTH_MAX + "the end")
     _, cut, *rest = text("crashed", exc_info=error)
-    assert cut.endswith(" characters left out)")
+    assert cut.endswith(" characters omitted)")
     assert rest[-1].endswith("the end")
     assert sum(map(len, rest)) < TRACEBACK_LENGTH_MAX + 100
 
@@ -169,10 +191,8 @@ def test_colours_mark_the_level_and_only_the_log_can_write_them() -> None:
 
 
 def test_document_has_time_level_event_message_and_the_fields() -> None:
-    line = said(
+    shown = line(
         JsonFormatter(),
-        happenings.STORED,
-        "an object",
         bucket="my-bucket",
         already_existed=False,
         destination="orders",
@@ -180,11 +200,11 @@ def test_document_has_time_level_event_message_and_the_fields() -> None:
         partition=0,
         code=None,
     )
-    assert list(json.loads(line).items()) == [
+    assert list(json.loads(shown).items()) == [
         ("time", "2026-11-25T12:00:00.500Z"),
         ("level", "info"),
         ("event", "stored"),
-        ("message", "an object"),
+        ("message", "1.0 lines of orders, none"),
         ("destination", "orders"),
         ("window", "2026-11-25T12:00:00Z"),
         ("partition", 0),
@@ -194,9 +214,10 @@ def test_document_has_time_level_event_message_and_the_fields() -> None:
 
 
 def test_document_is_ascii_and_its_texts_are_printable() -> None:
-    line = said(JsonFormatter(), happenings.NOT_STORED, NASTY, error=NASTY)
-    assert line.isascii()
-    assert (json.loads(line)["message"], json.loads(line)["error"]) == (SHOWN, SHOWN)
+    shown = line(JsonFormatter(), destination=NASTY, error=NASTY)
+    assert shown.isascii()
+    assert json.loads(shown)["message"] == f"1.0 lines of {SHOWN}, none"
+    assert json.loads(shown)["error"] == SHOWN
 
 
 def test_document_of_a_library_names_it() -> None:
@@ -213,30 +234,60 @@ def test_traceback_is_a_field() -> None:
 
 
 def test_long_fields_are_cut() -> None:
-    line = said(JsonFormatter(), happenings.NOT_STORED, "m", error="x" * 2_000_000)
-    assert len(line) < TEXT_LENGTH_MAX + 500
+    shown = line(JsonFormatter(), error="x" * 2_000_000)
+    assert len(shown) < TEXT_LENGTH_MAX + 500
 
 
 def test_field_cannot_take_the_place_of_what_every_message_has() -> None:
     names = {"time", "level", "event", "message", "logger", "traceback"}
-    assert names.isdisjoint(happenings.FIELDS)
+    assert names.isdisjoint(FIELDS)
+
+
+def test_text_is_formatted_by_a_handler_that_emits_it_and_by_no_other() -> None:
+    class Costly:
+        def __str__(self) -> str:
+            raise AssertionError("formatted")
+
+    log = Log(JsonFormatter())
+    log.handler.setLevel("ERROR")
+    log_event(log.logger(), EVENT, count=1, destination=Costly(), code=None)
+    assert log.lines == []
+
+
+def test_event_without_values_is_its_text() -> None:
+    log = Log(LineFormatter())
+    log_event(log.logger(), STORED)
+    assert log.lines == ["2026-11-25 12:00:00 INFO an object"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TransientError("SlowDown", "wait"), ("SlowDown", "wait")),
+        (ValueError("no number"), ("ValueError", "no number")),
+    ],
+)
+def test_fields_of_an_error_are_its_code_and_message(
+    error: Exception, expected: tuple[str, str]
+) -> None:
+    assert error_fields(error) == dict(zip(log_events.ERROR, expected, strict=True))
 
 
 # --- how many ------------------------------------------------------------------------------------
 
 
-def test_messages_beyond_the_bound_of_their_kind_are_counted_and_told() -> None:
+def test_messages_beyond_the_bound_of_their_event_are_counted_and_logged() -> None:
     log = Log(JsonFormatter())
     logger = log.logger()
     for _ in range(DELIVERY_LINES_PER_MINUTE_MAX + 5):
-        say(logger, happenings.STORED, "an object")
-    say(logger, happenings.READY, "ready")
+        log_event(logger, STORED)
+    log_event(logger, log_events.STOPPED, status=0)
     assert len(log.lines) == DELIVERY_LINES_PER_MINUTE_MAX + 1
     log.at += 60
-    say(logger, happenings.STORED, "an object")
-    told, newest = log.documents[-2:]
-    assert (told["event"], told["left_out"]) == ("left-out", {"stored": 5})
-    assert told["message"] == "left out in the minute from 2026-11-25T12:00:00Z: 5 stored"
+    log_event(logger, STORED)
+    suppressed, newest = log.documents[-2:]
+    assert (suppressed["event"], suppressed["suppressed"]) == ("suppressed", {"stored": 5})
+    assert suppressed["message"] == "suppressed in the minute from 2026-11-25T12:00:00Z: 5 stored"
     assert newest["event"] == "stored"
 
 
@@ -247,13 +298,13 @@ def test_messages_of_libraries_are_bounded_too() -> None:
         logger.warning("again")
     log.handler.close()
     assert len(log.lines) == LINES_PER_MINUTE_MAX + 1
-    assert log.documents[-1]["left_out"] == {"library": 3}
+    assert log.documents[-1]["suppressed"] == {"library": 3}
 
 
-def test_nothing_is_left_out_of_a_log_at_debug() -> None:
+def test_log_at_debug_suppresses_nothing() -> None:
     log = Log(JsonFormatter(), is_bounded=False)
     for _ in range(DELIVERY_LINES_PER_MINUTE_MAX + 5):
-        say(log.logger(), happenings.STORED, "an object")
+        log_event(log.logger(), STORED)
     log.handler.close()
     assert len(log.lines) == DELIVERY_LINES_PER_MINUTE_MAX + 5
 
@@ -261,12 +312,12 @@ def test_nothing_is_left_out_of_a_log_at_debug() -> None:
 def test_message_below_the_level_is_not_even_made() -> None:
     class Costly:
         def __str__(self) -> str:
-            raise AssertionError("it was asked for")
+            raise AssertionError("formatted")
 
     log = Log(JsonFormatter())
     logger = log.logger()
     logger.setLevel("INFO")
-    say(logger, happenings.CLOSED, "%s", Costly())
+    log_event(logger, log_events.WINDOW_CLOSED, subject=Costly(), destinations=1)
     assert log.lines == []
 
 
@@ -306,7 +357,7 @@ def test_text_into_a_file_has_no_colours() -> None:
     assert log.lines == ["2026-11-25 12:00:00 WARNING hello"]
 
 
-SAYS = """
+PROGRAM = """
 import sys, threading, warnings
 from stream_app.logs import log_to_standard_error
 log_to_standard_error("info", "json", {})
@@ -327,8 +378,8 @@ raise ValueError("at last")
 """
 
 
-def test_what_python_itself_says_is_a_message() -> None:
-    done = subprocess.run([sys.executable, "-c", SAYS], capture_output=True, check=False)
+def test_errors_that_python_itself_writes_are_messages() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=False)
     assert done.returncode == 1
     documents = [json.loads(line) for line in done.stderr.splitlines()]
     assert [it["logger"] for it in documents] == ["py.warnings", *["python"] * 3]

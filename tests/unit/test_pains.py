@@ -1,4 +1,4 @@
-"""Pains of the field that a decision of the core cures; `docs/pains.md` has the table of all.
+"""Pains of the field that a decision of the core cures; `docs/guarantees.md` has the table of all.
 
 Only what no test elsewhere states is here.
 """
@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from stream_app.closings import Commit, decode, encode
-from stream_app.partition import Partition
-from tests.unit.records import (
+from stream_app.core.commit_metadata import Commit, decode, encode
+from stream_app.core.partition import Partition
+from tests.unit.core.builders import (
     EVENTS,
     MINUTE,
     RULES,
@@ -33,7 +33,7 @@ def contents(partition: Partition) -> dict[str, bytes]:
     record_closings(partition)
     return {
         str(work.delivery.key): gzip.decompress(partition.content(work) or b"")
-        for work in partition.works()
+        for work in partition.delivery_tasks()
     }
 
 

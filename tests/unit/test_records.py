@@ -1,8 +1,8 @@
-"""What is an event, and what is said of a value that is none."""
+"""Values that are events, and the mistakes of those that are not."""
 
 import pytest
 
-from stream_app.events import event_mistake
+from stream_app.records import OutOfRange, event_mistake
 
 
 @pytest.mark.parametrize(
@@ -15,12 +15,16 @@ def test_json_value_is_an_event(value: bytes) -> None:
 @pytest.mark.parametrize(
     ("value", "mistake"),
     [
-        (b"{", "it is no JSON: Expecting property name"),
-        (b"1 2", "it is no JSON: Extra data: line 1 column 3"),
-        (b"NaN", "it is no JSON: NaN is no JSON value; write one JSON value on each line"),
-        (b'"\xff"', "byte 2 of the line is no UTF-8; write UTF-8"),
+        (b"{", "it is not JSON: Expecting property name"),
+        (b"1 2", "it is not JSON: Extra data: line 1 column 3"),
+        (b"NaN", "it is not JSON: NaN is not a JSON value; write one JSON value on each line"),
+        (b'"\xff"', "byte 2 of the line is not UTF-8; write UTF-8"),
         (b"[" * 100_000, "it is nested too deeply; write a flatter event"),
     ],
 )
-def test_what_is_no_event_is_told_with_its_place(value: bytes, mistake: str) -> None:
+def test_mistake_of_a_value_has_its_position(value: bytes, mistake: str) -> None:
     assert (event_mistake(value) or "").startswith(mistake)
+
+
+def test_response_without_a_record_reads_nothing() -> None:
+    assert OutOfRange(7).next_position == 7

@@ -13,14 +13,14 @@ import orjson
 import pytest
 import yaml
 
-from stream_app.cli import PARTITIONS_DEFAULT
-from stream_app.closings import Commit
-from stream_app.config import Kafka
-from stream_app.objects import identifier, object_key
-from stream_app.partition import Partition
-from stream_app.receipts import Message, Problem, Receipt, Source, Status, Tally
-from stream_app.redelivery import events_identifier
-from tests.unit.records import (
+from stream_app.cli.topics import PARTITIONS_DEFAULT
+from stream_app.config.settings import Kafka
+from stream_app.core.commit_metadata import Commit
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.partition import Partition
+from stream_app.core.receipt import Message, Problem, Receipt, Source, Status, Tally
+from stream_app.redelivery.owed import events_identifier
+from tests.unit.core.builders import (
     EVENTS,
     EVERY,
     MINUTE,
@@ -56,7 +56,7 @@ def messages() -> dict[Status, Message]:
     collect(partition, batch(record(16, 121)), 122, EVERY)
     partition.tick(MINUTE + 182, 17)
     record_closings(partition)
-    first, second, third = partition.works()
+    first, second, third = partition.delivery_tasks()
     receipts = [
         partition.retrying(first, PROBLEM, attempts=3),
         partition.uploaded(first, stored(partition.content(first) or b""), attempts=4),
@@ -81,12 +81,12 @@ def redeliveries() -> dict[str, Receipt]:
         pipeline=None,
         window_start=MINUTE,
         window_end=MINUTE + 60,
-        source=Source(*EVENTS, 10, 15),
+        source=Source(*EVENTS, 10, 15, MINUTE + 62),
         tally=tally,
         bucket="my-bucket",
-        key=object_key("", MINUTE + 62, identifier(*EVENTS, 10, "every")),
+        key=object_key("", MINUTE + 62, identifier(*EVENTS, 10, MINUTE + 62, "every")),
         size_uncompressed=4,
-        uploaded_at=MINUTE + 62,
+        closed_at=MINUTE + 62,
         attempts=1,
         stored=stored(b"x"),
     )
@@ -112,6 +112,8 @@ each_status = pytest.mark.parametrize("status", list(Status))
 
 def described(schema: dict[str, Any], place: str = "") -> Iterator[tuple[str, bool]]:
     """Yield each field and item of a schema, and whether it is described."""
+    for option in schema.get("anyOf", ()):
+        yield from described(option, place)
     for name, field in schema.get("properties", {}).items():
         yield f"{place}/{name}", bool(field.get("description"))
         yield from described(field, f"{place}/{name}")
@@ -138,6 +140,52 @@ def fields(document: object, schema: dict[str, Any], place: str = "") -> Iterato
 def test_a_schema_is_valid_by_its_metaschema(schema: dict[str, Any]) -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     jsonschema.Draft202012Validator.check_schema(schema)
+
+
+TYPES = {
+    "items": "array",
+    "maxItems": "array",
+    "minItems": "array",
+    "prefixItems": "array",
+    "uniqueItems": "array",
+    "maximum": "number",
+    "minimum": "number",
+    "additionalProperties": "object",
+    "properties": "object",
+    "required": "object",
+    "format": "string",
+    "minLength": "string",
+    "pattern": "string",
+}
+"""Type that a keyword applies to."""
+
+
+def loose(schema: Any, types: frozenset[str], place: str = "") -> Iterator[str]:
+    """Yield what `ajv` refuses in its strict mode, by the rule of its `strictTypes`."""
+    named = schema.get("type", ())
+    named = frozenset([named] if isinstance(named, str) else named)
+    if len(named - {"null"}) > 1:
+        yield f"{place}: several types"
+    types = named or types
+    for keyword, needed in TYPES.items():
+        known = types | {"number"} if "integer" in types else types
+        if keyword in schema and needed not in known:
+            yield f"{place}: {keyword} without the type {needed}"
+    for keyword in ("allOf", "anyOf", "if", "then"):
+        options = schema.get(keyword, [])
+        for option in options if isinstance(options, list) else [options]:
+            yield from loose(option, types, f"{place}/{keyword}")
+    for keyword in ("properties", "$defs"):
+        for name, field in schema.get(keyword, {}).items():
+            yield from loose(field, frozenset(), f"{place}/{name}")
+    items = [*schema.get("prefixItems", []), *[schema[it] for it in ("items",) if it in schema]]
+    for item in items:
+        yield from loose(item, frozenset(), f"{place}[]")
+
+
+@both
+def test_a_schema_is_accepted_in_strict_mode(schema: dict[str, Any]) -> None:
+    assert list(loose(schema, frozenset())) == []
 
 
 @both
@@ -171,10 +219,12 @@ def test_the_numbers_of_an_example_agree(example: dict[str, Any]) -> None:
 
 
 def test_the_key_of_an_example_is_the_one_that_the_code_makes() -> None:
-    name = identifier("events", 3, 4242, "orders-archive")
-    assert RECEIPT["examples"][0]["object"]["key"] == object_key("test/", 1_795_537_922, name)
-    name = events_identifier("events", 3, 4242, "orders-archive", [4260])
-    assert RECEIPT["examples"][-1]["object"]["key"] == object_key("test/", 1_795_537_922, name)
+    closed_at = 1_795_537_922
+    name = identifier("events", 3, 4242, closed_at, "orders-archive")
+    assert RECEIPT["examples"][0]["object"]["key"] == object_key("test/", closed_at, name)
+    source = Source("events", 3, 4242, 4300, closed_at)
+    name = events_identifier(source, "orders-archive", [4260])
+    assert RECEIPT["examples"][-1]["object"]["key"] == object_key("test/", closed_at, name)
 
 
 @each_status
@@ -189,6 +239,15 @@ def test_receipts_of_a_redelivery_validate_and_have_no_unknown_field(name: str) 
     document = orjson.loads(REDELIVERIES[name].message(MINUTE).value)
     validate(document)
     assert list(fields(document, RECEIPT)) == []
+
+
+@pytest.mark.parametrize("field", ["size", "checksum"])
+def test_only_an_object_that_existed_already_may_be_of_unknown_bytes(field: str) -> None:
+    document = orjson.loads(MESSAGES[Status.DELIVERED].value)
+    document["object"][field] = None
+    with pytest.raises(jsonschema.ValidationError):
+        validate(document)
+    validate({**document, "already_existed": True})
 
 
 @pytest.mark.parametrize("answers", [[], [-1], [11, 11], ["11"], 11, None])
@@ -243,6 +302,8 @@ def test_a_receipt_without_a_required_field_is_refused(status: Status, field: st
         ("attempts", -1),
         ("already_existed", None),
         ("uploaded_at", None),
+        ("stored_at", None),
+        ("stored_at", "2026-11-24 16:32:02"),
         ("error", {"code": "SlowDown", "message": "", "retryable": True}),
     ],
 )
@@ -255,6 +316,13 @@ def test_a_mangled_receipt_is_refused(path: str, value: object) -> None:
     place[last] = value
     with pytest.raises(jsonschema.ValidationError):
         validate(document)
+
+
+@each_status
+def test_a_receipt_of_a_version_before_the_time_of_storage_validates(status: Status) -> None:
+    document = orjson.loads(MESSAGES[status].value)
+    del document["stored_at"]
+    validate(document)
 
 
 def test_a_receipt_with_a_field_of_a_later_version_validates() -> None:

@@ -1,11 +1,11 @@
-"""What others wrote, as logs and terminals get it."""
+"""Text from outside on one line, in cells, and counts."""
 
 import json
 import sys
 
 import pytest
 
-from stream_app.printable import printable, printable_json
+from stream_app.text import cell_width, counted, printable, printable_json
 
 EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
 
@@ -39,5 +39,20 @@ def test_printable_text_stays_as_it_is(text: str) -> None:
         ("\U000e0001", r"\U000e0001"),
     ],
 )
-def test_escape_says_which_character_it_was(text: str, shown: str) -> None:
+def test_escape_names_the_character(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [("", 0), ("ab", 2), ("日本", 4), ("é", 1), ("e\u0301", 1), ("\u200b", 0), ("\uff21", 2)],
+)
+def test_wide_letters_take_two_cells_and_marks_none(text: str, width: int) -> None:
+    assert cell_width(text) == width
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, "0 events"), (1, "1 event"), (30, "30 events")]
+)
+def test_one_has_a_singular(count: int, expected: str) -> None:
+    assert counted(count, "event") == expected

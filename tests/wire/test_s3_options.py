@@ -1,9 +1,9 @@
 """Each option of a destination: the header that AWS documents for it, and nothing beside it.
 
-    options ──> `Storage.put` ──> a server that records what it is asked
+    options ──> `Storage.put` ──> a server that records its requests
     role    ──> an STS that does so too
 
-Regions: what S3 says when a bucket is elsewhere, and who is asked then.
+Regions: how S3 redirects when a bucket is elsewhere, and where requests go then.
 """
 
 import asyncio
@@ -12,23 +12,22 @@ import hashlib
 import random
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import pytest
 
-from stream_app.clients import CLIENTS_MAX, Clients
-from stream_app.contents import MULTIPART_BYTES
-from stream_app.delivery import UPLOADS_MAX
-from stream_app.embedded import S3Server
+from stream_app.config.settings import S3, Destination
+from stream_app.core.receipt import Stored
+from stream_app.embedded.process import HOST, free_ports
 from stream_app.errors import DeliveryError, PermanentError, TransientError
-from stream_app.receipts import Stored
-from stream_app.rights import ASKED_AT_ONCE_MAX
-from stream_app.s3 import Storage
-from stream_app.serverprocess import HOST, free_ports
-from stream_app.settings import S3, Destination
+from stream_app.s3.access_check import CHECKS_MAX
+from stream_app.s3.body import MULTIPART_BYTES
+from stream_app.s3.clients import CLIENTS_MAX, Clients
+from stream_app.s3.storage import Storage
+from stream_app.worker.window_delivery import UPLOADS_MAX
 from tests.contract.recorder import Answer, Request, answer, hang, recorder, refusal
 
 CONTENT = b"the bytes of an object"
@@ -60,7 +59,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def put(destination: Destination, *answers: Answer, content: bytes = CONTENT) -> list[Request]:
-    """Put an object at a server with these answers; return what it was asked."""
+    """Put an object at a server with these answers; return its requests."""
 
     async def scenario() -> list[Request]:
         async with (
@@ -181,6 +180,57 @@ def test_option_begins_an_upload_in_parts(
     assert {name: created.headers.get(name) for name in headers} == headers
 
 
+IN_REQUESTS: dict[str, Any] = {
+    "acl": "private",
+    "bucket": "other-bucket",
+    "checksum": "crc32",
+    "content_encoding": "gzip",
+    "content_type": "application/x-ndjson",
+    "expected_bucket_owner": "123456789012",
+    "kms_key_id": "alias/archive",
+    "region": "eu-west-1",
+    "sse": "aws:kms",
+    "storage_class": "GLACIER_IR",
+    "tags": (("team", "orders"),),
+}
+"""Another value than the default of each option that PutObject and CreateMultipartUpload have."""
+NOT_IN_REQUESTS = {
+    "addressing_style": "in the URL of a server with a name: see test_s3_addressing",
+    "conditional_writes": "in PutObject and CompleteMultipartUpload: see the tests of it below",
+    "endpoint_url": "the server of all requests: test_destination_is_reached_at_its_own_endpoint",
+    "external_id": "in AssumeRole: test_role_is_assumed_with_our_credentials",
+    "id": "names the destination in receipts, logs and metrics",
+    "payload": "evaluated before: in the content",
+    "pipeline": "chooses the events before: in the content",
+    "prefix": "a part of the key that storage is given",
+    "role_arn": "in AssumeRole, whose credentials sign: test_role_is_assumed_with_our_credentials",
+}
+"""Why the other options are in neither."""
+VOLATILE = {"authorization", "amz-sdk-invocation-id", "host", "x-amz-date"}
+
+
+def significant(request: Request) -> tuple[str, str, dict[str, str]]:
+    """Return what of a request depends on options alone."""
+    headers = {name: text for name, text in request.headers.items() if name not in VOLATILE}
+    return request.target, region_of(request), headers
+
+
+def test_every_option_is_in_the_requests_or_has_a_reason_why_not() -> None:
+    names = {it.name for it in fields(Destination)}
+    assert names == IN_REQUESTS.keys() | NOT_IN_REQUESTS.keys()
+    assert IN_REQUESTS.keys().isdisjoint(NOT_IN_REQUESTS)
+
+
+@pytest.mark.parametrize("option", IN_REQUESTS)
+def test_option_reaches_put_object_and_create_multipart_upload(option: str) -> None:
+    assert IN_REQUESTS[option] != getattr(TO, option)
+    changed = replace(TO, **{option: IN_REQUESTS[option]})
+    for upload in (lambda to: put(to, DONE), stream_in_parts):
+        plain, again, other = (significant(upload(it)[0]) for it in (TO, TO, changed))
+        assert plain == again, "without an option nothing changes"
+        assert plain != other
+
+
 def test_expected_owner_travels_with_every_request() -> None:
     owned = replace(TO, expected_bucket_owner="123456789012")
     requests = (
@@ -228,8 +278,8 @@ def test_each_part_carries_its_checksum(
     announced = {"sha256": "SHA256", "crc32": "CRC32", "md5": None}[algorithm]
     assert created.headers.get("x-amz-checksum-algorithm") == announced
     for part in parts:
-        told = encoded(digest(part.body)).encode()
-        assert (told in completed.body) == (announced is not None)
+        digest_of_part = encoded(digest(part.body)).encode()
+        assert (digest_of_part in completed.body) == (announced is not None)
 
 
 @pytest.mark.parametrize("algorithm", CHECKSUMS)
@@ -247,7 +297,7 @@ def test_receipt_has_sha256_whatever_travels(algorithm: Any) -> None:
 
 
 def test_answer_without_an_etag_is_none_of_s3s() -> None:
-    with pytest.raises(TransientError, match="no ETag in the answer"):
+    with pytest.raises(TransientError, match="the response has no ETag"):
         put(TO, answer("200 OK", "<html>Welcome</html>", "text/html"))
 
 
@@ -264,18 +314,18 @@ SAME = answer(
 )
 
 
-def test_condition_travels_by_default_and_nothing_is_looked_at() -> None:
+def test_condition_travels_by_default_without_a_check() -> None:
     (request,) = put(TO, DONE)
     assert request.headers["if-none-match"] == "*"
 
 
-def test_without_condition_the_key_is_looked_at_and_written() -> None:
-    looked, written = put(UNCONDITIONAL, answer("404 Not Found"), DONE)
-    assert (looked.method, written.method) == ("HEAD", "PUT")
+def test_without_condition_the_key_is_checked_and_written() -> None:
+    checked, written = put(UNCONDITIONAL, answer("404 Not Found"), DONE)
+    assert (checked.method, written.method) == ("HEAD", "PUT")
     assert "if-none-match" not in written.headers
 
 
-def test_without_condition_what_may_not_be_looked_at_is_written() -> None:
+def test_without_condition_a_key_that_may_not_be_read_is_written() -> None:
     assert [it.method for it in put(UNCONDITIONAL, answer("403 Forbidden"), DONE)] == [
         "HEAD",
         "PUT",
@@ -292,26 +342,9 @@ def test_without_condition_another_object_that_is_there_stays() -> None:
     assert refused.value.code == "ObjectDiffers"
 
 
-def test_without_condition_trouble_at_the_look_is_no_reason_to_write() -> None:
+def test_without_condition_a_failed_check_is_no_reason_to_write() -> None:
     with pytest.raises(TransientError):
         put(UNCONDITIONAL, answer("503 Service Unavailable"))
-
-
-def test_without_condition_a_real_server_keeps_the_first_object(
-    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
-    destination = replace(UNCONDITIONAL, bucket=bucket)
-
-    async def scenario() -> list[bool]:
-        async with Storage(S3(endpoint_url=s3.endpoint_url)) as storage:
-            puts = [
-                await storage.put(destination, KEY, CONTENT, lines=2, size=18) for _ in range(2)
-            ]
-        return [it.already_existed for it in puts]
-
-    assert asyncio.run(scenario()) == [False, True]
 
 
 # --- region, endpoint and the clients -------------------------------------------------------------
@@ -388,7 +421,7 @@ def test_client_that_is_in_use_is_not_closed() -> None:
 
 def test_more_requests_than_clients_are_under_way_at_no_time() -> None:
     # Else a client would be made and closed again for each request.
-    assert max(UPLOADS_MAX, ASKED_AT_ONCE_MAX) < CLIENTS_MAX
+    assert max(UPLOADS_MAX, CHECKS_MAX) < CLIENTS_MAX
 
 
 def test_two_that_need_the_same_client_at_once_share_it() -> None:
@@ -438,26 +471,26 @@ def test_bucket_elsewhere_is_written_there_and_from_then_on(
                     await storage.put(TO, key, LARGE[:1_000_000], lines=2, size=18)
             return server.requests
 
-    caplog.set_level("INFO", "stream_app.clients")
+    caplog.set_level("INFO", "stream_app.s3.clients")
     requests = asyncio.run(scenario())
     assert [region_of(it) for it in requests] == ["us-east-1"] + ["eu-central-1"] * 3
     assert [len(it.body) for it in requests] == [1_000_000] * 4
-    (spoken,) = caplog.messages
-    assert spoken.startswith("bucket my-bucket is in region eu-central-1, not in us-east-1")
+    (message,) = caplog.messages
+    assert message.startswith("bucket my-bucket is in region eu-central-1, not in us-east-1")
 
 
-def test_region_that_is_not_named_is_asked_for() -> None:
+def test_region_that_is_not_named_is_requested() -> None:
     moved = refusal("301 Moved Permanently", "PermanentRedirect")
-    first, asked, last = put(TO, moved, LOCATED, DONE)
-    assert asked.target == "/my-bucket?location"
-    assert [region_of(it) for it in (first, asked, last)] == [
+    first, located, last = put(TO, moved, LOCATED, DONE)
+    assert located.target == "/my-bucket?location"
+    assert [region_of(it) for it in (first, located, last)] == [
         "us-east-1",
         "us-east-1",
         "eu-central-1",
     ]
 
 
-def test_region_of_an_aws_bucket_is_asked_for_where_any_can_be(
+def test_region_of_an_aws_bucket_is_requested_in_the_home_region(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def scenario() -> list[Request]:
@@ -539,18 +572,20 @@ def sts_refusal(status: str, code: str) -> bytes:
 
 
 def with_roles(
-    sts_answers: list[Answer], *waves: list[Destination], seconds_min: float = 10.0
+    sts_answers: list[Answer],
+    *waves: list[Destination],
+    seconds_min: float = 10.0,
 ) -> tuple[list[Request], list[Request], list[DeliveryError | None]]:
-    """Ask about buckets in waves, each at once; return what STS and S3 were asked, and errors."""
+    """Call S3 for buckets in waves, each at once; return the requests to STS and S3, and errors."""
 
     async def scenario() -> tuple[list[Request], list[Request], list[DeliveryError | None]]:
         async with recorder(*sts_answers) as sts, recorder(LOCATED) as server:
             with pytest.MonkeyPatch.context() as patched:
                 patched.setenv("AWS_ENDPOINT_URL_STS", sts.endpoint_url)
                 s3 = S3(endpoint_url=server.endpoint_url)
-                async with Clients(
-                    s3, role_seconds_min=seconds_min, answer_seconds_max=2
-                ) as opened:
+                # On a loaded machine it takes seconds to make the clients of one wave.
+                async with Clients(s3, role_seconds_min=seconds_min) as opened:
+                    usual = opened.response_seconds_max
 
                     async def ask(destination: Destination) -> DeliveryError | None:
                         try:
@@ -559,11 +594,12 @@ def with_roles(
                             return error
                         return None
 
-                    errors = [
-                        error
-                        for wave in waves
-                        for error in await asyncio.gather(*(ask(it) for it in wave))
-                    ]
+                    errors: list[DeliveryError | None] = []
+                    for number, wave in enumerate(waves):
+                        # STS has seen the request by the time that nobody waits for it any more.
+                        is_unanswered = sts_answers[min(number, len(sts_answers) - 1)] is hang
+                        opened.response_seconds_max = 4 if is_unanswered else usual
+                        errors += await asyncio.gather(*(ask(it) for it in wave))
             return sts.requests, server.requests, errors
 
     return asyncio.run(scenario())
@@ -573,29 +609,29 @@ ASSUMING = replace(TO, role_arn=ROLE)
 
 
 def test_role_is_assumed_with_our_credentials_and_its_own_are_used() -> None:
-    (asked,), (request,), errors = with_roles(
+    (to_sts,), (request,), errors = with_roles(
         [assumed(1, 3600)], [replace(ASSUMING, external_id="ours:42", region="eu-west-1")]
     )
     assert errors == [None]
-    form = {name: texts[0] for name, texts in parse_qs(asked.body.decode()).items()}
+    form = {name: texts[0] for name, texts in parse_qs(to_sts.body.decode()).items()}
     assert form["Action"] == "AssumeRole"
     assert (form["RoleArn"], form["ExternalId"]) == (ROLE, "ours:42")
     assert form["RoleSessionName"] == "stream-app"
-    assert "Credential=AKIAMADEUP" in asked.headers["authorization"]
-    assert region_of(asked) == "eu-west-1"
+    assert "Credential=AKIAMADEUP" in to_sts.headers["authorization"]
+    assert region_of(to_sts) == "eu-west-1"
     assert "Credential=ASIAMADEUP1/" in request.headers["authorization"]
     assert request.headers["x-amz-security-token"] == "token-1"
 
 
 def test_without_an_external_id_none_is_sent() -> None:
-    (asked,), _, _ = with_roles([assumed(1, 3600)], [ASSUMING])
-    assert b"ExternalId" not in asked.body
+    (to_sts,), _, _ = with_roles([assumed(1, 3600)], [ASSUMING])
+    assert b"ExternalId" not in to_sts.body
 
 
 def test_role_is_assumed_once_for_all_destinations_that_have_it() -> None:
     shared = [replace(ASSUMING, bucket=f"bucket-{n}", region=f"region-{n}") for n in range(8)]
-    asked, requests, errors = with_roles([assumed(1, 3600)], shared, shared)
-    assert (len(asked), len(requests), set(errors)) == (1, 16, {None})
+    to_sts, requests, errors = with_roles([assumed(1, 3600)], shared, shared)
+    assert (len(to_sts), len(requests), set(errors)) == (1, 16, {None})
 
 
 def test_role_outlives_its_clients() -> None:
@@ -614,51 +650,51 @@ def test_role_outlives_its_clients() -> None:
 
 
 def test_another_external_id_is_another_role() -> None:
-    asked, requests, _ = with_roles(
+    to_sts, requests, _ = with_roles(
         [assumed(1, 3600), assumed(2, 3600)],
         [replace(ASSUMING, external_id="one")],
         [replace(ASSUMING, external_id="two")],
         [TO],
     )
-    assert len(asked) == 2
+    assert len(to_sts) == 2
     keys = [it.headers["authorization"].split("Credential=")[1].split("/")[0] for it in requests]
     assert keys == ["ASIAMADEUP1", "ASIAMADEUP2", "AKIAMADEUPMADEUPMADE"]
 
 
 def test_credentials_are_renewed_before_they_end() -> None:
-    # Eight minutes are left: within the ten in which nobody goes on with the old ones.
-    asked, requests, errors = with_roles(
+    # Eight minutes are left: within the ten in which the old ones are no longer used.
+    to_sts, requests, errors = with_roles(
         [assumed(1, 480), assumed(2, 3600)], [ASSUMING], [ASSUMING] * 8, seconds_min=0
     )
     assert set(errors) == {None}
     assert [it.headers["x-amz-security-token"] for it in requests] == ["token-1"] + ["token-2"] * 8
-    assert len(asked) == 2
+    assert len(to_sts) == 2
 
 
-def test_sts_that_gives_short_credentials_is_not_asked_with_every_request() -> None:
-    asked, requests, errors = with_roles([assumed(1, 480)], *[[ASSUMING] * 4] * 5)
-    assert (len(asked), len(requests), set(errors)) == (1, 20, {None})
+def test_sts_that_gives_short_credentials_has_not_one_request_for_each_of_ours() -> None:
+    to_sts, requests, errors = with_roles([assumed(1, 480)], *[[ASSUMING] * 4] * 5)
+    assert (len(to_sts), len(requests), set(errors)) == (1, 20, {None})
 
 
 def test_failing_sts_is_hidden_while_the_credentials_are_good(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    asked, requests, errors = with_roles(
+    to_sts, requests, errors = with_roles(
         [assumed(1, 480), sts_refusal("500 Internal Server Error", "InternalFailure")],
         *[[ASSUMING] * 3] * 3,
         seconds_min=0,
     )
     assert set(errors) == {None}
     assert len(requests) == 9
-    assert len(asked) > 1
+    assert len(to_sts) > 1
     assert f"role {ROLE} cannot be assumed: in words; its credentials end at" in caplog.text
 
 
 def test_failing_sts_is_not_stormed() -> None:
-    asked, requests, errors = with_roles(
+    to_sts, requests, errors = with_roles(
         [sts_refusal("403 Forbidden", "AccessDenied")], *[[ASSUMING] * 5] * 4
     )
-    assert (len(asked), requests) == (1, [])
+    assert (len(to_sts), requests) == (1, [])
     assert {(type(it), str(it)) for it in errors} == {
         (PermanentError, f"AccessDenied: role {ROLE} cannot be assumed: in words")
     }
@@ -673,17 +709,17 @@ def test_failing_sts_is_not_stormed() -> None:
         (hang, "TimeoutError"),
     ],
 )
-def test_trouble_of_sts_that_time_heals_is_transient(response: Answer, code: str) -> None:
+def test_fault_of_sts_that_time_heals_is_transient(response: Answer, code: str) -> None:
     _, requests, (error,) = with_roles([response], [ASSUMING])
     assert isinstance(error, TransientError)
     assert error.code == code
     assert requests == []
 
 
-def test_sts_that_hung_is_asked_again() -> None:
-    asked, _, errors = with_roles([hang, assumed(1, 3600)], [ASSUMING], [ASSUMING])
+def test_sts_that_did_not_respond_is_requested_again() -> None:
+    to_sts, _, errors = with_roles([hang, assumed(1, 3600)], [ASSUMING], [ASSUMING])
     assert [error is None for error in errors] == [False, True]
-    assert len(asked) == 2
+    assert len(to_sts) == 2
 
 
 def test_role_without_credentials_of_our_own_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -692,9 +728,9 @@ def test_role_without_credentials_of_our_own_is_transient(monkeypatch: pytest.Mo
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, "nowhere")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    asked, _, (error,) = with_roles([assumed(1, 3600)], [ASSUMING])
+    to_sts, _, (error,) = with_roles([assumed(1, 3600)], [ASSUMING])
     assert isinstance(error, TransientError)
-    assert (error.code, asked) == ("NoCredentials", [])
+    assert (error.code, to_sts) == ("NoCredentials", [])
 
 
 def test_unreachable_sts_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:

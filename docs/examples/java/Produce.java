@@ -17,7 +17,7 @@ public class Produce {
         String pipeline = arguments[0];
         Map<String, Object> settings = Map.of(
                 "bootstrap.servers", System.getenv().getOrDefault("KAFKA_BROKERS", "127.0.0.1:9092"),
-                // What the client sends again after a lost answer is not there twice.
+                // A retry after a lost response does not write the event twice.
                 "enable.idempotence", true,
                 "linger.ms", 20);
         var failure = new AtomicReference<Exception>();
@@ -26,7 +26,7 @@ public class Produce {
                 var lines = new BufferedReader(input)) {
             for (String line; (line = lines.readLine()) != null && failure.get() == null; ) {
                 if (!line.isBlank()) {
-                    // It waits when `buffer.memory` is full, and sends in the background otherwise.
+                    // Waits when `buffer.memory` is full, and sends in the background otherwise.
                     producer.send(new ProducerRecord<>("events", pipeline, line), (written, error) -> {
                         if (error != null) failure.compareAndSet(null, error);
                     });

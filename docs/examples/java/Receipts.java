@@ -20,11 +20,14 @@ public class Receipts {
     static final int SEEN_MAX = 100_000;
 
     static void handle(JsonNode receipt) {
+        String status = receipt.get("status").asText();
+        // Only these have an object; of a `retrying` or `failed` window nothing is delivered.
+        boolean isStored = status.equals("delivered") || status.equals("redelivered");
         System.out.printf("%s %s %d %s%n",
-                receipt.get("status").asText(),
+                status,
                 receipt.get("destination").asText(),
-                receipt.get("counts").get("delivered").asLong(),
-                receipt.get("object").path("key").asText("-"));
+                isStored ? receipt.get("object").get("lines").asLong() : 0,
+                isStored ? receipt.get("object").get("key").asText() : "-");
     }
 
     static String header(ConsumerRecord<String, String> message, String name) {

@@ -4,7 +4,7 @@
 # bash produce.sh orders < orders.ndjson
 set -euo pipefail
 
-# Idempotent: what kcat sends again after a lost answer is not there twice. The partitioner is that
-# of the other clients: without it, kcat would put the same pipeline into another partition.
+# Idempotent: a retry after a lost response does not write the event twice. The partitioner is that
+# of the other clients: kcat's default would use another partition for the same pipeline.
 exec kcat -P -b "${KAFKA_BROKERS:-127.0.0.1:9092}" -t events -k "$1" \
     -X enable.idempotence=true -X topic.partitioner=murmur2_random

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Print the delivery receipts that there are now, each once, as JSON.
+# Print the present delivery receipts, each once, as JSON. Only those with the status `delivered` or
+# `redelivered` have an object.
 #
 # bash receipts.sh
 set -euo pipefail
 
-# %h is "ce_specversion=1.0,ce_id=...,ce_source=...": a receipt published twice has it twice.
+# %h is "ce_specversion=1.0,ce_id=...,ce_source=...": equal for both copies of a receipt.
 kcat -C -b "${KAFKA_BROKERS:-127.0.0.1:9092}" -t delivery-receipts -o beginning -e -q \
     -f '%h\t%s\n' |
     awk -F '\t' '{

@@ -12,9 +12,9 @@ const producer = new Producer({
   clientId: 'produce',
   bootstrapBrokers: (process.env.KAFKA_BROKERS ?? '127.0.0.1:9092').split(','),
   serializers: stringSerializers,
-  // What the client sends again after a lost answer is not there twice.
+  // A retry after a lost response does not write the event twice.
   idempotent: true,
-  // That of the other clients: the default would put the same pipeline into another partition.
+  // The partitioner of the other clients: the default would use another partition for the same pipeline.
   partitioner: compatibilityPartitioner
 })
 
@@ -26,6 +26,6 @@ for await (const line of createInterface({ input: process.stdin })) {
     messages = []
   }
 }
-// Resolves when the brokers have all of them; throws if they do not take one.
+// Resolves when the brokers have acknowledged all; throws if one is refused.
 if (messages.length > 0) await producer.send({ messages })
 await producer.close()

@@ -7,8 +7,10 @@ import { Consumer, stringDeserializers } from '@platformatic/kafka'
 const SEEN_MAX = 100_000
 
 function handle(receipt) {
-  const key = receipt.object?.key ?? '-'
-  console.log(receipt.status, receipt.destination, receipt.counts.delivered, key)
+  // Only these have an object; of a `retrying` or `failed` window nothing is delivered.
+  const isStored = ['delivered', 'redelivered'].includes(receipt.status)
+  const { lines, key } = isStored ? receipt.object : { lines: 0, key: '-' }
+  console.log(receipt.status, receipt.destination, lines, key)
 }
 
 const [groupId] = process.argv.slice(2)

@@ -14,7 +14,7 @@ WAITING_MAX = 1_000
 
 
 async def main(pipeline: str) -> None:
-    # Idempotent: what the client sends again after a lost answer is not there twice.
+    # Idempotent: a retry after a lost response does not write the event twice.
     producer = AIOKafkaProducer(bootstrap_servers=BROKERS, enable_idempotence=True, linger_ms=20)
     waiting = []
     async with producer:
@@ -24,7 +24,7 @@ async def main(pipeline: str) -> None:
             if len(waiting) == WAITING_MAX:
                 await asyncio.gather(*waiting)
                 waiting.clear()
-        # An event is sent when the brokers have said so; a failure is raised here.
+        # An event is sent when the brokers have acknowledged it; a failure is raised here.
         await asyncio.gather(*waiting)
 
 

@@ -15,10 +15,10 @@ SEEN_MAX = 100_000
 
 
 def handle(receipt: dict) -> None:
-    key = receipt["object"]["key"] if receipt["object"] else "-"
-    print(
-        receipt["status"], receipt["destination"], receipt["counts"]["delivered"], key, flush=True
-    )
+    # Only these have an object; of a `retrying` or `failed` window nothing is delivered.
+    is_stored = receipt["status"] in ("delivered", "redelivered")
+    lines, key = (receipt["object"]["lines"], receipt["object"]["key"]) if is_stored else (0, "-")
+    print(receipt["status"], receipt["destination"], lines, key, flush=True)
 
 
 async def main(group: str) -> None:

@@ -1,4 +1,4 @@
-"""The events of the demo: HTTP events of a shop, the same each time."""
+"""Events of the demo: HTTP events of a shop, the same each time."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -13,8 +13,8 @@ PLANS: Final = ("free", "team", "enterprise")
 AGENTS: Final = ("curl/8.5.0", "shop-checkout/4.2", "python-requests/2.32.3")
 
 
-def events(folder: Path) -> dict[str, Path]:
-    """Write each pipeline's events into a file of its own."""
+def write_events(folder: Path) -> dict[str, Path]:
+    """Write the events into one file for each pipeline; return the files by pipeline."""
     files = {}
     for pipeline, count in EVENT_COUNTS.items():
         files[pipeline] = folder / f"{pipeline}.ndjson"
@@ -40,7 +40,7 @@ def _event(pipeline: str, number: int) -> dict[str, Any]:
         body = {
             "email": f"{person}@example.com",
             "plan": PLANS[number % len(PLANS)],
-            # Every fourth is a test: its payload is undefined, so it is skipped.
+            # One signup of TEST_EVERY is a test: its payload is undefined, so it is skipped.
             "test": number % TEST_EVERY == 0,
         }
     agent = AGENTS[number % len(AGENTS)]

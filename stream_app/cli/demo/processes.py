@@ -1,4 +1,4 @@
-"""The Inspector of a demo that is kept: a process of its own, started as an operator would."""
+"""Processes of the demo: a worker and an Inspector, each started as an operator would."""
 
 import asyncio
 import contextlib
@@ -10,45 +10,58 @@ from typing import Final
 
 from stream_app.errors import SetupError
 
-START_SECONDS_MAX: Final = 30.0
+START_SECONDS_MAX: Final = 120.0
 STOP_SECONDS_MAX: Final = 15.0
 _ADDRESS: Final = re.compile(r"http://\S+")
 
 
 @contextlib.asynccontextmanager
-async def inspecting(config: Path, environment: Mapping[str, str], log: Path) -> AsyncIterator[str]:
-    """Run an Inspector on a free port; give its address.
+async def running(
+    *arguments: str,
+    environment: Mapping[str, str],
+    log: Path,
+    output: int = asyncio.subprocess.STDOUT,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `stream-app` in a process of its own, and stop it at the end.
 
-    Raises:
-        SetupError: It does not start.
+    Args:
+        arguments: The command and its options.
+        environment: All of its environment.
+        log: File for standard error.
+        output: `PIPE` for standard output; left out: into the log as well.
     """
-    with log.open("wb") as errors:
+    with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "stream_app", "inspector"),
-            *("--config", str(config), "--port", "0"),
+            *(sys.executable, "-m", "stream_app", *arguments),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
+            stdout=file if output == asyncio.subprocess.STDOUT else output,
+            stderr=file,
             env=environment,
-            # Ctrl-C is the demo's to hear; the Inspector is told to stop below.
+            # Ctrl-C is for the demo alone, which stops its processes itself.
             start_new_session=True,
         )
     try:
-        yield await _address(process, log)
+        yield process
     finally:
-        await stop(process)
+        await _stop(process)
 
 
-async def stop(process: asyncio.subprocess.Process) -> None:
-    """End a process of the demo: by SIGTERM, and if it does not heed that, at once."""
-    if process.returncode is None:
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS_MAX):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+@contextlib.asynccontextmanager
+async def inspector(
+    config: Path, *, environment: Mapping[str, str], log: Path
+) -> AsyncIterator[str]:
+    """Run an Inspector on a free port; yield its address.
+
+    Raises:
+        SetupError: The Inspector does not start.
+    """
+    async with running(
+        *("inspector", "--config", str(config), "--port", "0"),
+        environment=environment,
+        log=log,
+        output=asyncio.subprocess.PIPE,
+    ) as process:
+        yield await _address(process, log)
 
 
 async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
@@ -63,6 +76,18 @@ async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
         ) from error
     found = _ADDRESS.search(line.decode())
     if found is None:
-        said = (await asyncio.to_thread(log.read_text, "utf-8", "replace")).strip()
-        raise SetupError(f"the Inspector does not start: {said or 'it says nothing'}")
+        reason = (await asyncio.to_thread(log.read_text, "utf-8", "replace")).strip()
+        raise SetupError(f"the Inspector does not start: {reason or 'its log is empty'}")
     return found[0]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End a process by SIGTERM, and after a bound by SIGKILL."""
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

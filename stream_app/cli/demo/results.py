@@ -1,4 +1,4 @@
-"""What came of the demo: tables for people, or one JSON document."""
+"""Results of the demo: tables for people, or one JSON document."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import orjson
 
-from stream_app.follow import Published
-from stream_app.printable import printable_json
-from stream_app.receipt_table import COUNTS, count_cells, status_cell
-from stream_app.screen import Screen
-from stream_app.tables import Cell, Column, shortened, size
+from stream_app.cli.receipt_table import COUNTS, count_cells, status_cell
+from stream_app.cli.tables import Cell, Column, shortened, size
+from stream_app.cli.terminal import Output
+from stream_app.kafka.receipts_topic import PublishedReceipt
+from stream_app.text import counted, printable_json
 
 LINES_SHOWN: Final = 3
 INDENT: Final = 2
@@ -29,8 +29,8 @@ RECEIPTS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """An object as it was read back from S3."""
+class DemoObject:
+    """Object that was read back from S3."""
 
     bucket: str
     key: str
@@ -39,9 +39,13 @@ class Stored:
 
 
 def summary(
-    objects: Sequence[Stored], published: Sequence[Published], *, events: int, seconds: float
+    objects: Sequence[DemoObject],
+    published: Sequence[PublishedReceipt],
+    *,
+    events: int,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Return what it all comes to."""
+    """Return the totals of all receipts."""
     counts = {
         name: sum(it.receipt["counts"][name] for it in published)
         for name in ("matched", "delivered", "skipped", "failed")
@@ -56,46 +60,46 @@ def summary(
 
 
 def show(
-    screen: Screen,
-    objects: Sequence[Stored],
-    published: Sequence[Published],
-    told: Mapping[str, Any],
+    output: Output,
+    objects: Sequence[DemoObject],
+    published: Sequence[PublishedReceipt],
+    totals: Mapping[str, Any],
 ) -> None:
     """Print the objects, the first lines of one, the receipts and the summary."""
-    screen.line()
-    screen.line(Cell("objects" + "".join(f" in s3://{it.bucket}" for it in objects[:1]), "bold"))
-    screen.table(
+    output.line()
+    output.line(Cell("objects" + "".join(f" in s3://{it.bucket}" for it in objects[:1]), "bold"))
+    output.table(
         OBJECTS,
         [[Cell(it.key), Cell(str(len(it.lines))), Cell(size(it.size), DIM)] for it in objects],
     )
     for it in objects[:1]:
-        room = screen.width
-        screen.line()
+        room = output.width
+        output.line()
         heading = f"first lines of {it.key}"
-        screen.line(Cell(heading if room is None else shortened(heading, room), "bold"))
+        output.line(Cell(heading if room is None else shortened(heading, room), "bold"))
         for line in it.lines[:LINES_SHOWN]:
             text = line.decode()
             if room is not None and len(text) > room - INDENT:
                 text = text[: room - INDENT - 1] + "…"
-            screen.line(Cell(" " * INDENT + text))
-    screen.line()
-    screen.line(Cell("receipts", "bold"), Cell(" (offsets: partition@first-last)", DIM))
-    screen.table(RECEIPTS, [_row(screen, it) for it in published])
-    screen.line()
-    plural = "" if told["objects"] == 1 else "s"
-    screen.line(
-        Cell(screen.mark("✓", "+"), "green"),
+            output.line(Cell(" " * INDENT + text))
+    output.line()
+    output.line(Cell("receipts", "bold"), Cell(" (offsets: partition@first-last)", DIM))
+    output.table(RECEIPTS, [_row(output, it) for it in published])
+    output.line()
+    output.line(
+        Cell(output.mark("✓", "+"), "green"),
         Cell(
-            f"{told['events']} events in {told['seconds']} s: {told['delivered']} delivered in "
-            f"{told['objects']} object{plural}, {told['skipped']} skipped, {told['failed']} failed"
+            f"{totals['events']} events in {totals['seconds']} s: {totals['delivered']} delivered "
+            f"in {counted(totals['objects'], 'object')}, {totals['skipped']} skipped, "
+            f"{totals['failed']} failed"
         ),
     )
 
 
 def document(
-    objects: Sequence[Stored], published: Sequence[Published], told: Mapping[str, Any]
+    objects: Sequence[DemoObject], published: Sequence[PublishedReceipt], totals: Mapping[str, Any]
 ) -> str:
-    """Return all of it as one JSON document on one line."""
+    """Return objects, receipts and totals as one JSON document on one line."""
     return printable_json(
         orjson.dumps(
             {
@@ -109,17 +113,17 @@ def document(
                     for it in objects
                 ],
                 "receipts": [it.receipt for it in published],
-                "summary": told,
+                "summary": totals,
             }
         ).decode()
     )
 
 
-def _row(screen: Screen, published: Published) -> list[Cell]:
+def _row(output: Output, published: PublishedReceipt) -> list[Cell]:
     _, status, destination, partition, offsets, *counts, _, _ = published.cells()
     return [
         Cell(destination),
-        status_cell(screen, status),
+        status_cell(output, status),
         Cell(f"{partition}@{offsets}"),
         *count_cells(counts),
     ]

@@ -1,13 +1,13 @@
-"""The demo: all of it on this machine, with real servers, in under a minute.
+"""The demo: real Kafka, real S3 and a worker on this machine, in under a minute.
 
     1. start Kafka and an S3 server, create topics and bucket
     2. start one worker, as an operator would: `stream-app worker --config FILE`
     3. send 30 HTTP events, 18 of pipeline `orders` and 12 of `signups`
-    4. wait for the window to close: until receipts have answered for all 30
-    5. show the objects, the first lines of one, and the receipts
+    4. wait until the window has closed and the receipts account for all 30 events
+    5. show the objects, the first lines of one, the receipts, and the next steps
 
-Every wait has a condition and a deadline, and ends at once when the worker ends before its time.
-What it prints is for people; a terminal gets colours and a moving clock, anything else plain lines.
+Every wait has a condition and a deadline, and ends at once when the worker ends early. The output
+is for people; a terminal gets colors and a countdown, a pipe plain lines.
 """
 
 import asyncio
@@ -23,35 +23,43 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from aiobotocore.session import get_session
-from rich.console import Console
 
-from stream_app.configfile import load
-from stream_app.demo_events import EVENT_COUNTS, events
-from stream_app.demo_inspector import inspecting, stop
-from stream_app.demo_results import Stored, document, show, summary
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.cli.common import STATUS_DONE, STATUS_TERMINATED
+from stream_app.cli.demo.events import EVENT_COUNTS, write_events
+from stream_app.cli.demo.next_steps import kept_demo, next_steps
+from stream_app.cli.demo.processes import inspector, running
+from stream_app.cli.demo.results import DemoObject, document, show, summary
+from stream_app.cli.tables import Cell
+from stream_app.cli.terminal import Output
+from stream_app.config.files import load
+from stream_app.config.parser import environment_name
+from stream_app.config.settings import Delivery, Settings
+from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.errors import SetupError
-from stream_app.exits import STATUS_DONE, STATUS_TERMINATED
-from stream_app.follow import Published, receipts
-from stream_app.kafka import create_topics
-from stream_app.screen import Screen, console_on
-from stream_app.send import send
-from stream_app.settings import Delivery, Settings
+from stream_app.kafka.event_producer import send
+from stream_app.kafka.receipts_topic import PublishedReceipt, receipts
+from stream_app.kafka.record_batches import install_lenient_decoding
+from stream_app.kafka.topics import create_topics
+from stream_app.records import Undecodable
 
 WINDOW_SECONDS: Final = 10
-WINDOW_REST_SECONDS_MIN: Final = 4
+WINDOW_LEFT_SECONDS_MIN: Final = 4
 """Sending starts with at least this much of a window left, so that one window takes all events."""
 PARTITIONS: Final = 2
-ANSWER_SECONDS_MAX: Final = 90.0
-"""From sending to the last receipt: worker start, window, grace and uploads, with much to spare."""
-CLOCK_SECONDS: Final = 0.5
+RECEIPTS_SECONDS_MAX: Final = 180.0
+"""From sending to the last receipt: worker start, window, grace and uploads, with a wide margin."""
+COUNTDOWN_SECONDS: Final = 0.5
 LOG_LINES_SHOWN: Final = 20
-LINE_WIDTH: Final = 140
 BUCKET: Final = "stream-app-archive"
+OWN_BUCKET: Final = "my-bucket"
+"""Bucket of docs/start.md, for a worker of the user's own."""
 CONFIG: Final = """\
 [kafka]
 broker = "kafka://{broker}"
+# Topics and group of the demo's own: other workers can use this Kafka with the usual names.
+events_topic = "demo-events"
+receipts_topic = "demo-receipts"
+group = "demo"
 
 [s3]
 endpoint_url = "{endpoint_url}"
@@ -85,17 +93,17 @@ def run_demo(*, keep: bool, as_json: bool = False) -> int:
     """Run the demo and return its exit status.
 
     Args:
-        keep: Stay up until Ctrl-C.
-        as_json: Print a document of what came of it, and all else to standard error.
+        keep: Keep all of it running until Ctrl-C.
+        as_json: Print the result as a document, and all else to standard error.
 
     Raises:
-        SetupError: A server does not start, the worker ends, or receipts do not come in time.
+        SetupError: A server does not start, the worker ends, or receipts do not arrive in time.
     """
-    # What is no terminal has no width of its own: keys stay on one line.
-    console = console_on(sys.stderr if as_json else sys.stdout, width=LINE_WIDTH)
+    install_lenient_decoding()
+    output = Output(sys.stderr if as_json else sys.stdout)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stream-app-demo-")))
-        with _step(console, "starting Kafka and S3"):
+        with _step(output, "starting Kafka and S3"):
             # The first time, Kafka's jars are downloaded: that takes longer.
             kafka = stack.enter_context(KafkaServer())
             s3 = stack.enter_context(S3Server())
@@ -110,11 +118,11 @@ def run_demo(*, keep: bool, as_json: bool = False) -> int:
             ),
             "utf-8",
         )
-        demo = _Demo(console, folder, config, s3.environment, keep=keep, as_json=as_json)
+        demo = _Demo(output, folder, config, s3, keep=keep, as_json=as_json)
         try:
             asyncio.run(demo.run())
         except KeyboardInterrupt:
-            # With `keep`, Ctrl-C is how it ends.
+            # With `keep`, Ctrl-C is how the demo ends.
             if not demo.finished:
                 raise
         except asyncio.CancelledError:
@@ -123,34 +131,35 @@ def run_demo(*, keep: bool, as_json: bool = False) -> int:
 
 
 class _Demo:
-    """One run, once the servers are up."""
+    """One run of the demo on servers that have started."""
 
     def __init__(
         self,
-        console: Console,
+        output: Output,
         folder: Path,
         config: Path,
-        aws: Mapping[str, str],
+        s3: S3Server,
         *,
         keep: bool,
         as_json: bool,
     ) -> None:
         self.finished = False
-        self._console = console
+        self._output = output
         self._folder = folder
         self._config = config
-        self._aws = aws
+        self._s3 = s3
         self._keep = keep
         self._as_json = as_json
-        # The environment of whoever runs the demo must not turn it to another broker.
+        # The user's own settings must not lead the demo to another broker.
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("STREAM_APP_")
-        } | dict(aws)
+        } | s3.environment
         self._settings: Settings = load(str(config), {})
         self._log = folder / "worker.log"
+        self._events = write_events(folder)
 
     async def run(self) -> None:
-        # Stopped from outside, it takes its worker and servers with it.
+        # By these signals, too, the demo stops its worker and its servers.
         task = asyncio.current_task()
         if task is not None:
             for number in (signal.SIGTERM, signal.SIGHUP):
@@ -162,23 +171,21 @@ class _Demo:
             try:
                 await self._unless(ended, self._deliver())
                 if self._keep:
-                    log = self._folder / "inspector.log"
-                    async with inspecting(self._config, self._environment, log) as address:
-                        await self._stay(ended, address)
+                    await self._stay(ended)
             finally:
                 ended.cancel()
 
     async def _deliver(self) -> None:
-        console, count = self._console, sum(EVENT_COUNTS.values())
-        await self._window_begins()
+        output, count = self._output, sum(EVENT_COUNTS.values())
+        await self._window_start()
         sent_at = time.time()
-        for pipeline, file in events(self._folder).items():
+        for pipeline, file in self._events.items():
             await send(self._settings.kafka, [str(file)], pipeline=pipeline, read=lambda _: None)
-        console.print(f"sent {count} events to pipelines {' and '.join(EVENT_COUNTS)}")
+        _print(output, f"sent {count} events to pipelines {' and '.join(EVENT_COUNTS)}")
         default = Delivery().window_seconds
-        console.print(f"windows last {WINDOW_SECONDS} s in this demo, {default} s by default")
-        with self._clock(sent_at):
-            published = await self._answers(count)
+        _print(output, f"windows last {WINDOW_SECONDS} s in this demo, {default} s by default")
+        async with self._countdown(sent_at):
+            published = await self._receipts(count)
         # Uploads end in any order; the same demo should show the same.
         published.sort(key=lambda receipt: str(receipt.receipt["pipeline"]))
         objects = [
@@ -186,97 +193,81 @@ class _Demo:
             for receipt in published
             if receipt.receipt["object"] is not None
         ]
-        told = summary(objects, published, events=count, seconds=time.time() - sent_at)
+        totals = summary(objects, published, events=count, seconds=time.time() - sent_at)
         if self._as_json:
-            click.echo(document(objects, published, told))
+            click.echo(document(objects, published, totals))
         else:
-            show(Screen(sys.stdout), objects, published, told)
+            show(output, objects, published, totals)
+        if not self._keep:
+            _print(output, "", *next_steps())
         self.finished = True
 
-    async def _window_begins(self) -> None:
-        """Wait for the next window when this one is nearly over."""
-        rest = WINDOW_SECONDS - time.time() % WINDOW_SECONDS
-        if rest < WINDOW_REST_SECONDS_MIN:
-            with _step(self._console, "waiting for the next window to begin"):
-                await asyncio.sleep(rest)
+    async def _window_start(self) -> None:
+        """Wait for the next window if this one is nearly over."""
+        left = WINDOW_SECONDS - time.time() % WINDOW_SECONDS
+        if left < WINDOW_LEFT_SECONDS_MIN:
+            with _step(self._output, "waiting for the next window to begin"):
+                await asyncio.sleep(left)
 
-    async def _answers(self, count: int) -> list[Published]:
-        """Return the receipts once they answer for `count` events."""
-        published: dict[str | None, Published] = {}
-        following = receipts(self._settings.kafka, from_beginning=True, exit_at_end=False)
+    async def _receipts(self, count: int) -> list[PublishedReceipt]:
+        """Return the receipts as soon as they account for `count` events."""
+        published: dict[str | None, PublishedReceipt] = {}
+        following = receipts(
+            self._settings.kafka,
+            from_beginning=True,
+            exit_at_end=False,
+            on_ready=lambda: None,
+            on_undecodable=_refuse,
+        )
         try:
-            async with asyncio.timeout(ANSWER_SECONDS_MAX), contextlib.aclosing(following):
+            async with asyncio.timeout(RECEIPTS_SECONDS_MAX), contextlib.aclosing(following):
                 async for receipt in following:
-                    # The same receipt can be published twice; a late window's first says so only.
+                    # The same receipt can be published twice, and a late window has an early one.
                     if receipt.receipt["status"] != "retrying":
                         published[receipt.id] = receipt
-                    if _answered(published.values()) == count:
+                    if _matched(published.values()) == count:
                         break
         except TimeoutError as error:
             raise self._failure(
-                f"receipts answer for {_answered(published.values())} of {count} events after "
-                f"{ANSWER_SECONDS_MAX:.0f} s"
+                f"receipts account for {_matched(published.values())} of {count} events after "
+                f"{RECEIPTS_SECONDS_MAX:.0f} s"
             ) from error
         return list(published.values())
 
-    @contextlib.contextmanager
-    def _clock(self, sent_at: float) -> Iterator[None]:
-        """Show how long the window still takes; for people at a terminal, a moving clock."""
+    @contextlib.asynccontextmanager
+    async def _countdown(self, sent_at: float) -> AsyncIterator[None]:
+        """Show how long the window still takes: moving on a terminal, else as one line."""
         left = WINDOW_SECONDS - sent_at % WINDOW_SECONDS + Delivery().grace_seconds
-        if not self._console.is_terminal:
-            self._console.print(f"waiting for the window to close, about {left:.0f} s")
-            yield
-            return
+        if not self._output.is_terminal:
+            _print(self._output, f"waiting for the window to close, about {left:.0f} s")
+        with self._output.status("waiting for the window to close") as update:
 
-        async def tick() -> None:
-            while True:
-                rest = sent_at + left - time.time()
-                status.update(
-                    f"the window closes in {rest:.0f} s"
-                    if rest > 0
-                    else "the window is closing: objects, then receipts"
-                )
-                await asyncio.sleep(CLOCK_SECONDS)
+            async def tick() -> None:
+                while (rest := sent_at + left - time.time()) > 0:
+                    update(f"the window closes in {rest:.0f} s")
+                    await asyncio.sleep(COUNTDOWN_SECONDS)
+                update("the window is closing: objects, then receipts")
 
-        with self._console.status("waiting for the window to close") as status:
             ticking = asyncio.create_task(tick())
             try:
                 yield
             finally:
                 ticking.cancel()
 
-    async def _read_back(self, stored: Mapping[str, Any]) -> Stored:
-        async with get_session().create_client(
-            "s3",
-            endpoint_url=self._settings.s3.endpoint_url,
-            region_name=self._settings.s3.region,
-            aws_access_key_id=self._aws["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self._aws["AWS_SECRET_ACCESS_KEY"],
-        ) as client:
-            answer = await client.get_object(Bucket=stored["bucket"], Key=stored["key"])
-            content = await answer["Body"].read()
+    async def _read_back(self, stored: Mapping[str, Any]) -> DemoObject:
+        content = await asyncio.to_thread(self._s3.read, stored["bucket"], stored["key"])
         lines = gzip.decompress(content).splitlines()
-        return Stored(stored["bucket"], stored["key"], len(content), lines)
+        return DemoObject(stored["bucket"], stored["key"], len(content), lines)
 
     @contextlib.asynccontextmanager
     async def _worker(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        """Run a worker, as an operator would, and stop it at the end."""
-        with self._log.open("wb") as log:
-            worker = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "stream_app", "worker", "--config", str(self._config)),
-                *("--log-format", "text"),  # for whoever reads it
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                # Ctrl-C is ours to hear; the worker is told to stop below.
-                start_new_session=True,
-            )
-        self._console.print(f"started a worker (process {worker.pid})")
-        try:
+        async with running(
+            *("worker", "--config", str(self._config), "--log-format", "text"),
+            environment=self._environment,
+            log=self._log,
+        ) as worker:
+            _print(self._output, f"started a worker (process {worker.pid})")
             yield worker
-        finally:
-            await stop(worker)
 
     async def _unless(self, ended: "asyncio.Task[int]", work: Coroutine[Any, Any, None]) -> None:
         """Do `work`; a worker that ends meanwhile is a failure."""
@@ -290,23 +281,34 @@ class _Demo:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
 
-    async def _stay(self, ended: "asyncio.Task[int]", inspector: str) -> None:
-        console, kafka, s3 = self._console, self._settings.kafka, self._settings.s3
-        console.print("all of it stays up; Ctrl-C ends it")
-        for name, value in (
-            ("Inspector", inspector),
-            ("Kafka", kafka.broker),
-            ("S3", s3.endpoint_url),
-            ("configuration", str(self._config)),
-            ("worker's log", str(self._log)),
-        ):
-            console.print(f"  {name}: {value}")
-        console.print("in another terminal:")
-        for name, value in self._aws.items():
-            console.print(f"  export {name}={value}")
-        console.print(f"  stream-app send --config {self._config} --pipeline orders FILE")
-        console.print(f"  stream-app receipts --config {self._config}")
-        await ended
+    async def _stay(self, ended: "asyncio.Task[int]") -> None:
+        """Keep everything running, with an Inspector, until the demo is stopped."""
+        kafka, s3 = self._settings.kafka, self._s3
+        await asyncio.to_thread(s3.create_bucket, OWN_BUCKET)
+        pipeline, events = next(iter(self._events.items()))
+        async with inspector(
+            self._config, environment=self._environment, log=self._folder / "inspector.log"
+        ) as address:
+            lines = kept_demo(
+                self._config,
+                {
+                    "Inspector": address,
+                    "Kafka": kafka.broker,
+                    "S3": s3.endpoint_url,
+                    "configuration": str(self._config),
+                    "worker's log": str(self._log),
+                },
+                events=events,
+                pipeline=pipeline,
+                own_bucket=OWN_BUCKET,
+                environment={
+                    environment_name("kafka", "broker"): kafka.broker,
+                    environment_name("s3", "endpoint_url"): s3.endpoint_url,
+                    **s3.environment,
+                },
+            )
+            _print(self._output, "", *lines)
+            await ended
         raise self._failure(f"the worker ended with status {ended.result()}")
 
     def _failure(self, what: str) -> SetupError:
@@ -317,17 +319,25 @@ class _Demo:
 
 
 @contextlib.contextmanager
-def _step(console: Console, what: str) -> Iterator[None]:
-    """Say what is going on, and afterwards how long it took."""
+def _step(output: Output, what: str) -> Iterator[None]:
+    """Show what is done, and afterwards how long it took."""
     started_at = time.monotonic()
-    if console.is_terminal:
-        with console.status(what):
-            yield
-    else:
-        console.print(what)
+    if not output.is_terminal:
+        _print(output, what)
+    with output.status(what):
         yield
-    console.print(f"{what}: {time.monotonic() - started_at:.1f} s")
+    _print(output, f"{what}: {time.monotonic() - started_at:.1f} s")
 
 
-def _answered(published: Iterable[Published]) -> int:
+def _print(output: Output, *lines: str) -> None:
+    for line in lines:
+        output.line(Cell(line))
+
+
+def _refuse(partition: int, batch: Undecodable) -> None:
+    """Raise, since the demo's own broker has no such batch."""
+    raise SetupError(f"receipts {partition}@{batch.offsets} cannot be decoded: {batch.reason}")
+
+
+def _matched(published: Iterable[PublishedReceipt]) -> int:
     return sum(receipt.receipt["counts"]["matched"] for receipt in published)

@@ -1,6 +1,6 @@
-"""Records as the Inspector shows them: one row each, found by what is in them.
+"""Table rows of events, and text search in events.
 
-Whatever a producer wrote can come: no JSON, no UTF-8, no value at all. Pure.
+A record can hold anything that a producer wrote: not JSON, not UTF-8, no value at all. Pure.
 """
 
 import base64
@@ -13,22 +13,23 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from stream_app.inspector.outcomes import Entry, is_in, lists
-from stream_app.printable import printable
+from stream_app.core.receipt_decoder import ListedOutcomes
+from stream_app.inspector.core.index import Entry, in_runs, receipt_lists
+from stream_app.text import printable
 
 SUMMARY_CHARACTERS_MAX: Final = 200
 PARSED_BYTES_MAX: Final = 256 * 1024
-"""A longer event is not read for its row: method and path would cost too much."""
-SECONDS_MIN: Final = -62_135_596_800
-"""Year 1. A producer can claim any time."""
-SECONDS_MAX: Final = 253_402_300_799
-"""The end of year 9999."""
+"""A longer event is not parsed for its row: method and path would cost too much."""
+CALENDAR_SECONDS_MIN: Final = -62_135_596_800
+"""Start of year 1. A producer can set any timestamp."""
+CALENDAR_SECONDS_MAX: Final = 253_402_300_799
+"""End of year 9999."""
 METHOD: Final = re.compile(r"[A-Z]{1,20}")
 NO_VALUE: Final = "(no value)"
 
 
 class Record(Protocol):
-    """A record as aiokafka hands it out."""
+    """A record as aiokafka returns it."""
 
     partition: int
     offset: int
@@ -38,20 +39,25 @@ class Record(Protocol):
     value: bytes | None
 
 
-def iso(seconds: float) -> str:
-    """Return a time as text, to the millisecond; one beyond the calendar becomes its end."""
-    within = min(max(seconds, SECONDS_MIN), SECONDS_MAX)
+def iso_milliseconds(seconds: float) -> str:
+    """Return a time in ISO 8601 with milliseconds, clamped to the years 1 to 9999."""
+    within = min(max(seconds, CALENDAR_SECONDS_MIN), CALENDAR_SECONDS_MAX)
     text = datetime.fromtimestamp(within, UTC).isoformat(timespec="milliseconds")
     return text.removesuffix("+00:00") + "Z"
 
 
-def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
-    """Return the row of a record; `dest` as `Index.dest` has it."""
+def iso_or_none(seconds: float | None) -> str | None:
+    """Return `iso_milliseconds` of a time; None without one."""
+    return None if seconds is None else iso_milliseconds(seconds)
+
+
+def event_row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
+    """Return the row of a record; `dest` is the result of `Index.outcome_counts`."""
     method, path, body = _request(record.value)
     found: dict[str, Any] = {
         "partition": record.partition,
         "offset": record.offset,
-        "time": iso(record.timestamp / 1000),
+        "time": iso_milliseconds(record.timestamp / 1000),
         "pipeline": None,
         "size": len(record.value or b""),
         "method": method,
@@ -66,12 +72,12 @@ def row(record: Record, dest: Mapping[str, int]) -> dict[str, Any]:
     return found
 
 
-class Search:
-    """What a row must have in it.
+class TextSearch:
+    """Search for events by text and pipeline.
 
     Args:
-        text: A part of a name, of a value, or of the key, in any case; empty: anything.
-        pipeline: The key; None: any.
+        text: Part of a name, a value, or the key, in any case; empty matches every event.
+        pipeline: Key of the events; None matches every key.
     """
 
     def __init__(self, text: str, pipeline: str | None) -> None:
@@ -80,7 +86,7 @@ class Search:
         self._pipeline = None if pipeline is None else pipeline.encode(errors="replace")
 
     def matches(self, key: bytes | None, value: bytes | None) -> bool:
-        """Tell whether a record is meant."""
+        """Return whether a record matches."""
         if self._pipeline is not None and key != self._pipeline:
             return False
         if not self._text:
@@ -90,8 +96,8 @@ class Search:
         return value is not None and self._may_be_in(value) and self._is_in(value)
 
     def _may_be_in(self, value: bytes) -> bool:
-        """Tell whether reading the value is worth it."""
-        # Plain text can stand in it as escapes, and a letter beyond ASCII can fold to one of it.
+        """Return whether the value must be parsed; a cheap test on its bytes."""
+        # JSON can escape any character, and a letter beyond ASCII can fold to an ASCII one.
         return (
             self._bytes is None
             or self._bytes in value.lower()
@@ -101,24 +107,24 @@ class Search:
 
     def _is_in(self, value: bytes) -> bool:
         try:
-            # Objects become lists of pairs, and numbers stay as they are written.
+            # Objects become lists of pairs, and numbers keep their digits.
             found = json.loads(
                 value, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=str
             )
         except (ValueError, RecursionError):
             return self._text in value.decode(errors="replace").casefold()
-        waiting = [found]
-        while waiting:
-            it = waiting.pop()
+        unvisited = [found]
+        while unvisited:
+            it = unvisited.pop()
             if isinstance(it, list | tuple):
-                waiting.extend(it)
+                unvisited.extend(it)
             elif self._text in _text(it).casefold():
                 return True
         return False
 
 
-class Lines:
-    """Numbers the lines of the object that a receipt speaks of.
+class LineCounter:
+    """Line numbers of a window's records in the object of a receipt.
 
     Args:
         entry: The receipt.
@@ -127,15 +133,19 @@ class Lines:
     def __init__(self, entry: Entry) -> None:
         self._entry = entry
         self._key = None if entry.pipeline is None else entry.pipeline.encode()
-        self._skipped, failed = lists(entry.value) if entry.skipped or entry.failed else ([], {})
-        self._failed: Sequence[int] = sorted(failed)
+        self._lists = (
+            receipt_lists(entry.value)
+            if entry.skipped or entry.failed
+            else ListedOutcomes((), {}, None)
+        )
+        self._failed: Sequence[int] = sorted(self._lists.failed)
         self._line = 0
 
-    def take(self, offset: int, key: bytes | None) -> int | None:
-        """Take the next record of the window, in offset order.
+    def next_number(self, offset: int, key: bytes | None) -> int | None:
+        """Return the line number of the next record of the window, in offset order.
 
         Returns:
-            The number of its line, from 1; None if it has none.
+            The number, from 1; None if the record has no line.
         """
         if not self._is_matched(offset, key) or self._has_no_payload(offset):
             return None
@@ -148,9 +158,10 @@ class Lines:
         return self._key is None or key == self._key
 
     def _has_no_payload(self, offset: int) -> bool:
-        place = bisect_left(self._failed, offset)
-        has_failed = place < len(self._failed) and self._failed[place] == offset
-        return has_failed or is_in(offset, self._skipped)
+        index = bisect_left(self._failed, offset)
+        has_failed = index < len(self._failed) and self._failed[index] == offset
+        is_skipped = in_runs(offset, self._lists.skipped)
+        return has_failed or is_skipped or not self._lists.cover(offset)
 
 
 def _text(value: object) -> str:
@@ -174,25 +185,25 @@ def _request(value: bytes | None) -> tuple[str | None, str | None, bytes | None]
 
 
 def _body(event: Mapping[str, Any]) -> bytes | None:
-    """Return what an HTTP event is about, without the headers that all of them have."""
+    """Return the body of an HTTP event, without the headers that all of them share."""
     if event.get("body") is None:
         return None
     try:
         return orjson.dumps(event["body"])
     except orjson.JSONEncodeError:
-        return None  # Nested so deep that it is read but not written.
+        return None  # Nested too deeply: orjson parses but does not write it.
 
 
 def _path(event: Mapping[str, Any]) -> str | None:
-    """Return the path that an HTTP event names in one of the usual ways."""
+    """Return the path of an HTTP event, from one of the usual fields."""
     proto = event.get("proto")
-    for place in (
+    for value in (
         event.get("path"),
         event.get("url"),
         isinstance(proto, dict) and proto.get("uri"),
     ):
-        if isinstance(place, str) and place:
-            path = re.sub(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", place) or "/"
+        if isinstance(value, str) and value:
+            path = re.sub(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", value) or "/"
             return _cut(path)
     return None
 
@@ -200,12 +211,12 @@ def _path(event: Mapping[str, Any]) -> str | None:
 def _summary(value: bytes | None) -> str:
     if value is None:
         return NO_VALUE
-    # A character has at most four bytes.
+    # A character takes at most four bytes of UTF-8.
     return _cut(value[: 4 * SUMMARY_CHARACTERS_MAX].decode(errors="replace"))
 
 
 def _cut(text: str) -> str:
-    # Far more would only be cut off again, and escapes take time.
+    # A longer text is cut below in any case, and escaping takes time.
     shown = printable(" ".join(text[: 4 * SUMMARY_CHARACTERS_MAX].split()))
     if len(shown) <= SUMMARY_CHARACTERS_MAX:
         return shown

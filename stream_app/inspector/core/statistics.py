@@ -1,54 +1,58 @@
-"""A destination's last hour by minute, and how it stands now. Pure: receipts in, figures out."""
+"""Statistics of a destination: its last hour by minute, and its state.
+
+Pure: receipts in, figures out.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from stream_app.inspector.outcomes import Entry, counts
-from stream_app.inspector.rows import iso
-from stream_app.receipts import Status
+from stream_app.core.failing_destinations import percent
+from stream_app.core.receipt import Status
+from stream_app.inspector.core.index import Entry, effective_receipt
+from stream_app.inspector.core.rows import iso_milliseconds, iso_or_none
 
 MINUTES: Final = 60
 MINUTE_SECONDS: Final = 60
 FIGURES: Final = ("events", "bytes", "objects", "skipped", "failed")
+OUTCOMES: Final = ("events", "skipped", "failed")
+"""Figures that add up to the events that the destination matched."""
 
 
-def windows(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the receipt that counts of each window, the newest window first."""
+def effective_receipts(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the effective receipt of each window, the newest window first."""
     by_window: dict[object, list[Entry]] = {}
     for entry in entries:
         if entry.answers is None:
             by_window.setdefault(entry.source, []).append(entry)
-    counting = [counts(it) for it in by_window.values()]
-    return sorted(counting, key=_recency, reverse=True)
+    effective = [effective_receipt(it) for it in by_window.values()]
+    return sorted(effective, key=_recency, reverse=True)
 
 
-def failed_windows(counting: Iterable[Entry]) -> list[Entry]:
-    """Return those of `windows` that wait for redelivery."""
-    return [it for it in counting if it.status is Status.FAILED]
+def failed_windows(effective: Iterable[Entry]) -> list[Entry]:
+    """Return those of `effective_receipts` whose windows were given up and not redelivered."""
+    return [it for it in effective if it.status is Status.FAILED]
 
 
 def freshness_seconds(entry: Entry) -> float | None:
-    """Return how long after the end of its window a final receipt came."""
-    if entry.published_at is None or not entry.is_final:
-        return None
-    return max(0.0, entry.published_at - entry.window_end)
+    """Return the time from the end of a window until it was delivered; None if it is not.
+
+    That is when its object was stored; without an object, or where the receipt does not say it,
+    when the receipt was published.
+    """
+    at = entry.published_at if entry.stored_at is None else entry.stored_at
+    return max(0.0, at - entry.window_end) if entry.is_final and at is not None else None
 
 
 def window_row(entry: Entry) -> dict[str, Any]:
-    """Return a window as a row of a table."""
+    """Return the table row of a window."""
     return {
         "partition": entry.source.partition,
         "first_offset": entry.source.first_offset,
         "end_offset": entry.source.end_offset,
-        "start": iso(entry.window_start),
-        "end": iso(entry.window_end),
+        "start": iso_milliseconds(entry.window_start),
+        "end": iso_milliseconds(entry.window_end),
         "status": str(entry.status),
-        "counts": {
-            "matched": entry.matched,
-            "delivered": entry.delivered,
-            "skipped": entry.skipped,
-            "failed": entry.failed,
-        },
+        "counts": entry.counts,
         "key": entry.key,
         "size": entry.size,
         "freshness_seconds": freshness_seconds(entry),
@@ -56,7 +60,7 @@ def window_row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def summary(
+def destination_summary(
     id_: str,
     pipeline: str | None,
     bucket: str | None,
@@ -66,24 +70,27 @@ def summary(
     now: float,
     configured: bool,
 ) -> dict[str, Any]:
-    """Return how a destination stands.
+    """Return state and figures of a destination.
 
     Args:
-        id_: Its id.
-        pipeline: The key that it takes; None: every event.
-        bucket: Where its objects go; None if nobody knows any more.
-        prefix: What their keys begin with.
+        id_: Id of the destination.
+        pipeline: Key of the events that it matches; None: every event.
+        bucket: Bucket of its objects; None if no longer known.
+        prefix: Prefix of their keys.
         entries: Its receipts, the oldest first.
         now: Seconds since 1970.
-        configured: Whether the configuration still has it.
+        configured: Whether the destination is in the configuration.
     """
-    counting = windows(entries)
-    failed = failed_windows(counting)
-    retrying = [it for it in counting if it.status is Status.RETRYING]
-    minutes, freshness, start = _minutes(counting, entries, now)
-    stored = [it for it in counting if it.is_final and it.key is not None]
-    is_served = any(map(sum, (minutes[it] for it in ("events", "objects", "skipped"))))
+    effective = effective_receipts(entries)
+    failed = failed_windows(effective)
+    retrying = [it for it in effective if it.status is Status.RETRYING]
+    minutes, freshness, start = _minutes(effective, entries, now)
+    stored = [it for it in effective if it.is_final and it.key is not None]
+    totals = {it: sum(minutes[it]) for it in FIGURES}
+    is_served = any(totals[it] for it in ("events", "objects", "skipped"))
     state = "delivering" if is_served else "quiet"
+    if totals["failed"]:
+        state = "degraded"
     if retrying:
         state = "retrying"
     if failed:
@@ -95,42 +102,42 @@ def summary(
         "bucket": bucket,
         "prefix": prefix,
         "state": state,
-        "retrying_since": None if since is None else iso(since),
+        "retrying_since": iso_or_none(since),
         "failed_windows": len(failed),
-        "minutes": {"start": iso(start), **minutes, "freshness_seconds": freshness},
-        "totals": {it: sum(minutes[it]) for it in FIGURES},
-        "last_object": iso(max(it.published_at or it.window_end for it in stored))
-        if stored
-        else None,
+        "minutes": {"start": iso_milliseconds(start), **minutes, "freshness_seconds": freshness},
+        "totals": totals,
+        "failing": percent(totals["failed"], sum(totals[it] for it in OUTCOMES)),
+        "last_object": iso_or_none(
+            max((it.stored_at or it.published_at or it.window_end for it in stored), default=None)
+        ),
         "configured": configured,
     }
 
 
 def _minutes(
-    counting: Sequence[Entry], entries: Iterable[Entry], now: float
+    effective: Sequence[Entry], entries: Iterable[Entry], now: float
 ) -> tuple[dict[str, list[int]], list[float | None], int]:
-    """Return figures and freshness of each minute, and when the first begins."""
+    """Return figures and freshness of each minute, and the start of the first."""
     start = (int(now) // MINUTE_SECONDS - MINUTES + 1) * MINUTE_SECONDS
     figures = {it: [0] * MINUTES for it in FIGURES}
     freshness: list[float | None] = [None] * MINUTES
 
-    def add(entry: Entry, **of: int) -> None:
+    def add(entry: Entry, **numbers: int) -> None:
         minute = (entry.window_start - start) // MINUTE_SECONDS
         if 0 <= minute < MINUTES:
-            for name, number in of.items():
+            for name, number in numbers.items():
                 figures[name][minute] += number
 
-    for entry in counting:
+    for entry in effective:
         is_stored = entry.is_final and entry.key is not None
-        lost = 0 if entry.is_final else entry.delivered
         if entry.status is not Status.RETRYING:
             add(
                 entry,
-                events=entry.delivered - lost,
+                events=entry.delivered,
                 bytes=(entry.size or 0) if is_stored else 0,
                 objects=int(is_stored),
                 skipped=entry.skipped,
-                failed=entry.failed + lost,
+                failed=entry.failed + entry.undelivered,
             )
         minute = (entry.window_start - start) // MINUTE_SECONDS
         seconds = freshness_seconds(entry)
@@ -138,7 +145,7 @@ def _minutes(
             freshness[minute] = max(seconds, freshness[minute] or 0.0)
     for entry in entries:
         if entry.answers is not None and entry.is_final:
-            # Failed events that were redelivered: they were counted as failed above.
+            # Failed events that were redelivered: they are counted as failed above.
             add(
                 entry,
                 events=entry.delivered,
@@ -147,7 +154,7 @@ def _minutes(
                 skipped=entry.skipped,
                 failed=-(entry.delivered + entry.skipped),
             )
-    # The window's own receipt may not be held any more.
+    # The window's own receipt may be evicted already.
     figures["failed"] = [max(0, it) for it in figures["failed"]]
     return figures, freshness, start
 

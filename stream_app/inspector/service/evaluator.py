@@ -1,29 +1,29 @@
-"""Evaluating expressions for a page: some at a time, in threads, under the engine's own limits."""
+"""Evaluation of expressions for the page: in threads, a few at a time, within engine limits."""
 
 import asyncio
+from time import perf_counter
 from typing import Any, Final
 
 from stream_app.errors import ConfigurationError
-from stream_app.expressions import TP, Failure
-from stream_app.inspector.configured import Configured
-from stream_app.inspector.turns import Turns
-from stream_app.trial import Subject, try_events
+from stream_app.expressions.expression import Failure
+from stream_app.expressions.trial import EXPRESSION_NAME, Subject, try_events
+from stream_app.inspector.service.config_watcher import ConfigWatcher
+from stream_app.inspector.service.limiter import Limiter
+from stream_app.records import TopicPartition
 
-AT_ONCE_MAX: Final = 2
-TRIED: Final = "expression"
-"""Stands for the destination of an expression that is tried."""
+CONCURRENT_EVALUATIONS_MAX: Final = 2
 
 
-class Evaluations:
-    """Evaluates expressions.
+class Evaluator:
+    """Evaluates expressions on one event.
 
     Args:
-        configured: Compiles them.
+        config: Compiler of expressions.
     """
 
-    def __init__(self, configured: Configured) -> None:
-        self._configured = configured
-        self._turns = Turns(AT_ONCE_MAX, "evaluate expressions")
+    def __init__(self, config: ConfigWatcher) -> None:
+        self._config = config
+        self._limiter = Limiter(CONCURRENT_EVALUATIONS_MAX, "evaluate expressions")
 
     async def line(
         self,
@@ -31,29 +31,29 @@ class Evaluations:
         text: str,
         destination: str,
     ) -> tuple[bytes | None, str | None]:
-        """Return the line that an expression gives for a record, or why there is none.
+        """Return the line that an expression yields for a record, or why there is none.
 
         Raises:
-            BusyError: Too many evaluate.
+            BusyError: Too many requests evaluate expressions.
         """
-        async with self._turns.turn():
+        async with self._limiter.slot():
             return await asyncio.to_thread(self._line, record, text, destination)
 
     async def trial(
         self, text: str, value: bytes | None, pipeline: str | None, time: float
     ) -> dict[str, Any]:
-        """Return what an expression gives for an event, as `stream-app check` tells it.
+        """Return the result of an expression on an event, as `stream-app check` reports it.
 
         Args:
             text: The expression.
-            value: The event.
-            pipeline: Its record's key.
-            time: Of the record, in seconds since 1970.
+            value: Value of the record.
+            pipeline: Key of the record.
+            time: Timestamp of the record, in seconds since 1970.
 
         Raises:
-            BusyError: Too many evaluate.
+            BusyError: Too many requests evaluate expressions.
         """
-        async with self._turns.turn():
+        async with self._limiter.slot():
             return await asyncio.to_thread(self._trial, text, value, pipeline, time)
 
     def _line(
@@ -63,10 +63,10 @@ class Evaluations:
         destination: str,
     ) -> tuple[bytes | None, str | None]:
         try:
-            expression = self._configured.expression(text)
+            expression = self._config.expression(text)
         except ConfigurationError as error:
             return None, str(error)
-        source = TP(record.topic, record.partition)
+        source = TopicPartition(record.topic, record.partition)
         (outcome,) = expression.evaluate([record], destination, source)
         if isinstance(outcome, bytes):
             return outcome, None
@@ -77,17 +77,27 @@ class Evaluations:
     def _trial(
         self, text: str, value: bytes | None, pipeline: str | None, time: float
     ) -> dict[str, Any]:
-        told: dict[str, Any] = dict.fromkeys(("line", "path", "error", "place", "microseconds"))
+        nothing: dict[str, Any] = dict.fromkeys(("line", "path", "error", "place", "microseconds"))
         try:
-            expression = self._configured.expression(text)
+            expression = self._config.expression(text)
         except ConfigurationError as error:
             first, _, place = error.mistakes[0].partition("\n")
-            return told | {"outcome": "failed", "error": first, "place": place or None}
+            return nothing | {"outcome": "failed", "error": first, "place": place or None}
         if value is None:
-            return told | {"outcome": "skipped"}
-        subject = Subject(TRIED, pipeline, expression)
+            return nothing | {"outcome": "skipped"}
+        subject = Subject(EXPRESSION_NAME, pipeline, expression)
         (trial,) = try_events(
-            subject, [value], topic=self._configured.settings.kafka.events_topic, now=time
+            subject,
+            [value],
+            topic=self._config.settings.kafka.events_topic,
+            now=time,
+            timer=perf_counter,
         )
-        names = ("outcome", "line", "path", "error", "place", "microseconds")
-        return {name: getattr(trial, name) for name in names}
+        return {
+            "outcome": trial.outcome,
+            "line": trial.line,
+            "path": trial.path,
+            "error": trial.error,
+            "place": trial.excerpt,
+            "microseconds": trial.microseconds,
+        }

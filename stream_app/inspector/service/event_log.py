@@ -1,7 +1,6 @@
-"""The log of events as pages want it: back from a place, one event, the events of a window.
+"""Event log: pages of the events topic, backwards from a position; one event; a window's events.
 
-Every request is bounded: by what it returns, by the records that it looks at, and by time. What it
-holds of a record that it has read is its row.
+Every request is bounded in rows, records and time. Of a record that was read only its row is kept.
 """
 
 import asyncio
@@ -11,52 +10,62 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from stream_app.errors import StreamAppError
-from stream_app.inspector.outcomes import Entry
-from stream_app.inspector.places import RUN_MAX, Backwards, Item, Place, Run, cursor, window_cursor
-from stream_app.inspector.readers import Reader, Readers
-from stream_app.inspector.rows import Lines, Search, row
+from stream_app.inspector.core.cursors import (
+    RUN_MAX,
+    Item,
+    RecordPosition,
+    ReverseMerge,
+    Run,
+    format_cursor,
+    format_window_cursor,
+)
+from stream_app.inspector.core.index import Entry
+from stream_app.inspector.core.rows import LineCounter, TextSearch, event_row
+from stream_app.inspector.service.consumer_pool import ConsumerPool, Reader
 
 SEARCHED_MAX: Final = 20_000
-"""Events that one request looks at."""
+"""Events that one request examines."""
 SEARCH_SECONDS_MAX: Final = 5.0
-"""How long it looks."""
-RUN: Final = 64
-"""Offsets of a partition that are read at first: a record can have megabytes."""
-SLOW_SECONDS: Final = 0.5
-"""What took longer was too much to read at a time."""
-NEIGHBOURS: Final = 2
-"""Offsets that are read at each side of an event to find the ones beside it."""
-NEIGHBOURS_MAX: Final = 1_024
+"""Time to examine them."""
+FIRST_RUN: Final = 64
+"""Offsets of a partition in the first read: a record can have megabytes."""
+SLOW_READ_SECONDS: Final = 0.5
+"""A longer read makes the next one smaller."""
+NEIGHBORS: Final = 2
+"""Offsets read on each side of an event at first, to find the neighboring events."""
+NEIGHBOR_DISTANCE_MAX: Final = 1_024
+"""Offsets on each side within which a neighboring event is found."""
 COUNTED_MAX: Final = 200_000
-"""Records that are read to count a line's number."""
+"""Records that are read to determine a line number."""
 COUNT_SECONDS_MAX: Final = 5.0
+"""Time to determine a line number."""
 WINDOW_ROWS_MAX: Final = 100
 
 
-class NotThereError(StreamAppError):
-    """The log has no such event; the text says why."""
+class NotFoundError(StreamAppError):
+    """The log has no such event; the message says why."""
 
 
-class MistakeError(StreamAppError):
-    """The request cannot be meant; the text says what to write."""
+class InvalidRequestError(StreamAppError):
+    """The request is invalid; the message says what to write."""
 
 
 @dataclass(slots=True)
 class Page:
-    """Events, the newest first."""
+    """Page of events, newest first."""
 
     items: list[tuple[int, Item]] = field(default_factory=list)
-    """Each with its partition."""
+    """Events, each with its partition."""
     cursor: str | None = None
-    """Where to go on; None: there is nothing older."""
+    """Cursor of the next page; None: there are no older events."""
     searched: int = 0
     searched_to_ms: int | None = None
     complete: bool = True
-    """False: there may be more to find in what was to be looked at."""
+    """False: the search stopped at a bound, and older events can match."""
 
 
 class Found(NamedTuple):
-    """One event, and the offsets beside it in its partition."""
+    """An event, and the offsets of its neighbors in the partition."""
 
     record: Any
     older: int | None
@@ -65,157 +74,171 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class WindowPage:
-    """Events that a destination matched in a window, in offset order."""
+    """Page of the events of a window that a destination matches, in offset order."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """With the number of its `line` as the window's receipt has it, and no outcomes."""
+    """Rows with the line number by the window's receipt (`line`), without outcomes."""
     keys: list[bytes | None] = field(default_factory=list)
     cursor: str | None = None
 
 
-class Log:
-    """Reads the events topic.
+class EventLog:
+    """Bounded reads of the events topic.
 
     Args:
-        readers: Who read it.
+        readers: Pool of readers.
     """
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: ConsumerPool) -> None:
         self._readers = readers
 
     async def page(
-        self, *, limit: int, begin: Place | int | Sequence[int] | None, search: Search | None
+        self,
+        *,
+        limit: int,
+        begin: RecordPosition | int | Sequence[int] | None,
+        search: TextSearch | None,
     ) -> Page:
-        """Return the events before a place.
+        """Return the newest events up to a position.
 
         Args:
-            limit: At most so many.
-            begin: The place: an event, a time in ms, the positions of a cursor, or None: the end.
-            search: What they must have; None: all do.
+            limit: Events at most.
+            begin: An event, which is included; a time in ms; the positions of a cursor; None: the
+                end of the log.
+            search: Search that events must match; None: every event matches.
 
         Raises:
-            MistakeError: There is no such place.
-            BusyError: Too many read.
+            InvalidRequestError: There is no such position.
+            BusyError: Too many requests read Kafka.
             SetupError: Kafka cannot be read.
         """
         deadline = asyncio.get_running_loop().time() + SEARCH_SECONDS_MAX
         page = Page()
         async with self._readers.borrow() as reader:
             begins = await reader.begins()
-            run = RUN if search is not None else min(RUN, 2 * limit // reader.partitions + 1)
-            back = Backwards(begins, await self._start(reader, begins, begin), run=run)
+            run = (
+                FIRST_RUN
+                if search is not None
+                else min(FIRST_RUN, 2 * limit // reader.partitions + 1)
+            )
+            back = ReverseMerge(begins, await self._start(reader, begins, begin), run=run)
             while len(page.items) < limit and not back.at_end:
                 late = asyncio.get_running_loop().time() > deadline
                 if page.searched >= SEARCHED_MAX or late:
                     page.complete = False
                     break
-                wanted = back.wanted()
-                if wanted:
-                    await _fill(reader, back, wanted, search)
-                elif (taken := back.take()) is not None:
+                missing = back.missing()
+                if missing:
+                    await _fill(reader, back, missing, search)
+                elif (newest := back.pop()) is not None:
                     page.searched += 1
-                    page.searched_to_ms = taken[1].time_ms
-                    if taken[1].row is not None:
-                        page.items.append(taken)
-        page.cursor = None if back.at_end else cursor(back.positions)
+                    page.searched_to_ms = newest[1].time_ms
+                    if newest[1].row is not None:
+                        page.items.append(newest)
+        page.cursor = None if back.at_end else format_cursor(back.positions)
         return page
 
-    async def event(self, place: Place) -> Found:
-        """Return an event and its neighbours.
+    async def event(self, position: RecordPosition) -> Found:
+        """Return an event and its neighbors.
 
         Raises:
-            NotThereError: The log has no such event.
-            BusyError: Too many read.
+            NotFoundError: The log has no such event.
+            BusyError: Too many requests read Kafka.
             SetupError: Kafka cannot be read.
         """
         async with self._readers.borrow() as reader:
-            begin, end = await _bounds(reader, place)
+            begin, end = await _bounds(reader, position)
             near = await _run(
                 reader,
-                place.partition,
-                Run(max(begin, place.offset - NEIGHBOURS), min(end, place.offset + NEIGHBOURS + 1)),
+                position.partition,
+                Run(
+                    max(begin, position.offset - NEIGHBORS),
+                    min(end, position.offset + NEIGHBORS + 1),
+                ),
             )
-            record = near.get(place.offset)
+            record = near.get(position.offset)
             if record is None:
-                raise _hole(place)
-            older, newer = await _neighbours(reader, place, begin, end, near)
+                raise _no_event(position)
+            older, newer = await _neighbors(reader, position, begin, end, near)
         return Found(record, older, newer)
 
-    async def record(self, place: Place) -> Any:  # noqa: ANN401 - aiokafka's record
+    async def record(self, position: RecordPosition) -> Any:  # noqa: ANN401 - aiokafka's record
         """Return an event's record.
 
         Raises:
-            NotThereError: The log has no such event.
-            BusyError: Too many read.
+            NotFoundError: The log has no such event.
+            BusyError: Too many requests read Kafka.
             SetupError: Kafka cannot be read.
         """
         async with self._readers.borrow() as reader:
-            await _bounds(reader, place)
-            found = await _run(reader, place.partition, Run(place.offset, place.offset + 1))
-        if place.offset not in found:
-            raise _hole(place)
-        return found[place.offset]
+            await _bounds(reader, position)
+            found = await _run(
+                reader, position.partition, Run(position.offset, position.offset + 1)
+            )
+        if position.offset not in found:
+            raise _no_event(position)
+        return found[position.offset]
 
     async def numbers(
         self,
-        place: Place,
+        position: RecordPosition,
         entries: Mapping[str, Entry],
         *,
         counted_max: int = COUNTED_MAX,
         seconds_max: float = COUNT_SECONDS_MAX,
     ) -> dict[str, int | None]:
-        """Return the numbers of an event's lines by reading the windows up to it.
+        """Return the line numbers of an event by reading its windows up to the event.
 
         Args:
-            place: The event.
-            entries: The receipts for windows that it is in, by any name.
-            counted_max: A window that has more records before the event is not counted.
-            seconds_max: And none for longer than this.
+            position: The event.
+            entries: Receipts of windows that contain the event, by any name.
+            counted_max: Records before the event at most; else the number is None.
+            seconds_max: Time to read; what is unknown then is None.
 
         Raises:
-            BusyError: Too many read.
+            BusyError: Too many requests read Kafka.
             SetupError: Kafka cannot be read.
         """
         near = {
             name: it
             for name, it in entries.items()
-            if place.offset - it.source.first_offset < counted_max
+            if position.offset - it.source.first_offset < counted_max
         }
         numbers: dict[str, int | None] = dict.fromkeys(entries)
         if not near:
             return numbers
-        lines = {name: Lines(it) for name, it in near.items()}
+        lines = {name: LineCounter(it) for name, it in near.items()}
 
         async def take(_: int, records: Sequence[Any]) -> None:
             for record in records:
                 for name, it in near.items():
                     if record.offset >= it.source.first_offset:
-                        number = lines[name].take(record.offset, record.key)
-                        if record.offset == place.offset:
+                        number = lines[name].next_number(record.offset, record.key)
+                        if record.offset == position.offset:
                             numbers[name] = number
 
         first = min(it.source.first_offset for it in near.values())
         deadline = asyncio.get_running_loop().time() + seconds_max
         async with self._readers.borrow() as reader:
             begins = await reader.begins()
-            if begins[place.partition] > first:
-                return numbers  # Retention has deleted what would have to be counted.
-            for run in _slices(first, place.offset + 1):
-                await reader.read({place.partition: run}, take)
+            if begins[position.partition] > first:
+                return numbers  # Retention deleted events that must be counted.
+            for run in _slices(first, position.offset + 1):
+                await reader.read_runs({position.partition: run}, take)
                 if asyncio.get_running_loop().time() > deadline:
                     break
         return numbers
 
     async def window(self, entry: Entry, offset: int, lines_before: int) -> WindowPage:
-        """Return the events of a receipt's window from an offset on, its destination's only.
+        """Return the events of a receipt's window that its destination matches, from an offset on.
 
         Args:
             entry: The receipt.
-            offset: Where to begin.
-            lines_before: Lines of the events before.
+            offset: First offset of the page.
+            lines_before: Lines of the events before it.
 
         Raises:
-            BusyError: Too many read.
+            BusyError: Too many requests read Kafka.
             SetupError: Kafka cannot be read.
         """
         source, loop = entry.source, asyncio.get_running_loop()
@@ -228,12 +251,12 @@ class Log:
         begin = position = max(offset, source.first_offset)
         async with self._readers.borrow() as reader:
             if source.partition >= reader.partitions:
-                raise NotThereError(f"the topic has no partition {source.partition}")
+                raise NotFoundError(f"the topic has no partition {source.partition}")
             log_begin = (await reader.begins())[source.partition]
             log_end = (await reader.ends())[source.partition]
             end = min(source.end_offset, log_end)
             for run in _slices(max(begin, log_begin), end):
-                await reader.read({source.partition: run}, take)
+                await reader.read_runs({source.partition: run}, take)
                 position = run.end if page.next_offset is None else page.next_offset
                 late = loop.time() > deadline or run.end - begin >= SEARCHED_MAX
                 if page.next_offset is not None or late:
@@ -241,15 +264,18 @@ class Log:
             else:
                 position = end
         if position < end:
-            page.shown.cursor = window_cursor(position, page.lines)
+            page.shown.cursor = format_window_cursor(position, page.lines)
         return page.shown
 
     async def _start(
-        self, reader: Reader, begins: Sequence[int], begin: Place | int | Sequence[int] | None
+        self,
+        reader: Reader,
+        begins: Sequence[int],
+        begin: RecordPosition | int | Sequence[int] | None,
     ) -> Sequence[int]:
         if begin is None:
             return await reader.ends()
-        if isinstance(begin, Place):
+        if isinstance(begin, RecordPosition):
             return await _at_event(reader, begins, begin)
         if isinstance(begin, int):
             return await reader.positions_at(begin)
@@ -259,16 +285,16 @@ class Log:
 
 
 class _WindowPage:
-    """Chooses the events of a window that a page shows."""
+    """Selection of the events of one page of a window."""
 
     def __init__(self, entry: Entry, lines_before: int) -> None:
         self.shown = WindowPage()
         self.next_offset: int | None = None
-        """Where to go on, once the page is full."""
+        """First offset of the next page, once this one is full."""
         self.lines = lines_before
         self._lines_before = lines_before
         self._key = None if entry.pipeline is None else entry.pipeline.encode()
-        self._numbers = Lines(entry)
+        self._numbers = LineCounter(entry)
 
     def take(self, records: Sequence[Any]) -> None:
         for record in records:
@@ -279,37 +305,37 @@ class _WindowPage:
             if len(self.shown.rows) == WINDOW_ROWS_MAX:
                 self.next_offset = record.offset
                 return
-            number = self._numbers.take(record.offset, record.key)
+            number = self._numbers.next_number(record.offset, record.key)
             if number is not None:
                 number += self._lines_before
                 self.lines = number
-            self.shown.rows.append(row(record, {}) | {"line": number})
+            self.shown.rows.append(event_row(record, {}) | {"line": number})
             self.shown.keys.append(record.key)
 
 
 async def _fill(
-    reader: Reader, back: Backwards, wanted: Mapping[int, Run], search: Search | None
+    reader: Reader, back: ReverseMerge, missing: Mapping[int, Run], search: TextSearch | None
 ) -> None:
     items: dict[int, list[Item]] = {}
 
     async def take(partition: int, records: Sequence[Any]) -> None:
-        # Reading JSON takes long where events are long; the loop stays free for others.
+        # Parsing long events takes long, so it does not block the event loop.
         found = await asyncio.to_thread(_items, records, search)
         items.setdefault(partition, []).extend(found)
 
     began = asyncio.get_running_loop().time()
-    await reader.read(wanted, take)
-    was_slow = asyncio.get_running_loop().time() - began > SLOW_SECONDS
-    back.give(wanted, items, was_slow=was_slow)
+    await reader.read_runs(missing, take)
+    was_slow = asyncio.get_running_loop().time() - began > SLOW_READ_SECONDS
+    back.add(missing, items, was_slow=was_slow)
 
 
-def _items(records: Sequence[Any], search: Search | None) -> list[Item]:
+def _items(records: Sequence[Any], search: TextSearch | None) -> list[Item]:
     return [
         Item(
             it.timestamp,
             it.offset,
             it.key,
-            row(it, {}) if search is None or search.matches(it.key, it.value) else None,
+            event_row(it, {}) if search is None or search.matches(it.key, it.value) else None,
         )
         for it in records
     ]
@@ -318,71 +344,72 @@ def _items(records: Sequence[Any], search: Search | None) -> list[Item]:
 async def _run(
     reader: Reader, partition: int, run: Run, keep: Callable[[Any], Any] = lambda record: record
 ) -> dict[int, Any]:
-    """Return what is to be kept of each record, by offset."""
+    """Return what `keep` keeps of each record, by offset."""
     found: dict[int, Any] = {}
 
     async def take(_: int, records: Sequence[Any]) -> None:
         found.update({it.offset: keep(it) for it in records})
 
-    await reader.read({partition: run}, take)
+    await reader.read_runs({partition: run}, take)
     return found
 
 
-async def _bounds(reader: Reader, place: Place) -> tuple[int, int]:
-    """Return where the log of an event's partition begins and ends; the event is within."""
-    name = f"{place.partition}@{place.offset}"
-    if place.partition >= reader.partitions:
-        raise NotThereError(
-            f"{name} does not exist: the topic has {reader.partitions} partitions, from 0"
+async def _bounds(reader: Reader, position: RecordPosition) -> tuple[int, int]:
+    """Return begin and end of the log of an event's partition, which contains the event."""
+    if position.partition >= reader.partitions:
+        raise NotFoundError(
+            f"{position} does not exist: the topic has {reader.partitions} partitions, from 0"
         )
-    begin = (await reader.begins())[place.partition]
-    end = (await reader.ends())[place.partition]
-    if place.offset < begin:
-        raise NotThereError(
-            f"{name} was deleted by the topic's retention; the oldest is {place.partition}@{begin}"
+    begin = (await reader.begins())[position.partition]
+    end = (await reader.ends())[position.partition]
+    if position.offset < begin:
+        raise NotFoundError(
+            f"{position} was deleted by the topic's retention; the oldest is "
+            f"{RecordPosition(position.partition, begin)}"
         )
-    if place.offset >= end:
-        raise NotThereError(f"{name} is not there yet; the next is {place.partition}@{end}")
+    if position.offset >= end:
+        following = RecordPosition(position.partition, end)
+        raise NotFoundError(f"{position} is not there yet; the next is {following}")
     return begin, end
 
 
-async def _at_event(reader: Reader, begins: Sequence[int], place: Place) -> list[int]:
+async def _at_event(reader: Reader, begins: Sequence[int], position: RecordPosition) -> list[int]:
     try:
-        await _bounds(reader, place)
-    except NotThereError as error:
-        raise MistakeError(str(error)) from error
-    first = max(begins[place.partition], place.offset - NEIGHBOURS_MAX)
+        await _bounds(reader, position)
+    except NotFoundError as error:
+        raise InvalidRequestError(str(error)) from error
+    first = max(begins[position.partition], position.offset - NEIGHBOR_DISTANCE_MAX)
     found: dict[int, Any] = {}
-    for run in (Run(place.offset, place.offset + 1), Run(first, place.offset)):
-        found = found or await _run(reader, place.partition, run, attrgetter("timestamp"))
+    for run in (Run(position.offset, position.offset + 1), Run(first, position.offset)):
+        found = found or await _run(reader, position.partition, run, attrgetter("timestamp"))
     if found:
         positions = await reader.positions_at(max(0, found[max(found)]))
     else:
         positions = [0] * reader.partitions
-    positions[place.partition] = place.offset + 1
+    positions[position.partition] = position.offset + 1
     return positions
 
 
-async def _neighbours(
-    reader: Reader, place: Place, begin: int, end: int, near: Mapping[int, Any]
+async def _neighbors(
+    reader: Reader, position: RecordPosition, begin: int, end: int, near: Mapping[int, Any]
 ) -> tuple[int | None, int | None]:
-    """Return the offsets of the events beside one, if they are not far."""
-    older = max((it for it in near if it < place.offset), default=None)
-    newer = min((it for it in near if it > place.offset), default=None)
-    below, above = place.offset - NEIGHBOURS, place.offset + NEIGHBOURS + 1
+    """Return the offsets of the neighbors of an event, if they are near."""
+    older = max((it for it in near if it < position.offset), default=None)
+    newer = min((it for it in near if it > position.offset), default=None)
+    below, above = position.offset - NEIGHBORS, position.offset + NEIGHBORS + 1
     if older is None and below > begin:
-        run = Run(max(begin, below - NEIGHBOURS_MAX), below)
-        older = max(await _run(reader, place.partition, run, attrgetter("offset")), default=None)
+        run = Run(max(begin, below - NEIGHBOR_DISTANCE_MAX), below)
+        older = max(await _run(reader, position.partition, run, attrgetter("offset")), default=None)
     if newer is None and above < end:
-        run = Run(above, min(end, above + NEIGHBOURS_MAX))
-        newer = min(await _run(reader, place.partition, run, attrgetter("offset")), default=None)
+        run = Run(above, min(end, above + NEIGHBOR_DISTANCE_MAX))
+        newer = min(await _run(reader, position.partition, run, attrgetter("offset")), default=None)
     return older, newer
 
 
-def _hole(place: Place) -> NotThereError:
-    return NotThereError(
-        f"{place.partition}@{place.offset} is no event: it was compacted away, or is a mark of a "
-        "transaction"
+def _no_event(position: RecordPosition) -> NotFoundError:
+    return NotFoundError(
+        f"{position} is not an event: it was compacted away, is a transaction marker, or its "
+        "record batch cannot be decoded"
     )
 
 

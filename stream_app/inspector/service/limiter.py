@@ -1,4 +1,4 @@
-"""Taking turns: some requests at a time do what costs much, the others wait a little."""
+"""Limit of concurrent requests for expensive work; the others wait for a slot."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,46 +8,46 @@ from typing import Final
 from stream_app.errors import StreamAppError
 
 WAIT_SECONDS_MAX: Final = 5.0
-"""How long a request waits for its turn."""
+"""Time that a request waits for a slot."""
 
 
 class BusyError(StreamAppError):
-    """Too many do the same already; trying again helps."""
+    """Too many requests do the same already; a later try can succeed."""
 
 
-class Turns:
-    """Lets some at a time do something.
+class Limiter:
+    """Semaphore that waits for a limited time.
 
     Args:
-        at_once_max: So many.
-        what: They do, in words: "read Kafka".
-        wait_seconds_max: How long the others wait.
+        concurrent_max: Slots.
+        activity: The work in words, for the error text: "read Kafka".
+        wait_seconds_max: Time to wait for a slot.
     """
 
     def __init__(
-        self, at_once_max: int, what: str, *, wait_seconds_max: float = WAIT_SECONDS_MAX
+        self, concurrent_max: int, activity: str, *, wait_seconds_max: float = WAIT_SECONDS_MAX
     ) -> None:
-        self._at_once_max = at_once_max
-        self._what = what
+        self._concurrent_max = concurrent_max
+        self._activity = activity
         self._wait_seconds_max = wait_seconds_max
-        self._free = asyncio.Semaphore(at_once_max)
+        self._semaphore = asyncio.Semaphore(concurrent_max)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn, and have it.
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and occupy it.
 
         Raises:
-            BusyError: None is free in time.
+            BusyError: No slot became free in time.
         """
         try:
             async with asyncio.timeout(self._wait_seconds_max):
-                await self._free.acquire()
+                await self._semaphore.acquire()
         except TimeoutError as error:
             raise BusyError(
-                f"{self._at_once_max} requests {self._what} already, for more than "
+                f"{self._concurrent_max} requests {self._activity} already, for more than "
                 f"{self._wait_seconds_max:.0f} s; try again"
             ) from error
         try:
             yield
         finally:
-            self._free.release()
+            self._semaphore.release()

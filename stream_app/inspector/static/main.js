@@ -1,40 +1,40 @@
-/** The page: which view stands on it, and what stands around every view. */
+/** Page frame: routes to views, banners, footer, theme, keyboard shortcuts. */
 
-import { get, onAnswer, post } from "./api.js";
-import { announce, el, fill, icon, visible } from "./dom.js";
-import { DestinationView } from "./destination.js";
-import { DestinationsView } from "./destinations.js";
-import { EventView } from "./event.js";
-import { EventsView } from "./events.js";
-import { bytes, clock, count, number } from "./format.js";
-import { keysAreOn, keysBox } from "./keys.js";
-import { loginForm } from "./login.js";
-import { remember, remembered } from "./storage.js";
-import * as tip from "./tip.js";
-import { WindowView } from "./window.js";
+import { get, onResponse, post } from "./lib/api.js";
+import { announce, el, fill, icon, visible } from "./lib/dom.js";
+import { bytes, clock, count, number } from "./lib/format.js";
+import { remember, remembered } from "./lib/storage.js";
+import { shortcutsDialog, shortcutsEnabled } from "./parts/shortcuts.js";
+import * as tooltip from "./parts/tooltip.js";
+import { DestinationView } from "./views/destination.js";
+import { DestinationsView } from "./views/destinations.js";
+import { EventView } from "./views/event.js";
+import { EventsView } from "./views/events.js";
+import { loginForm } from "./views/login.js";
+import { WindowView } from "./views/window.js";
 
 const ABOUT_SECONDS = 15;
-const PIPELINES_OFFERED_MAX = 500;
+const PIPELINES_SUGGESTED_MAX = 500;
 
 const byId = (id) => document.getElementById(id);
 
 // -------------------------------------------------------------------- banners
 
-/** Lines above the view, one for each thing that is wrong. */
+/** Banners above the view, one for each problem. */
 const banners = {
   shown: new Map(),
-  set(name, words, action = null) {
-    const now = this.shown.get(name);
-    if (now?.dataset.words === words) return;
+  set(name, text, action = null) {
+    const current = this.shown.get(name);
+    if (current?.dataset.text === text) return;
     const node = el(
       "div",
       { class: `banner ${name}`, role: "alert" },
-      el("span", {}, visible(words)),
+      el("span", {}, visible(text)),
       action,
     );
-    node.dataset.words = words;
-    if (now === undefined) byId("banners").append(node);
-    else now.replaceWith(node);
+    node.dataset.text = text;
+    if (current === undefined) byId("banners").append(node);
+    else current.replaceWith(node);
     this.shown.set(name, node);
   },
   clear(name) {
@@ -43,7 +43,7 @@ const banners = {
   },
 };
 
-// -------------------------------------------------------------------- views
+// -------------------------------------------------------------------- routes
 
 const ROUTES = [
   [/^\/$/, () => events],
@@ -65,7 +65,7 @@ const ROUTES = [
 ];
 
 let view = null;
-let wantsToken = false;
+let needsToken = false;
 
 const context = {
   banners,
@@ -73,72 +73,91 @@ const context = {
     history[replace ? "replaceState" : "pushState"]({}, "", path);
     show({ isReturn: false, keepsFocus: replace });
   },
-  titled,
-  streamBroken(seconds, retry) {
-    const button = el("button", { type: "button", class: "link", on: { click: retry } }, "Try now");
+  showTitle,
+  streamDisconnected(seconds, retry) {
+    const button = el(
+      "button",
+      { type: "button", class: "link", on: { click: retry } },
+      "Reconnect now",
+    );
     banners.set(
       "stream",
-      `The live stream is broken; tried again in ${Math.ceil(seconds)} s. What is on the page may be old.`,
+      `The live stream is disconnected; next attempt in ${Math.ceil(seconds)} s. The page may be out of date.`,
       button,
     );
-    askAbout();
+    loadAbout();
   },
-  kafkaIs(error) {
+  showKafka(error) {
     if (error === null || error === undefined) banners.clear("kafka");
-    else banners.set("kafka", `${error} What is on the page may be old; it goes on by itself.`);
+    else
+      banners.set(
+        "kafka",
+        `${sentence(error)} The page may be out of date; it updates when Kafka is available.`,
+      );
   },
   showError(node, title, error) {
     fill(
       node,
       el("header", { class: "page-head" }, el("h1", { tabindex: "-1" }, visible(title))),
       el("p", { class: "error-text" }, visible(error.message)),
-      el("p", {}, el("a", { href: "/" }, "To the events")),
+      el("p", {}, el("a", { href: "/" }, "Go to events")),
     );
-    titled({ title: error.status === 404 ? "Not found" : "Not read" });
+    showTitle({ title: error.status === 404 ? "Not found" : "Error" });
   },
 };
 
 const events = new EventsView(context);
 
-function titled({ title }) {
+/** The text with a full stop. */
+function sentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+function showTitle({ title }) {
   document.title = `${visible(title).slice(0, 120)} · Inspector`;
 }
 
-function made(path) {
-  for (const [pattern, make] of ROUTES) {
-    const found = pattern.exec(path);
-    if (found === null) continue;
+function viewOf(path) {
+  for (const [pattern, build] of ROUTES) {
+    const match = pattern.exec(path);
+    if (match === null) continue;
     try {
-      return make(found);
+      return build(match);
     } catch (error) {
-      // A name that is no UTF-8 in percent signs names nothing.
+      // Percent-encoded bytes that are not UTF-8 name nothing.
       if (!(error instanceof URIError)) throw error;
     }
   }
   return simpleView(
     "Not found",
     el("h1", { tabindex: "-1" }, "Not found"),
-    el("p", {}, "There is no such page. ", el("a", { href: "/" }, "To the events")),
+    el("p", {}, "This page does not exist. ", el("a", { href: "/" }, "Go to events")),
   );
 }
 
 function simpleView(title, ...children) {
-  return { title, place: "", node: el("div", { class: "view" }, children), enter() {}, leave() {} };
+  return {
+    title,
+    section: "",
+    node: el("div", { class: "view" }, children),
+    enter() {},
+    leave() {},
+  };
 }
 
 function loginView() {
   const form = loginForm(() => {
-    wantsToken = false;
+    needsToken = false;
     remember("stream-app-token", "given");
     byId("logout-button").hidden = false;
     banners.clear("api");
-    askAbout();
+    loadAbout();
     if (location.pathname === "/login") context.navigate("/", { replace: true });
     else show({ isReturn: false });
   });
   return {
     title: "Log in",
-    place: "",
+    section: "",
     node: form,
     enter: () => form.querySelector("input").focus(),
     leave() {},
@@ -146,15 +165,15 @@ function loginView() {
 }
 
 function show({ isReturn, isFirst = false, keepsFocus = false }) {
-  tip.hide();
-  const next = wantsToken ? loginView() : made(location.pathname);
+  tooltip.hide();
+  const next = needsToken ? loginView() : viewOf(location.pathname);
   const isSame = next === view;
   view?.leave();
   view = next;
   if (!isSame) fill(byId("main"), view.node);
-  titled(view);
-  for (const link of document.querySelectorAll("[data-place]")) {
-    if (link.dataset.place === view.place) link.setAttribute("aria-current", "page");
+  showTitle(view);
+  for (const link of document.querySelectorAll("[data-section]")) {
+    if (link.dataset.section === view.section) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (!isReturn && !keepsFocus) scrollTo(0, 0);
@@ -162,14 +181,14 @@ function show({ isReturn, isFirst = false, keepsFocus = false }) {
   view.enter(new URLSearchParams(location.search), { isReturn });
 }
 
-/** Screen readers begin at the new page's content, not at its top. */
+/** Move the focus to the content: screen readers then start there, not at the header. */
 function focusMain() {
   byId("main").focus({ preventScroll: true });
 }
 
-// -------------------------------------------------------------------- around the view
+// -------------------------------------------------------------------- footer and theme
 
-async function askAbout() {
+async function loadAbout() {
   let about;
   try {
     about = await get("/api/about");
@@ -177,25 +196,26 @@ async function askAbout() {
     if (error.status === undefined) throw error;
     return;
   }
-  context.kafkaIs(about.kafka);
+  context.showKafka(about.kafka);
+  showConfiguration(about.configuration_mistakes);
   const { receipts } = about;
-  const back =
+  const range =
     receipts.oldest === null ? "" : `, back to ${clock(receipts.oldest, { milliseconds: false })}`;
   fill(
     byId("about"),
     el(
       "span",
       {},
-      `${number(receipts.held)} of at most ${count(receipts.held_max, "receipt")} held (${bytes(receipts.bytes)} of ${bytes(receipts.bytes_max)})${back}`,
+      `${number(receipts.held)} of at most ${count(receipts.held_max, "receipt")} in memory (${bytes(receipts.bytes)} of ${bytes(receipts.bytes_max)})${range}`,
     ),
     receipts.loaded === false
-      ? el("span", { class: "is-retrying" }, "receipts are still being read")
+      ? el("span", { class: "is-retrying" }, "receipts are still loading")
       : null,
     receipts.not_receipts > 0
       ? el(
           "span",
           { class: "is-retrying" },
-          `${count(receipts.not_receipts, "message")} of ${visible(about.receipts_topic)} were no receipts`,
+          `${count(receipts.not_receipts, "message")} of ${visible(about.receipts_topic)} ${receipts.not_receipts === 1 ? "is not a receipt" : "are not receipts"}`,
         )
       : null,
     el(
@@ -203,21 +223,42 @@ async function askAbout() {
       {},
       `${visible(about.events_topic)}: ${count(about.events_partitions, "partition")}, windows of ${about.window_seconds} s`,
     ),
-    about.can_read_objects
-      ? null
-      : el("span", {}, "objects are not read: lines are computed again"),
+    about.can_read_objects ? null : el("span", {}, "objects cannot be read: lines are recomputed"),
+    el("span", {}, `times in ${timeZone()}; keys, logs and receipts in UTC`),
     el("span", {}, `group ${visible(about.group)}`),
     el("span", {}, `stream-app ${visible(about.version)}`),
   );
 }
 
-async function askPipelines() {
+/** Banner of a configuration file that neither the workers nor the Inspector take. */
+function showConfiguration(mistakes) {
+  if (mistakes.length === 0) banners.clear("configuration");
+  else
+    banners.set(
+      "configuration",
+      `The changed configuration is not taken; workers and Inspector keep the destinations of the former one. ${mistakes.map(sentence).join(" ")}`,
+    );
+}
+
+/** The browser's time zone: "Europe/Berlin, UTC+1". */
+function timeZone() {
+  const { timeZone: name } = Intl.DateTimeFormat().resolvedOptions();
+  const offset = -new Date().getTimezoneOffset();
+  if (offset === 0) return name === "UTC" ? "UTC" : `${name}, UTC`;
+  const minutes = Math.abs(offset) % 60;
+  const hours = `${offset < 0 ? "−" : "+"}${Math.floor(Math.abs(offset) / 60)}`;
+  return `${name}, UTC${hours}${minutes === 0 ? "" : `:${minutes}`}`;
+}
+
+async function loadPipelines() {
   try {
     const { destinations } = await get("/api/destinations");
-    const names = new Set(destinations.map((it) => it.pipeline).filter((name) => name !== null));
-    events.offerPipelines([...names].sort().slice(0, PIPELINES_OFFERED_MAX));
+    const names = new Set(
+      destinations.map(({ pipeline }) => pipeline).filter((name) => name !== null),
+    );
+    events.suggestPipelines([...names].sort().slice(0, PIPELINES_SUGGESTED_MAX));
   } catch (error) {
-    // Without them the box takes any name all the same.
+    // The input takes any name without suggestions, too.
     if (error.status === undefined) throw error;
   }
 }
@@ -229,13 +270,11 @@ function theme() {
 }
 
 function showTheme() {
-  const words = { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" }[
-    theme()
-  ];
+  const label = `Theme: ${theme()}`;
   const button = byId("theme-button");
   fill(button, icon(`icon-${theme()}`));
-  button.setAttribute("aria-label", words);
-  button.title = `${words} (t)`;
+  button.setAttribute("aria-label", label);
+  button.title = `${label} (t)`;
 }
 
 function nextTheme() {
@@ -247,15 +286,15 @@ function nextTheme() {
   announce(byId("theme-button").getAttribute("aria-label"));
 }
 
-// -------------------------------------------------------------------- what a reader does
+// -------------------------------------------------------------------- clicks and keys
 
-function clicked(event) {
+function onClick(event) {
   const link = event.target.closest("a[href]");
   if (link === null || event.defaultPrevented || event.button !== 0) return;
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
   const href = link.getAttribute("href");
   if (href.startsWith("#")) {
-    // The address stays a page's own; the skip link only moves the focus.
+    // The skip link only moves the focus: an anchor in the address would be a route.
     event.preventDefault();
     byId(href.slice(1))?.focus();
     return;
@@ -270,25 +309,25 @@ function clicked(event) {
 const isTyping = (target) =>
   target.matches("input:not([type=radio]):not([type=checkbox]), textarea, select");
 
-function pressed(event) {
+function onKeydown(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") {
-    if (!tip.hide() && (isTyping(event.target) || event.target.closest("table")))
+    if (!tooltip.hide() && (isTyping(event.target) || event.target.closest("table")))
       event.target.blur();
     return;
   }
-  if (isTyping(event.target) || keysDialog.open || !keysAreOn()) return;
-  const act = {
+  if (isTyping(event.target) || shortcuts.open || !shortcutsEnabled()) return;
+  const action = {
     "/": () => focusSearch(),
     p: () => view === events && events.togglePause(),
-    e: () => document.querySelector("[data-place=events]").click(),
-    d: () => document.querySelector("[data-place=destinations]").click(),
+    e: () => document.querySelector("[data-section=events]").click(),
+    d: () => document.querySelector("[data-section=destinations]").click(),
     t: nextTheme,
-    "?": () => keysDialog.showModal(),
+    "?": () => shortcuts.showModal(),
   }[event.key];
-  if (act === undefined) return;
+  if (action === undefined) return;
   event.preventDefault();
-  act();
+  action();
 }
 
 function focusSearch() {
@@ -296,35 +335,35 @@ function focusSearch() {
   view.focusSearch?.();
 }
 
-const keysDialog = keysBox();
+const shortcuts = shortcutsDialog();
 
 function start() {
   history.scrollRestoration = "manual";
-  document.body.append(keysDialog);
-  document.addEventListener("click", clicked);
-  document.addEventListener("keydown", pressed);
+  document.body.append(shortcuts);
+  document.addEventListener("click", onClick);
+  document.addEventListener("keydown", onKeydown);
   addEventListener("popstate", () => show({ isReturn: true }));
-  byId("keys-button").addEventListener("click", () => keysDialog.showModal());
+  byId("shortcuts-button").addEventListener("click", () => shortcuts.showModal());
   byId("theme-button").addEventListener("click", nextTheme);
   byId("logout-button").addEventListener("click", async () => {
     await post("/api/logout", {});
     remember("stream-app-token", null);
     location.assign("/login");
   });
-  onAnswer("unauthorized", () => {
-    if (wantsToken) return;
-    wantsToken = true;
+  onResponse("unauthorized", () => {
+    if (needsToken) return;
+    needsToken = true;
     show({ isReturn: false });
   });
-  onAnswer("trouble", (words) => banners.set("api", words));
-  onAnswer("well", () => banners.clear("api"));
-  tip.keepWhilePointedAt();
+  onResponse("unavailable", (text) => banners.set("api", text));
+  onResponse("available", () => banners.clear("api"));
+  tooltip.keepWhileHovered();
   byId("logout-button").hidden = remembered("stream-app-token") === null;
   showTheme();
   show({ isReturn: false, isFirst: true });
-  askAbout().then(askPipelines);
+  loadAbout().then(loadPipelines);
   setInterval(() => {
-    if (!document.hidden && !wantsToken) askAbout();
+    if (!document.hidden && !needsToken) loadAbout();
   }, ABOUT_SECONDS * 1000);
 }
 

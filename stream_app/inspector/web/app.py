@@ -1,31 +1,32 @@
-"""The application: the API, the stream of what comes, and the page with what it is made of."""
+"""The web application: the API, the stream of server-sent events, and the page's files."""
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from stream_app.errors import SetupError
-from stream_app.inspector.access import Door, answer, refusal
-from stream_app.inspector.api import Api, wanted_of
-from stream_app.inspector.guard import Gate
-from stream_app.inspector.inspection import Inspection
+from stream_app.inspector.core.auth import TokenAuth
+from stream_app.inspector.service.inspector import InspectorService
+from stream_app.inspector.web.json_api import Api, filter_of
+from stream_app.inspector.web.middleware import AuthMiddleware, error_response, json_response
 
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
-"""Of a request: an event as text within JSON can take several times its size."""
+"""Bytes of a request body: an event escaped in JSON can take several times its size."""
 WRITE_SECONDS_MAX: Final = 30.0
-"""How long a page may take to take a message; then it is let go."""
-BEGIN_SECONDS_MAX: Final = 5.0
-"""How long a stream waits for the end of the log to be found."""
+"""Time for a page to receive a message; then its connection is closed."""
+TAIL_SECONDS_MAX: Final = 5.0
+"""Time that a stream waits until the follower is at the end of the events topic."""
 RETRY_MS: Final = 2_000
-"""After so long a page asks again when its stream has ended."""
+"""Delay before a page reconnects after its stream ended."""
 PAGE: Final = "index.html"
-PAGES: Final = (
+PAGE_ROUTES: Final = (
     "/",
     r"/events/{partition:\d+}/{offset:\d+}",
     "/destinations",
@@ -42,7 +43,7 @@ TYPES: Final = {
 
 
 class Asset(NamedTuple):
-    """A file of the page."""
+    """Static file of the page."""
 
     content: bytes
     content_type: str
@@ -50,19 +51,12 @@ class Asset(NamedTuple):
 
 
 def read_assets() -> dict[str, Asset]:
-    """Return the page's files by name; they are few and small, and stay in memory.
+    """Return the page's files by path below `static/`; few and small, they stay in memory.
 
     Raises:
-        SetupError: They are not there.
+        SetupError: The page is missing.
     """
-    folder = files("stream_app.inspector") / "static"
-    assets = {}
-    for file in folder.iterdir() if folder.is_dir() else ():
-        content_type = TYPES.get(PurePosixPath(file.name).suffix)
-        if content_type is not None:
-            content = file.read_bytes()
-            digest = hashlib.sha256(content).hexdigest()
-            assets[file.name] = Asset(content, content_type, digest)
+    assets = dict(_assets_below(files("stream_app.inspector") / "static", PurePosixPath()))
     if PAGE not in assets:
         raise SetupError(
             f"the Inspector's page ({PAGE}) is not installed with stream_app; install it again"
@@ -70,41 +64,55 @@ def read_assets() -> dict[str, Asset]:
     return assets
 
 
-def application(inspection: Inspection, gate: Gate, assets: Mapping[str, Asset]) -> web.Application:
-    """Return the whole application.
+def _assets_below(folder: Traversable, path: PurePosixPath) -> Iterator[tuple[str, Asset]]:
+    for file in folder.iterdir() if folder.is_dir() else ():
+        file_path = path / file.name
+        content_type = TYPES.get(file_path.suffix)
+        if file.is_dir():
+            yield from _assets_below(file, file_path)
+        elif content_type is not None:
+            content = file.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            yield str(file_path), Asset(content, content_type, digest)
+
+
+def application(
+    service: InspectorService, auth: TokenAuth, assets: Mapping[str, Asset]
+) -> web.Application:
+    """Return the web application.
 
     Args:
-        inspection: What there is to tell.
-        gate: Knows the token.
-        assets: The page's files.
+        service: Service that the routes read from.
+        auth: Authentication of requests.
+        assets: Files of the page, by name.
     """
-    made = web.Application(client_max_size=BODY_BYTES_MAX)
-    Door(gate).hang(made)
-    Api(inspection).hang(made)
-    _Pages(inspection, assets).hang(made)
-    return made
+    app = web.Application(client_max_size=BODY_BYTES_MAX)
+    AuthMiddleware(auth).register(app)
+    Api(service).register(app)
+    _Pages(service, assets).register(app)
+    return app
 
 
 class _Pages:
-    def __init__(self, inspection: Inspection, assets: Mapping[str, Asset]) -> None:
-        self._inspection = inspection
+    def __init__(self, service: InspectorService, assets: Mapping[str, Asset]) -> None:
+        self._service = service
         self._assets = assets
 
-    def hang(self, made: web.Application) -> None:
-        made.router.add_get("/health", self._health)
-        made.router.add_get("/api/live", self._live)
-        made.router.add_route("*", "/api/{rest:.*}", self._no_route)
-        made.router.add_get("/static/{name}", self._static)
-        for path in PAGES:
-            made.router.add_get(path, self._page)
-        made.router.add_get("/{rest:.*}", self._no_page)
-        made.on_shutdown.append(self._end)
+    def register(self, app: web.Application) -> None:
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/api/live", self._live)
+        app.router.add_route("*", "/api/{rest:.*}", self._no_route)
+        app.router.add_get("/static/{path:.+}", self._static)
+        for path in PAGE_ROUTES:
+            app.router.add_get(path, self._page)
+        app.router.add_get("/{rest:.*}", self._no_page)
+        app.on_shutdown.append(self._close)
 
     async def _health(self, _: web.Request) -> web.StreamResponse:
-        return answer({"status": "ok"})
+        return json_response({"status": "ok"})
 
     async def _no_route(self, request: web.Request) -> web.StreamResponse:
-        return refusal(HTTPStatus.NOT_FOUND, f"{request.path} is no route of the API")
+        return error_response(HTTPStatus.NOT_FOUND, f"the API has no route {request.path}")
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
         return _file(request, self._assets[PAGE])
@@ -115,41 +123,41 @@ class _Pages:
         return response
 
     async def _static(self, request: web.Request) -> web.StreamResponse:
-        asset = self._assets.get(request.match_info["name"])
+        asset = self._assets.get(request.match_info["path"])
         if asset is None:
             return web.Response(status=HTTPStatus.NOT_FOUND, text="there is no such file\n")
         return _file(request, asset)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
-        """Stream what comes, for as long as the page is open."""
-        client = self._inspection.hub.join(wanted_of(request))
+        """Stream messages for as long as the page is open."""
+        subscriber = self._service.broadcaster.subscribe(filter_of(request))
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         response.headers["X-Accel-Buffering"] = "no"
         try:
-            # What a page reads by /api/events from now on and what is told here leave no gap.
-            await self._tail_begins()
+            # No gap between what the page reads from /api/events afterwards and this stream.
+            await self._wait_for_tail()
             await response.prepare(request)
             await response.write(b"retry: %d\n\n" % RETRY_MS)
-            async for text in client.messages():
+            async for text in subscriber.messages():
                 async with asyncio.timeout(WRITE_SECONDS_MAX):
                     await response.write(text)
         except TimeoutError:
-            # It takes nothing any more, not even the end of its stream.
+            # The page receives nothing any more, not even the end of its stream.
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self._inspection.hub.leave(client)
+            self._service.broadcaster.unsubscribe(subscriber)
         return response
 
-    async def _tail_begins(self) -> None:
+    async def _wait_for_tail(self) -> None:
         try:
-            async with asyncio.timeout(BEGIN_SECONDS_MAX):
-                await self._inspection.tail.at_end.wait()
+            async with asyncio.timeout(TAIL_SECONDS_MAX):
+                await self._service.events.at_end.wait()
         except TimeoutError:
-            return  # Kafka is away; the page is told so, and of its return.
+            return  # Kafka does not respond; the page gets a message then, and when it is back.
 
-    async def _end(self, _: web.Application) -> None:
-        self._inspection.hub.end()
+    async def _close(self, _: web.Application) -> None:
+        self._service.broadcaster.close()
 
 
 def _file(request: web.Request, asset: Asset) -> web.Response:

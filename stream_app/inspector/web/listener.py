@@ -1,4 +1,4 @@
-"""Serving the Inspector until it is told to stop."""
+"""HTTP server of the Inspector, until SIGTERM or SIGINT."""
 
 import asyncio
 import errno
@@ -10,19 +10,20 @@ from typing import Final
 from aiohttp import web
 
 from stream_app.errors import SetupError
-from stream_app.inspector.guard import Gate
-from stream_app.inspector.inspection import Inspection
-from stream_app.inspector.pages import application, read_assets
+from stream_app.inspector.core.auth import TokenAuth
+from stream_app.inspector.service.inspector import InspectorService
+from stream_app.inspector.web.app import application, read_assets
+from stream_app.kafka.record_batches import install_lenient_decoding
 
-STOP_SECONDS_MAX: Final = 3.0
-"""How long requests may take to end."""
-HEAD_BYTES_MAX: Final = 32 * 1024
-"""Of a request's line and of each header: a cursor has some bytes for each partition."""
+SHUTDOWN_SECONDS_MAX: Final = 3.0
+"""Time for open requests to end."""
+HEADER_BYTES_MAX: Final = 32 * 1024
+"""Bytes of the request line, and of each header: a cursor has some bytes for each partition."""
 SECRET_BYTES: Final = 32
 
 
 async def serve(
-    inspection: Inspection,
+    service: InspectorService,
     *,
     bind: str,
     port: int,
@@ -32,22 +33,23 @@ async def serve(
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        inspection: What there is to tell.
-        bind: The address to listen at.
-        port: The port; 0: any that is free.
-        token: What must be known to be let in; None: nothing.
-        on_ready: Is told the address of the page.
+        service: Service that the routes read from.
+        bind: Address to listen on.
+        port: Port to listen on; 0: any free port.
+        token: Token that clients need; None: no token.
+        on_ready: Called with the URL of the page.
 
     Raises:
-        SetupError: The port is taken, a topic is missing, or Kafka cannot be asked.
+        SetupError: The port is taken, a topic is missing, or Kafka cannot be reached.
     """
+    install_lenient_decoding()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     assets = read_assets()
-    async with inspection:
-        gate = Gate(token, secrets.token_bytes(SECRET_BYTES))
-        runner = runner_of(application(inspection, gate, assets))
+    async with service:
+        auth = TokenAuth(token, secrets.token_bytes(SECRET_BYTES))
+        runner = runner_of(application(service, auth, assets))
         await runner.setup()
         try:
             await _listen(runner, bind, port)
@@ -57,15 +59,15 @@ async def serve(
             await runner.cleanup()
 
 
-def runner_of(served: web.Application) -> web.AppRunner:
-    """Return what runs an application, with the bounds of a request."""
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Return the runner of an application, with bounds for requests."""
     return web.AppRunner(
-        served,
+        app,
         access_log=None,
         handler_cancellation=True,
-        shutdown_timeout=STOP_SECONDS_MAX,
-        max_line_size=HEAD_BYTES_MAX,
-        max_field_size=HEAD_BYTES_MAX,
+        shutdown_timeout=SHUTDOWN_SECONDS_MAX,
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
     )
 
 
@@ -83,8 +85,8 @@ def _taken(bind: str, port: int, error: OSError) -> str:
             "--port 0 takes any that is free"
         )
     if error.errno == errno.EACCES:
-        return f"port {port} may not be opened; choose one from 1024 on: --port 8080"
-    return f"{bind} cannot be listened at: {error.strerror}; write an address of this machine"
+        return f"port {port} needs more rights; choose one from 1024 on: --port 8080"
+    return f"{bind} is not an address to listen on: {error.strerror}; write one of this machine"
 
 
 def _url(bind: str, port: int) -> str:

@@ -1,6 +1,6 @@
-"""The door: who is let in is asked before any route, and every answer has the security headers.
+"""Middleware: authentication before any route, errors as JSON, security headers on every response.
 
-`guard` decides; here are the token's file, aiohttp's middlewares, and logging in and out.
+`core.auth` decides; this module has the token file, aiohttp's middlewares, and login and logout.
 """
 
 import logging
@@ -12,22 +12,21 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import web
-from aiokafka.errors import KafkaError
 
 from stream_app.errors import ConfigurationError, SetupError
-from stream_app.inspector.guard import (
-    COOKIE,
-    HEADERS,
+from stream_app.inspector.core.auth import (
+    COOKIE_NAME,
+    SECURITY_HEADERS,
     TOKEN_LENGTH_MAX,
-    Gate,
-    is_foreign,
+    TokenAuth,
+    is_cross_site,
     is_local_name,
     token_mistake,
 )
-from stream_app.inspector.paging import MistakeError, NotThereError
-from stream_app.inspector.turns import BusyError
+from stream_app.inspector.service.event_log import InvalidRequestError, NotFoundError
+from stream_app.inspector.service.limiter import BusyError
 
-API: Final = "/api/"
+API_PREFIX: Final = "/api/"
 LOGIN: Final = "/api/login"
 LOGOUT: Final = "/api/logout"
 LOGIN_BYTES_MAX: Final = 16 * 1024
@@ -38,10 +37,10 @@ logger = logging.getLogger(__name__)
 
 
 def read_token(name: str) -> str:
-    """Return the token that a file holds; warn where others can read it.
+    """Return the token in a file; log a warning if other users can read the file.
 
     Raises:
-        ConfigurationError: It cannot be read, or holds no token.
+        ConfigurationError: The file cannot be read, or does not hold a token.
     """
     path = Path(name)
     try:
@@ -50,7 +49,7 @@ def read_token(name: str) -> str:
             content = file.read(4 * TOKEN_LENGTH_MAX)
     except OSError as error:
         raise ConfigurationError(
-            [f"--token-file {name}: it cannot be read: {error.strerror}; name a file with a token"]
+            [f"--token-file {name}: cannot be read: {error.strerror}; name a file with a token"]
         ) from error
     token = content.decode(errors="replace").strip()
     mistake = token_mistake(token)
@@ -63,94 +62,98 @@ def read_token(name: str) -> str:
     return token
 
 
-def answer(
+def json_response(
     document: Any,  # noqa: ANN401 - anything that is JSON
     status: int = HTTPStatus.OK,
 ) -> web.Response:
-    """Return JSON."""
+    """Return a JSON response."""
     return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
 
 
-def refusal(status: int, why: str) -> web.Response:
-    """Return an error."""
-    # What a client sent can be quoted, and can be half of a pair of surrogates.
-    return answer({"error": why.encode(errors="replace").decode()}, status)
+def error_response(status: int, text: str) -> web.Response:
+    """Return an error response of the API."""
+    # The text can quote a request, and so half of a surrogate pair.
+    return json_response({"error": text.encode(errors="replace").decode()}, status)
 
 
-async def body(request: web.Request) -> Any:  # noqa: ANN401 - whatever a client sends
-    """Return the JSON that was posted.
+async def read_json(request: web.Request) -> Any:  # noqa: ANN401 - anything that a client sends
+    """Return the JSON body of a request.
 
     Raises:
-        MistakeError: It is none.
+        InvalidRequestError: The body is not JSON.
     """
     if request.content_type != "application/json":
-        raise MistakeError(f"the body is {request.content_type}; send application/json")
+        raise InvalidRequestError(f"the body is {request.content_type}; send application/json")
     try:
         return orjson.loads(await request.read())
     except orjson.JSONDecodeError as error:
-        raise MistakeError(f"the body is no JSON: {error}") from error
+        raise InvalidRequestError(f"the body is not JSON: {error}") from error
 
 
-class Door:
-    """The middlewares of an application.
+class AuthMiddleware:
+    """Authentication of every request of an application.
 
     Args:
-        gate: Knows the token.
+        auth: Check of tokens and cookies.
     """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, auth: TokenAuth) -> None:
+        self._auth = auth
 
-    def hang(self, application: web.Application) -> None:
-        """Ask at every route of an application, and add what logs in and out."""
+    def register(self, application: web.Application) -> None:
+        """Add the middlewares, and the routes for login and logout."""
 
         @web.middleware
-        async def ask(request: web.Request, handler: Handler) -> web.StreamResponse:
-            return await self._ask(request, handler)
+        async def authorize(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._authorize(request, handler)
 
-        application.on_response_prepare.append(_harden)
-        application.middlewares.append(_explain)
-        application.middlewares.append(ask)
+        application.on_response_prepare.append(_add_security_headers)
+        application.middlewares.append(_translate_errors)
+        application.middlewares.append(authorize)
         application.router.add_post(LOGIN, self._login)
         application.router.add_post(LOGOUT, self._logout)
 
-    async def _ask(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if self._gate.is_open and not is_local_name(request.headers.get("Host")):
-            return refusal(
+    async def _authorize(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._auth.is_open and not is_local_name(request.headers.get("Host")):
+            return error_response(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                "without a token only this machine is answered, as localhost or 127.0.0.1; start "
-                "the Inspector with --token-file to reach it by another name",
+                "without a token the Inspector serves only this machine, as localhost or "
+                "127.0.0.1; start it with --token-file to reach it by another name",
             )
         route = _route(request)
-        if not route.startswith(API):
+        if not route.startswith(API_PREFIX):
             return await handler(request)
         headers = request.headers
-        if is_foreign(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
-            return refusal(HTTPStatus.FORBIDDEN, "only the Inspector's own page may ask")
-        if route not in {LOGIN, LOGOUT} and not self._gate.admits(
-            headers.get("Authorization"), request.cookies.get(COOKIE)
+        if is_cross_site(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
+            return error_response(
+                HTTPStatus.FORBIDDEN, "only the Inspector's own page may send requests"
+            )
+        if route not in {LOGIN, LOGOUT} and not self._auth.authorizes(
+            headers.get("Authorization"), request.cookies.get(COOKIE_NAME)
         ):
-            return refusal(
+            return error_response(
                 HTTPStatus.UNAUTHORIZED,
                 "no token, or a wrong one; log in, or send Authorization: Bearer TOKEN",
             )
         return await handler(request)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
-        if self._gate.is_open:
+        if self._auth.is_open:
             return web.Response(status=HTTPStatus.NO_CONTENT)
         if (request.content_length or 0) > LOGIN_BYTES_MAX:
-            return refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this is too long for a token")
-        document = await body(request)
+            return error_response(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long for a token"
+            )
+        document = await read_json(request)
         token = document.get("token") if isinstance(document, dict) else None
-        if not isinstance(token, str) or not self._gate.is_token(token.strip()):
-            return refusal(
-                HTTPStatus.UNAUTHORIZED, "this is not the token that the --token-file holds"
+        if not isinstance(token, str) or not self._auth.matches(token.strip()):
+            return error_response(
+                HTTPStatus.UNAUTHORIZED, "this is not the token in the --token-file"
             )
         response = web.Response(status=HTTPStatus.NO_CONTENT)
         response.set_cookie(
-            COOKIE,
-            self._gate.cookie,
+            COOKIE_NAME,
+            self._auth.cookie,
             path="/",
             httponly=True,
             samesite="Strict",
@@ -160,42 +163,42 @@ class Door:
 
     async def _logout(self, _: web.Request) -> web.StreamResponse:
         response = web.Response(status=HTTPStatus.NO_CONTENT)
-        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        response.del_cookie(COOKIE_NAME, path="/", httponly=True, samesite="Strict")
         return response
 
 
 def _route(request: web.Request) -> str:
-    """Return the pattern of the route that will answer, however its path is spelt."""
+    """Return the pattern of the matched route, however the path is spelled."""
     resource = request.match_info.route.resource
     return request.path if resource is None else resource.canonical
 
 
-async def _harden(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
-    if _route(request).startswith(API):
+async def _add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(SECURITY_HEADERS)
+    if _route(request).startswith(API_PREFIX):
         response.headers["Cache-Control"] = "no-store"
     response.headers.popall("Server", None)
 
 
 @web.middleware
-async def _explain(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn what a route raises into an error of the API."""
+async def _translate_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn exceptions of a route into error responses."""
     try:
         return await handler(request)
-    except MistakeError as error:
-        return refusal(HTTPStatus.BAD_REQUEST, str(error))
-    except NotThereError as error:
-        return refusal(HTTPStatus.NOT_FOUND, str(error))
-    except (BusyError, SetupError, KafkaError) as error:
-        return refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    except InvalidRequestError as error:
+        return error_response(HTTPStatus.BAD_REQUEST, str(error))
+    except NotFoundError as error:
+        return error_response(HTTPStatus.NOT_FOUND, str(error))
+    except (BusyError, SetupError) as error:
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
     except web.HTTPException as error:
-        if not _route(request).startswith(API):
+        if not _route(request).startswith(API_PREFIX):
             raise
-        return refusal(error.status, f"{request.method} {request.path}: {error.reason}")
+        return error_response(error.status, f"{request.method} {request.path}: {error.reason}")
     except ConnectionError:
-        raise  # The page has gone.
+        raise  # The client disconnected.
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
-        return refusal(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "the Inspector has a defect; its log says more"
+        return error_response(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "the Inspector has a defect; see its log"
         )

@@ -11,21 +11,21 @@ import subprocess
 import sys
 import termios
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord
 
 from stream_app import __version__
-from stream_app.check_report import SHOWN_MAX
-from stream_app.cli import stream_app
-from stream_app.embedded import KafkaServer
-from stream_app.receipts import Problem, Receipt, Source, Status, Tally
-from stream_app.serverprocess import free_ports
+from stream_app.cli.check_report import SHOWN_MAX
+from stream_app.cli.main import stream_app
+from stream_app.core.receipt import Problem, Receipt, Source, Status, Tally
+from stream_app.embedded.process import free_ports
+from stream_app.embedded.servers import KafkaServer
 
 NEED_KAFKA = (["topics"], ["send", "-"], ["receipts"], ["redeliver"], ["worker"])
-SECONDS_MAX = 60
+SECONDS_MAX = 180
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Outcome:
     output: str
     error: str
 
-    def complaint(self, status: int) -> str:
+    def only_error(self, status: int) -> str:
         """Return the one line on standard error with which a command fails."""
         assert self.status == status, self
         assert self.error.count("\n") == 1, self
@@ -168,20 +168,20 @@ def receipt(
         bucket="my-bucket",
         key="test/x.gz",
         size_uncompressed=0,
-        uploaded_at=130,
+        closed_at=130,
         attempts=1,
         problem=problem,
     )
 
 
 def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: str) -> str:
-    """Return what a terminal of so many columns is shown; the command must succeed."""
+    """Return the output on a terminal with so many columns; the command must succeed."""
     leader, follower = pty.openpty()
     termios.tcsetwinsize(follower, (24, columns))
     process = subprocess.Popen(
         [sys.executable, "-m", "stream_app", *arguments],
         cwd=shell.folder,
-        # Whoever runs the tests in parallel says how wide they are, and that goes before.
+        # A runner of parallel tests sets COLUMNS, which would override the terminal's width.
         env={
             **{name: value for name, value in os.environ.items() if name != "COLUMNS"},
             "TERM": "xterm-256color",
@@ -194,7 +194,7 @@ def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: st
     os.close(follower)
     pieces = []
     with process, open(leader, "rb", buffering=0) as terminal:  # noqa: PTH123 - a descriptor
-        # Linux ends the reading of a terminal that nobody has open any more with an error.
+        # Linux ends the reading of a terminal that no process has open with an error.
         with contextlib.suppress(OSError):
             while piece := terminal.read(65_536):
                 pieces.append(piece)
@@ -204,7 +204,7 @@ def on_a_terminal(shell: Shell, *arguments: str, columns: int, **environment: st
 
 
 def plain(text: str) -> str:
-    """Return what is left without the colours."""
+    """Return the text without colors."""
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
@@ -225,6 +225,15 @@ def test_help_has_an_example(nowhere: Shell, command: str) -> None:
 def test_help_lists_every_command(nowhere: Shell) -> None:
     listed = nowhere.run("--help").output.split("Commands:\n")[1].splitlines()
     assert {cells(line)[0] for line in listed} == set(stream_app.commands)
+
+
+def test_help_of_80_columns_has_every_description_in_full(nowhere: Shell) -> None:
+    shown = plain(on_a_terminal(nowhere, "--help", columns=80))
+    listed = shown.split("Commands:\n")[1].splitlines()
+    assert max(map(len, listed)) <= 80
+    assert all(line.startswith("  ") and line.endswith(".") for line in listed)
+    assert not any(line.endswith("...") for line in listed)
+    assert len(listed) == len(stream_app.commands)
 
 
 def test_general_help_has_an_example_and_version_is_one_line(nowhere: Shell) -> None:
@@ -248,13 +257,13 @@ def test_general_help_has_an_example_and_version_is_one_line(nowhere: Shell) -> 
         ),
         (
             ["receipts", "--jsn"],
-            "stream-app: No such option: --jsn Did you mean --json? See stream-",
+            "stream-app: No such option: --jsn; did you mean --json? See stream-",
         ),
         (
             ["receipts", "--status", "x"],
             "stream-app: Invalid value for '--status': 'x' is not one ",
         ),
-        (["policy"], "stream-app: Missing option '--principal'; see stream-app policy --help"),
+        (["policy", "--principal"], "stream-app: Option '--principal' requires an argument"),
         (["send", "--pipeline", ""], "stream-app: --pipeline is empty; write a key, or leave the "),
         (["topics", "--partitions", "0"], "stream-app: Invalid value for '--partitions': 0 is "),
         (["send", "no-file"], "stream-app: Invalid value for '[FILE]...': File 'no-file' does not"),
@@ -263,7 +272,7 @@ def test_general_help_has_an_example_and_version_is_one_line(nowhere: Shell) -> 
 def test_wrong_command_line_is_one_line_and_status_2(
     nowhere: Shell, arguments: Sequence[str], text: str
 ) -> None:
-    assert nowhere.run(*arguments).complaint(2).startswith(text)
+    assert nowhere.run(*arguments).only_error(2).startswith(text)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +283,7 @@ def test_missing_configuration_is_one_line_and_status_2(
     tmp_path: Path, arguments: Sequence[str]
 ) -> None:
     outcome = Shell(tmp_path, "", "").run(*arguments)
-    assert outcome.complaint(2) == (
+    assert outcome.only_error(2) == (
         "stream_app.toml: there is no such file; write one, or name it: --config or "
         "STREAM_APP_CONFIG"
     )
@@ -282,25 +291,25 @@ def test_missing_configuration_is_one_line_and_status_2(
 
 def test_variable_names_the_configuration(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "", "", environment={"STREAM_APP_CONFIG": "other.toml"})
-    assert shell.run("check").complaint(2).startswith("other.toml: there is no such file")
+    assert shell.run("check").only_error(2).startswith("other.toml: there is no such file")
     outcome = shell.run("check", "--config", "third.toml")
-    assert outcome.complaint(2).startswith("third.toml: there is no such file")
+    assert outcome.only_error(2).startswith("third.toml: there is no such file")
 
 
 @pytest.mark.parametrize("arguments", NEED_KAFKA)
 def test_broker_that_is_down_is_one_line_and_status_1(
     nowhere: Shell, arguments: Sequence[str]
 ) -> None:
-    assert nowhere.run(*arguments).complaint(1) == (
-        f"stream-app: Kafka at {nowhere.broker} does not answer (Connection refused); is it "
-        "running? Set [kafka] broker or STREAM_APP_KAFKA_BROKER to where it is"
+    assert nowhere.run(*arguments).only_error(1) == (
+        f"stream-app: Kafka at {nowhere.broker} does not respond (Connection refused); is it "
+        "running? Set [kafka] broker or STREAM_APP_KAFKA_BROKER to its address"
     )
 
 
 @pytest.mark.parametrize("arguments", NEED_KAFKA[1:])
 def test_missing_topic_is_one_line_and_status_1(shell: Shell, arguments: Sequence[str]) -> None:
     topic = shell.receipts if arguments == ["receipts"] else shell.events
-    assert shell.run(*arguments).complaint(1) == (
+    assert shell.run(*arguments).only_error(1) == (
         f"stream-app: topic '{topic}' does not exist in Kafka at {shell.broker}, or its user may "
         "not see it; create it with: stream-app topics"
     )
@@ -312,8 +321,8 @@ def test_missing_topic_is_one_line_and_status_1(shell: Shell, arguments: Sequenc
 def test_offline_check_of_a_right_configuration_needs_no_server(nowhere: Shell) -> None:
     assert nowhere.run("check", "--offline") == Outcome(
         0,
-        "DESTINATION  PIPELINE  PAYLOAD  RIGHTS     WHERE\n"
-        "orders       orders    fast     not asked  s3://my-bucket/\n"
+        "DESTINATION  PIPELINE  PAYLOAD  RIGHTS       WHERE\n"
+        "orders       orders    fast     not checked  s3://my-bucket/\n"
         "stream_app.toml: no mistakes; 1 destination\n",
         "",
     )
@@ -368,25 +377,50 @@ def test_payload_that_does_not_compile_is_shown_with_its_place_and_status_2(
 
 def test_policy_is_one_document_for_each_bucket(nowhere: Shell) -> None:
     with (nowhere.folder / "stream_app.toml").open("a") as file:
-        file.write('[[destinations]]\nid = "b"\nbucket = "second"\n')
+        file.write('[[destinations]]\nid = "b"\nbucket = "second"\nsse = "aws:kms"\n')
         file.write('[[destinations]]\nid = "c"\nbucket = "my-bucket"\n')
     principal = "arn:aws:iam::123456789012:role/x"
-    text = nowhere.run("policy", "--principal", principal).output
-    first, end = json.JSONDecoder().raw_decode(text)
-    second = json.loads(text[end:])
+    printed = nowhere.run("policy", "--principal", principal)
+    first, end = json.JSONDecoder().raw_decode(printed.output)
+    second = json.loads(printed.output[end:])
     assert [document["Statement"][0]["Resource"][0] for document in (first, second)] == [
         "arn:aws:s3:::my-bucket",
         "arn:aws:s3:::second",
     ]
+    assert printed.error.startswith(
+        "stream-app: note: bucket 'second', destination 'b': objects are encrypted under a key"
+    )
     one = nowhere.run("policy", "--principal", principal, "--bucket", "second")
     assert json.loads(one.output) == second
+    whole = nowhere.run("policy", "--principal", principal, "--bucket", "second", "--whole-bucket")
+    (statement,) = json.loads(whole.output)["Statement"]
+    assert "s3:ListBucketMultipartUploads" in statement["Action"]
+
+
+def test_policy_names_nobody_that_was_not_given(nowhere: Shell) -> None:
+    assert nowhere.run("policy").only_error(2) == (
+        "bucket 'my-bucket': who writes is not known: no role_arn of AWS in destination 'orders'; "
+        "write --principal arn:aws:iam::ACCOUNT:role/ROLE, the role, user or account that runs the "
+        "workers"
+    )
+    role = "arn:aws:iam::999999999999:role/writer"
+    with (nowhere.folder / "stream_app.toml").open("a") as file:
+        file.write(f'role_arn = "{role}"\n')
+    document = json.loads(nowhere.run("policy").output)
+    assert {it["Principal"]["AWS"] for it in document["Statement"]} == {role}
+
+
+@pytest.mark.parametrize("arguments", [["policy", "--help"], ["policy"], ["policy", "--bucket"]])
+def test_no_message_has_the_number_of_an_account(nowhere: Shell, arguments: Sequence[str]) -> None:
+    outcome = nowhere.run(*arguments)
+    assert re.search(r"[0-9]{12}", outcome.output + outcome.error) is None
 
 
 def test_policy_for_a_bucket_of_no_destination_is_a_mistake(nowhere: Shell) -> None:
     outcome = nowhere.run(
         "policy", "--principal", "arn:aws:iam::123456789012:root", "--bucket", "other"
     )
-    assert outcome.complaint(2) == (
+    assert outcome.only_error(2) == (
         "--bucket is 'other'; write one of stream_app.toml's buckets: my-bucket"
     )
 
@@ -399,9 +433,7 @@ def test_policy_for_a_bucket_of_no_destination_is_a_mistake(nowhere: Shell) -> N
         ["policy", "--principal", "arn:aws:iam::123456789012:root"],
     ],
 )
-def test_reader_that_takes_nothing_is_no_word_worth(
-    nowhere: Shell, arguments: Sequence[str]
-) -> None:
+def test_missing_reader_ends_a_command_silently(nowhere: Shell, arguments: Sequence[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -445,7 +477,7 @@ def test_topics_as_json_are_a_document_each(shell: Shell) -> None:
     ]
 
 
-def test_topics_that_exist_keep_their_partitions_and_it_is_said(shell: Shell) -> None:
+def test_topics_that_exist_keep_their_partitions_with_a_note(shell: Shell) -> None:
     shell.run("topics", "--partitions", "2")
     outcome = shell.run("topics", "--partitions", "3")
     assert outcome.status == 0
@@ -460,8 +492,8 @@ def test_topics_that_exist_keep_their_partitions_and_it_is_said(shell: Shell) ->
 
 
 def test_more_copies_than_brokers_is_one_line_and_status_1(shell: Shell) -> None:
-    complaint = shell.run("topics", "--replication-factor", "3").complaint(1)
-    assert "has fewer brokers than --replication-factor asks for" in complaint
+    error = shell.run("topics", "--replication-factor", "3").only_error(1)
+    assert "has fewer brokers than --replication-factor requires" in error
 
 
 # --- send ------------------------------------------------------------------------------------
@@ -483,11 +515,12 @@ def test_send_keeps_bytes_key_and_order(shell: Shell) -> None:
 
 def test_send_without_pipeline_sends_no_key(shell: Shell) -> None:
     shell.run("topics", "--partitions", "1")
-    shell.run("send", standard_input=b"1\n")
+    outcome = shell.run("send", standard_input=b"1\n")
+    assert outcome.output == f"1 event sent to {shell.events} (by partition: 0: 1)\n"
     assert [record.key for record in records(shell, shell.events)] == [None]
 
 
-def test_send_says_how_many_each_partition_took(shell: Shell) -> None:
+def test_send_prints_the_events_of_each_partition(shell: Shell) -> None:
     shell.run("topics", "--partitions", "4")
     lines = b"".join(b"%d\n" % number for number in range(5000))
     outcome = shell.run("send", "--pipeline", "orders", standard_input=lines)
@@ -505,9 +538,9 @@ def test_nothing_to_send_is_no_failure(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        (b"{'a': 1}", "it is no JSON: Expecting property name enclosed in double quotes"),
-        (b"NaN", "it is no JSON: NaN is no JSON value"),
-        (b'"\xff"', "byte 2 of the line is no UTF-8"),
+        (b"{'a': 1}", "it is not JSON: Expecting property name enclosed in double quotes"),
+        (b"NaN", "it is not JSON: NaN is not a JSON value"),
+        (b'"\xff"', "byte 2 of the line is not UTF-8"),
         (b"[" * 100_000 + b"]" * 100_000, "it is nested too deeply"),
         (b'"' + b"x" * 1_000_000 + b'"', "the line is longer than 1000000 bytes"),
     ],
@@ -517,9 +550,9 @@ def test_bad_line_stops_what_comes_after_it_and_nothing_before(
 ) -> None:
     shell.run("topics", "--partitions", "1")
     (shell.folder / "x.ndjson").write_bytes(b"1\n2\n\n" + line + b"\n3\n")
-    complaint = shell.run("send", "x.ndjson").complaint(1)
-    assert complaint.startswith(f"stream-app: x.ndjson:4: {what}")
-    assert complaint.endswith("; events sent before that: 2")
+    error = shell.run("send", "x.ndjson").only_error(1)
+    assert error.startswith(f"stream-app: x.ndjson:4: {what}")
+    assert error.endswith("; events sent before that: 2")
     assert [record.value for record in records(shell, shell.events)] == [b"1", b"2"]
 
 
@@ -540,7 +573,8 @@ def test_pipeline_that_no_destination_takes_is_noted(shell: Shell) -> None:
     shell.run("topics", "--partitions", "1")
     outcome = shell.run("send", "--pipeline", "ordres", standard_input=b"1")
     assert outcome.error == (
-        "stream-app: note: no destination in stream_app.toml takes pipeline 'ordres'\n"
+        "stream-app: note: no destination in stream_app.toml takes pipeline 'ordres' (nearest "
+        "pipeline: 'orders')\n"
     )
     assert outcome.status == 0
 
@@ -569,7 +603,7 @@ def test_receipts_are_rows_of_a_table(shell: Shell) -> None:
     publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem))
     outcome = shell.run("receipts", "--from-beginning", "--exit-at-end")
     heading, first, second = outcome.output.splitlines()
-    assert cells(heading)[:5] == ["TIME", "STATUS", "DESTINATION", "PARTITION", "OFFSETS"]
+    assert cells(heading)[:5] == ["PUBLISHED", "STATUS", "DESTINATION", "PARTITION", "OFFSETS"]
     common = ["orders", "3"]
     assert cells(first) == [
         *("2025-11-24T16:00:00Z", "empty", *common, "10-14", "5", "0", "5", "0", "-", "-")
@@ -581,14 +615,14 @@ def test_receipts_are_rows_of_a_table(shell: Shell) -> None:
     assert (outcome.status, outcome.error) == (0, "")
 
 
-def test_receipts_of_one_destination_or_status_can_be_asked_for(shell: Shell) -> None:
+def test_receipts_are_filtered_by_destination_and_status(shell: Shell) -> None:
     shell.run("topics", "--partitions", "2")
     problem = Problem("NoSuchBucket", "it is gone", retryable=False)
     publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem), receipt(20))
-    asked = ("receipts", "--json", "--from-beginning", "--exit-at-end")
+    options = ("receipts", "--json", "--from-beginning", "--exit-at-end")
 
     def offsets(*wanted: str) -> list[int]:
-        lines = shell.run(*asked, *wanted).output.splitlines()
+        lines = shell.run(*options, *wanted).output.splitlines()
         return [json.loads(it)["receipt"]["source"]["first_offset"] for it in lines]
 
     assert offsets("--status", "failed") == [15]
@@ -597,29 +631,40 @@ def test_receipts_of_one_destination_or_status_can_be_asked_for(shell: Shell) ->
     assert offsets("--destination", "other") == []
 
 
-def test_destination_that_is_not_configured_is_noted(shell: Shell) -> None:
+def test_destination_that_is_not_configured_is_noted_and_must_have_a_receipt(shell: Shell) -> None:
     shell.run("topics")
-    outcome = shell.run("receipts", "--exit-at-end", "--json", "--destination", "ordres")
-    note = "stream-app: note: stream_app.toml has no destination 'ordres'\n"
-    assert outcome == Outcome(0, "", note)
+    options = ("receipts", "--exit-at-end", "--json", "--from-beginning", "--destination")
+    note = "stream-app: note: stream_app.toml has no destination"
+    outcome = shell.run(*options, "ordres")
+    none = "stream-app: no receipt of destination 'ordres' was read either\n"
+    assert outcome == Outcome(1, "", f"{note} 'ordres'; did you mean 'orders'?\n{none}")
+    removed = replace(receipt(10), destination="removed")
+    publish(shell, removed)
+    outcome = shell.run(*options, "removed", "--status", "failed")
+    assert outcome == Outcome(0, "", f"{note} 'removed'\n")
+
+
+def test_error_comes_before_any_heading(nowhere: Shell) -> None:
+    outcome = nowhere.run("receipts", "--exit-at-end")
+    assert (outcome.status, outcome.output) == (1, "")
 
 
 @pytest.mark.parametrize("columns", [80, 140])
-def test_terminal_sees_marks_and_colours_and_no_line_beyond_its_width(
+def test_terminal_gets_marks_and_colors_and_no_line_beyond_its_width(
     shell: Shell, columns: int
 ) -> None:
     shell.run("topics", "--partitions", "2")
     problem = Problem("NoSuchBucket", "it is gone " * 20, retryable=False)
     publish(shell, receipt(10), receipt(15, Status.FAILED, problem=problem))
-    asked = ("receipts", "--from-beginning", "--exit-at-end")
-    text = on_a_terminal(shell, *asked, columns=columns)
+    options = ("receipts", "--from-beginning", "--exit-at-end")
+    text = on_a_terminal(shell, *options, columns=columns)
     assert "\x1b[1;31m✗ failed" in text
     assert max(map(len, plain(text).splitlines())) <= columns
     assert " ".join(["it is gone"] * 20) in " ".join(plain(text).split())
-    assert on_a_terminal(shell, *asked, columns=columns, NO_COLOR="1") == plain(text)
+    assert on_a_terminal(shell, *options, columns=columns, NO_COLOR="1") == plain(text)
 
 
-def test_no_colour_comes_out_of_a_pipe_whatever_the_environment_asks_for(nowhere: Shell) -> None:
+def test_pipe_has_no_colors_whatever_the_environment_asks_for(nowhere: Shell) -> None:
     forced = Shell(nowhere.folder, "", "", environment={"FORCE_COLOR": "1", "COLUMNS": "20"})
     for command in (["check", "--offline"], ["--help"]):
         assert "\x1b" not in forced.run(*command).output
@@ -663,37 +708,41 @@ def test_receipts_are_followed_until_interrupted(shell: Shell) -> None:
         assert process.stderr.read().strip() == b""
 
 
-def test_reader_that_goes_away_ends_it_quietly(shell: Shell) -> None:
+def test_reader_that_goes_away_ends_the_command_silently(shell: Shell) -> None:
     shell.run("topics", "--partitions", "2")
     publish(shell, *(receipt(offset) for offset in range(3)))
     with shell.start("receipts", "--from-beginning") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()
-        # It does not wait for another receipt to find out.
+        # The command notices without another receipt.
         process.stdout.close()
         assert process.wait(SECONDS_MAX) == 1
         assert process.stderr.read() == b""
 
 
-def test_record_that_is_no_json_says_where_it_is(shell: Shell) -> None:
+def test_record_that_is_not_json_is_named_with_its_position(shell: Shell) -> None:
     shell.run("topics", "--partitions", "1")
     publish(shell, b"hello")
-    complaint = shell.run("receipts", "--from-beginning", "--json", "--exit-at-end").complaint(1)
-    assert complaint.startswith(
-        f"stream-app: topic '{shell.receipts}', partition 0, offset 0: the record is no receipt ("
+    error = shell.run("receipts", "--from-beginning", "--json", "--exit-at-end").only_error(1)
+    assert error.startswith(
+        f"stream-app: topic '{shell.receipts}', partition 0, offset 0: the record is not a "
+        "receipt ("
     )
 
 
-def test_json_that_is_no_receipt_is_passed_over_in_the_table(shell: Shell) -> None:
+def test_json_that_is_not_a_receipt_is_skipped_in_the_table(shell: Shell) -> None:
     shell.run("topics", "--partitions", "1")
     publish(shell, b"{}", b"3", receipt(15))
     outcome = shell.run("receipts", "--from-beginning", "--exit-at-end")
     assert len(outcome.output.splitlines()) == 2
     assert outcome.error.splitlines() == [
-        f"stream-app: partition 0, offset 0 of {shell.receipts}: no receipt: KeyError 'source'",
         (
-            f"stream-app: partition 0, offset 1 of {shell.receipts}: no receipt: TypeError 'int' "
-            "object is not subscriptable"
+            f"stream-app: partition 0, offset 0 of {shell.receipts}: not a receipt: Object missing "
+            "required field `status`"
+        ),
+        (
+            f"stream-app: partition 0, offset 1 of {shell.receipts}: not a receipt: Expected "
+            "`object`, got `int`"
         ),
     ]

@@ -1,4 +1,4 @@
-"""What a press of the Tab key completes: in each shell that is there, at a terminal."""
+"""Completion by the Tab key at a terminal, in each shell that is installed."""
 
 import os
 import pty
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.cli import stream_app
-from stream_app.cli_completion import CONFIG_BYTES_MAX, SHELLS
-from tests.integration.test_cli import Shell
+from stream_app.cli.completion import CONFIG_BYTES_MAX, SHELLS
+from stream_app.cli.main import stream_app
+from tests.integration.commands.test_cli import Shell
 
-SECONDS_MAX = 30
+SECONDS_MAX = 120
 BEGINNING = b"\x01"
 """Ctrl-A: to the beginning of the line."""
 STARTS = {
@@ -75,7 +75,7 @@ class Terminal:
         os.write(self._leader, keys)
 
     def completed(self, beginning: str) -> str:
-        """Return what a line is after Tab was pressed at its end."""
+        """Return a line after a press of Tab at its end."""
         self._shown = b""
         self.type(b"stream-app " + beginning.encode() + b"\t")
         self.type(BEGINNING + b"echo RESULT'='\r")
@@ -87,9 +87,9 @@ class Terminal:
         self.process.wait()
         os.close(self._leader)
 
-    def _until(self, wanted: "re.Pattern[str]") -> "re.Match[str]":
+    def _until(self, pattern: "re.Pattern[str]") -> "re.Match[str]":
         deadline = time.monotonic() + SECONDS_MAX
-        while not (found := wanted.search(self._text())):
+        while not (found := pattern.search(self._text())):
             left = deadline - time.monotonic()
             assert left > 0, self._shown
             if select.select([self._leader], [], [], left)[0]:
@@ -97,7 +97,7 @@ class Terminal:
         return found
 
     def _text(self) -> str:
-        """Return what is shown, without what moves the cursor or colours it."""
+        """Return the terminal's text, without the sequences that move the cursor or set colors."""
         text = self._shown.decode(errors="replace")
         return re.sub(r"\x1b(\[[0-9;?]*[a-zA-Z]|[()].|[=>])", "", text).replace("\r", "\n")
 
@@ -154,7 +154,7 @@ def test_shell_completes_commands_options_and_what_is_configured(terminal: Termi
 
 
 def offered(folder: Path, *words: str, config: str | None = None) -> list[str]:
-    """Return what the program offers a shell, by click's own protocol, and nothing beside it."""
+    """Return the completions that the program offers by click's own protocol; stderr is empty."""
     done = subprocess.run(
         [sys.executable, "-m", "stream_app"],
         cwd=folder,
@@ -178,7 +178,7 @@ def test_all_commands_are_offered(tmp_path: Path) -> None:
     assert set(offered(tmp_path, "")) == set(stream_app.commands)
 
 
-def test_variable_names_the_configuration_whose_ids_are_offered(tmp_path: Path) -> None:
+def test_variable_names_the_configuration_of_the_offered_ids(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text('[[destinations]]\nid = "a"\n[[destinations]]\nid = "b"')
     words = ("receipts", "--destination", "")
     assert offered(tmp_path, *words) == []
@@ -200,19 +200,19 @@ def test_variable_names_the_configuration_whose_ids_are_offered(tmp_path: Path) 
         "no TOML",
         "a number",
         "a list of numbers",
-        "an id that is none",
+        "an id that is not text",
         "a line end",
         "a command",
         "too long",
     ],
 )
-def test_nothing_is_offered_of_a_wrong_configuration(tmp_path: Path, text: str) -> None:
+def test_wrong_configuration_offers_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "stream_app.toml").write_text(text)
     assert offered(tmp_path, "receipts", "--destination", "") == []
 
 
-def test_what_is_offered_needs_no_kafka_client_and_no_engine(tmp_path: Path) -> None:
-    # Somebody waits for it.
+def test_completion_imports_no_kafka_client_and_no_engine(tmp_path: Path) -> None:
+    # A person waits for the key.
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "stream_app"],
         cwd=tmp_path,

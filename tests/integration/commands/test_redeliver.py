@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from jsonschema import Draft202012Validator, FormatChecker
 
-from stream_app.embedded import KafkaServer, S3Server
-from stream_app.objects import identifier, object_key
-from stream_app.receipts import Problem, Receipt, Source, Status, Tally
+from stream_app.core.commit_metadata import Commit, encode
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.receipt import Problem, Receipt, Source, Status, Tally
+from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.chaos.harness import ROOT, Lab, in_a_loop, wait_until
 from tests.chaos.oracle import Published, Target
 from tests.chaos.s3_proxy import Fault, Request
@@ -33,7 +34,7 @@ ORDERS = Target("orders", "orders/", pipeline="orders")
 SIGNUPS = Target("signups", "signups/", pipeline="signups")
 PIPELINES = ("orders", "signups")
 GIVE_UP = "give_up_after_seconds = 1"
-SECONDS_MAX = 60
+SECONDS_MAX = 180
 REFUSED = Problem("NoSuchBucket", "The specified bucket does not exist", retryable=False)
 UNANSWERED = Problem("TimeoutError", "no answer within 30 s", retryable=True)
 
@@ -81,7 +82,7 @@ class Pawnshop(Lab):
         await asyncio.to_thread(self.s3.create_bucket, self.late_bucket)
 
     async def begin(
-        self, *arguments: str, error: int = asyncio.subprocess.PIPE
+        self, *arguments: str, output: int = asyncio.subprocess.PIPE
     ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -89,8 +90,8 @@ class Pawnshop(Lab):
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.s3.environment},
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=error,
+            stdout=output,
+            stderr=asyncio.subprocess.PIPE,
         )
 
     async def redeliver(self, *arguments: str) -> Outcome:
@@ -137,10 +138,11 @@ class Pawnshop(Lab):
         await consumer.start()
         try:
             end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.commit({tp: end})
+            metadata = encode(Commit(end, ()))
+            await consumer.commit({tp: OffsetAndMetadata(end, metadata)})
         finally:
             await consumer.stop()
-        key = object_key("orders/", 60, identifier(self.events_topic, 0, 0, "orders"))
+        key = object_key("orders/", 60, identifier(self.events_topic, 0, 0, None, "orders"))
         receipt = Receipt(
             status=Status.FAILED,
             group=self.name,
@@ -153,7 +155,7 @@ class Pawnshop(Lab):
             bucket=self.late_bucket,
             key=key,
             size_uncompressed=len(b"\n".join(values)) + 1,
-            uploaded_at=60,
+            closed_at=60,
             attempts=2,
             problem=problem,
         )
@@ -242,9 +244,9 @@ async def test_windows_of_a_bucket_that_comes_late_are_redelivered_once_under_th
         assert sum(map(len, found.values())) == 20
         assert lab.lines(lab.bucket) == before
 
-        told = len(await lab.read_receipts())
+        published = len(await lab.read_receipts())
         (await lab.redeliver()).done("nothing to redeliver")
-        assert len(await lab.read_receipts()) == told
+        assert len(await lab.read_receipts()) == published
         assert lab.lines(lab.late_bucket) == found
 
 
@@ -312,9 +314,7 @@ async def test_run_beside_workers_under_load_neither_loses_nor_repeats(
 
 
 @in_a_loop
-async def test_what_is_redelivered_can_be_chosen(
-    kafka: KafkaServer, s3: S3Server, tmp_path: Path
-) -> None:
+async def test_redelivery_can_be_filtered(kafka: KafkaServer, s3: S3Server, tmp_path: Path) -> None:
     async with shop(kafka, s3, tmp_path, window_seconds=60) as lab:
         lab.edit(lab.bucket, lab.late_bucket, "signups")
         minutes = [int(time.time()) // 60 * 60 - 600 + 60 * number for number in range(3)]
@@ -339,7 +339,7 @@ async def test_what_is_redelivered_can_be_chosen(
             (name, starts[1]) for name in PIPELINES
         }
         assert await chosen("--destination", "orders") == {("orders", it) for it in starts}
-        # A dry run has done nothing.
+        # A dry run does nothing.
         assert not [it for it in await lab.read_receipts() if "retrying" in it.value["status"]]
         await lab.create_late_bucket()
         (await lab.redeliver("--id", one.headers["ce_id"])).done("1 redelivered")
@@ -415,6 +415,43 @@ async def test_failed_events_that_are_skipped_now_have_a_receipt_and_no_object(
 
 
 @in_a_loop
+async def test_receipts_topic_that_takes_less_gets_shortened_ones_but_whole_answers(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    first, second = "$event.n === 0 ? 0 : $event.no.such", "$event.n < 5 ? $event.n : $event.no.no"
+    target = Target("orders", "orders/", pipeline="orders", payload=first)
+    async with shop(kafka, s3, tmp_path, targets=(target,)) as lab:
+        at = int(time.time() * 1000)
+        for number in range(60):
+            await lab.load.send_raw(b'{"n":%d}' % number, pipeline="orders", timestamp_ms=at)
+        await lab.run_worker()
+        (failed,) = await lab.of("failed")
+        await lab.limit_receipts(2_000)
+        await lab.create_late_bucket()
+        (await lab.redeliver()).done("1 redelivered")
+        (whole,) = await lab.of("redelivered")
+        assert whole.value["counts"] == failed.value["counts"]
+        assert 0 < len(whole.value["failed"]) == whole.value["lists_end_offset"] - 1 < 59
+        (await lab.redeliver()).done("nothing to redeliver")
+
+        # A failed event that an answer does not list would count as delivered.
+        lab.edit(first, second, "orders")
+        listed = [it["offset"] for it in whole.value["failed"]]
+        before = lab.lines(lab.late_bucket)
+        await lab.limit_receipts(1_000)
+        outcome = await lab.redeliver("--failed-events")
+        assert (outcome.status, outcome.output.splitlines()[-1]) == (1, "1 not-done")
+        assert "raise the topic's max.message.bytes" in outcome.output
+        assert lab.lines(lab.late_bucket) == before
+        await lab.limit_receipts(None)
+        outcome = await lab.redeliver("--failed-events")
+        assert outcome.output.splitlines()[-1] == "1 redelivered"
+        (answer,) = [it for it in await lab.of("redelivered") if "answers" in it.value]
+        assert answer.value["answers"] == listed
+        assert [it["offset"] for it in answer.value["failed"]] == listed[4:]
+
+
+@in_a_loop
 async def test_window_with_deleted_events_is_not_delivered_in_part(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
@@ -449,11 +486,7 @@ async def test_events_of_aborted_transactions_are_not_redelivered(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with shop(kafka, s3, tmp_path) as lab:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=lab.broker, transactional_id=f"{lab.name}-producer"
-        )
-        await producer.start()
-        try:
+        async with lab.transactions() as producer:
             for number, end in enumerate(
                 (producer.commit_transaction, producer.abort_transaction) * 2
             ):
@@ -463,8 +496,6 @@ async def test_events_of_aborted_transactions_are_not_redelivered(
                         lab.events_topic, b"%d" % number, key=b"orders", timestamp_ms=1000
                     )
                 await end()
-        finally:
-            await producer.stop()
         await lab.run_worker()
         await lab.create_late_bucket()
         (await lab.redeliver()).done("1 redelivered")
@@ -506,8 +537,10 @@ async def test_destination_corrected_after_a_kill_repeats_nothing(
             outcome = await lab.redeliver()
             assert outcome.status == 1
             place = f"s3://{lab.late_bucket}/{key}"
-            assert f"{place} may exist: an earlier try ended without an answer" in outcome.output
-            # As it says, set back for this run.
+            assert (
+                f"{place} may exist: an earlier attempt ended without a response" in outcome.output
+            )
+            # As the message demands, set back for this run.
             lab.configuration.write_text(before, "utf-8")
         (await lab.redeliver()).done("1 already-existed")
         assert lab.lines(lab.late_bucket) == {key: [0, 1]}
@@ -515,7 +548,7 @@ async def test_destination_corrected_after_a_kill_repeats_nothing(
 
 
 @in_a_loop
-async def test_window_that_was_refused_goes_to_the_corrected_place(
+async def test_window_that_was_refused_goes_to_the_corrected_location(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with shop(kafka, s3, tmp_path) as lab:
@@ -533,7 +566,7 @@ async def test_window_that_was_refused_goes_to_the_corrected_place(
 
 
 @in_a_loop
-async def test_window_whose_answer_was_lost_goes_elsewhere_only_when_told_to(
+async def test_window_whose_response_was_lost_goes_elsewhere_only_on_request(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with shop(kafka, s3, tmp_path) as lab:
@@ -563,7 +596,7 @@ async def test_another_object_under_the_key_is_not_taken_for_the_windows_own(
 
 
 @in_a_loop
-async def test_what_cannot_be_redelivered_is_said_and_the_rest_is_done(
+async def test_what_cannot_be_redelivered_is_explained_and_the_rest_is_done(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with shop(kafka, s3, tmp_path) as lab:
@@ -574,17 +607,19 @@ async def test_what_cannot_be_redelivered_is_said_and_the_rest_is_done(
         await lab.create_late_bucket()
         await lab.load._running.send_and_wait(lab.receipts_topic, b"no receipt")
         lab.edit('pipeline = "signups"', 'pipeline = "orders"', "signups")
-        outcome = await lab.redeliver("--destination", "gone", "--id", "0" * 64)
+        outcome = await lab.redeliver("--destination", "orders", "--destination", "signup")
+        assert outcome == Outcome(1, "", outcome.error)
+        assert "has no destination 'signup'; did you mean 'signups'?" in outcome.error
+        outcome = await lab.redeliver("--id", "0" * 64)
         assert outcome == Outcome(1, "nothing to redeliver\n", outcome.error)
-        assert "has no destination 'gone'" in outcome.error
-        assert f"could be redelivered has the id {'0' * 64}; see: stream-app" in outcome.error
+        assert f"can be redelivered has the id {'0' * 64}; see: stream-app" in outcome.error
         outcome = await lab.redeliver()
         assert outcome.status == 1
         assert outcome.output.splitlines()[-1] == "1 not-done, 1 redelivered"
         assert "took pipeline 'signups' then and takes pipeline 'orders' now" in outcome.output
         assert outcome.error == (
-            f"stream-app: note: 1 messages of {lab.receipts_topic} are no receipts that this "
-            "version knows; they were passed over\n"
+            f"stream-app: note: skipped 1 message of {lab.receipts_topic} that this version "
+            "cannot read as receipts\n"
         )
         text = lab.configuration.read_text("utf-8")
         lab.configuration.write_text(text.replace('id = "signups"', 'id = "renamed"'), "utf-8")
@@ -597,7 +632,7 @@ async def test_what_cannot_be_redelivered_is_said_and_the_rest_is_done(
 async def test_window_that_workers_have_not_settled_is_left_to_them(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
-    # One window at two destinations: `orders` is given up, `signups` goes on being tried.
+    # One window at two destinations: `orders` is given up, `signups` is retried.
     signups = Target("signups", "signups/", pipeline="orders")
     async with shop(kafka, s3, tmp_path, targets=(ORDERS, signups)) as lab:
         lab.proxy.rule = lambda request: (
@@ -616,35 +651,49 @@ async def test_window_that_workers_have_not_settled_is_left_to_them(
         assert "workers have not settled the window yet" in outcome.output
         assert lab.lines(lab.late_bucket) == {}
         lab.proxy.heal()
-        await lab.settled(90)
+        await lab.settled()
         (await lab.redeliver()).done("1 redelivered")
 
 
 @in_a_loop
-async def test_terminal_shows_a_bar_and_what_was_not_done(
+async def test_terminal_shows_each_result_and_a_bar_for_what_takes_time(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with shop(kafka, s3, tmp_path) as lab:
         await lab.one_given_up(b"0")
-        terminal, end = pty.openpty()
-        try:
-            process = await lab.begin(error=end)
-            output, _ = await asyncio.wait_for(process.communicate(), SECONDS_MAX)
-            shown = os.read(terminal, 1 << 16).decode()
-        finally:
-            os.close(terminal)
-            os.close(end)
-        assert (process.returncode, output) == (1, b"1 not-done\n")
+
+        async def on_terminal(*arguments: str) -> tuple[int | None, str]:
+            terminal, end = pty.openpty()
+            try:
+                process = await lab.begin(*arguments, output=end)
+                await asyncio.wait_for(process.communicate(), SECONDS_MAX)
+                return process.returncode, os.read(terminal, 1 << 16).decode()
+            finally:
+                os.close(terminal)
+                os.close(end)
+
+        status, shown = await on_terminal("--dry-run")
+        assert status == 0
+        assert "redelivering" not in shown
+        assert ": planned at s3://" in shown
+        assert shown.endswith("1 planned\r\n")
+        status, shown = await on_terminal()
+        assert status == 1
         assert "redelivering" in shown
         assert "NoSuchBucket" in shown
+        assert shown.endswith("1 not-done\r\n")
+        await lab.create_late_bucket()
+        status, shown = await on_terminal()
+        assert status == 0
+        assert ": redelivered, 1 line at s3://" in shown
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--since", "yesterday"], "'yesterday' is no time; write one as 2026-11-24T16:31:00Z"),
+        (["--since", "yesterday"], "'yesterday' is not a time; write one as 2026-11-24T16:31:00Z"),
         (["--since", "2026-11-25", "--until", "2026-11-24"], "--since is not before --until"),
-        (["--id", "ABC"], "'ABC' is no receipt's id; write its 64 hex digits"),
+        (["--id", "ABC"], "'ABC' is not the id of a receipt; write its 64 hex digits"),
         (["orders"], "Got unexpected extra argument (orders)"),
     ],
 )

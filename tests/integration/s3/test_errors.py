@@ -1,12 +1,12 @@
 """Each way in which S3 fails: its code, how it is treated, and that the object comes once.
 
-    attempt 1 ─> a server that fails as it is told to         TransientError or PermanentError
-    attempt 2 ─> the same one, which now asks the real one    one object with the right bytes
+    attempt 1 ─> a server that fails as the test sets it      TransientError or PermanentError
+    attempt 2 ─> the same one, which now relays to the real one one object with the right bytes
 
 The server in between belongs to the test; what stands in the bucket is the real server's word.
 
 A put whose connection dies before any answer is repeated once by aiohttp within the same attempt
-(`tests/contract/test_aiobotocore.py`): so these troubles come twice before the attempt fails.
+(`tests/contract/test_aiobotocore.py`): so these faults come twice before the attempt fails.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from typing import TypeVar
 
 import pytest
 
-from stream_app.contents import MULTIPART_BYTES
-from stream_app.embedded import S3Server
+from stream_app.config.settings import S3, Destination
+from stream_app.core.receipt import Stored
+from stream_app.embedded.process import HOST, free_ports
+from stream_app.embedded.servers import S3Server
 from stream_app.errors import DeliveryError, PermanentError, TransientError
-from stream_app.receipts import Stored
-from stream_app.s3 import Storage
-from stream_app.serverprocess import HOST, free_ports
-from stream_app.settings import S3, Destination
+from stream_app.s3.body import MULTIPART_BYTES
+from stream_app.s3.storage import Storage
 from tests.contract.recorder import (
     Answer,
     Cut,
@@ -42,6 +42,7 @@ from tests.contract.recorder import (
     reset,
 )
 from tests.least_privilege import classify
+from tests.s3_client import s3_client
 
 LINES = b'{"id":1}\n{"id":2}\n'
 CONTENT = gzip.compress(LINES, compresslevel=1, mtime=0)
@@ -68,7 +69,7 @@ Af8EBTADAQH/MA4GA1UdDwEB/wQEAwIChDAdBgNVHQ4EFgQUTmy65XDeCm1RSmyt
 /T89NYAAvdpB9iJbAiAS4kPfJTOWstqJgXjUBknNzMmlqVrAnaQ9oYX1s4u3EQ==
 -----END CERTIFICATE-----
 """
-"""Of nobody: signed by itself, for 127.0.0.1, until 2120."""
+"""Self-signed, for 127.0.0.1, until 2120."""
 
 _T = TypeVar("_T")
 
@@ -80,17 +81,17 @@ def credentials(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
-class Told:
-    """What the attempts gave."""
+class Results:
+    """Results of attempts."""
 
     errors: list[DeliveryError]
-    """Of all but the last one."""
+    """Errors of all attempts but the last one."""
     stored: Stored
     requests: list[Request] = field(default_factory=list)
 
     @property
     def error(self) -> DeliveryError:
-        """The only one."""
+        """The only error."""
         (error,) = self.errors
         return error
 
@@ -106,34 +107,33 @@ async def attempt(
 
 async def attempts(
     storage: Storage, destination: Destination, failures: int, content: bytes = CONTENT
-) -> Told:
+) -> Results:
     """Put once more than there are to be failures; the last attempt has to succeed."""
     return outcome([await attempt(storage, destination, content) for _ in range(failures + 1)])
 
 
-def outcome(results: list[Stored | DeliveryError], requests: list[Request] | None = None) -> Told:
+def outcome(
+    results: list[Stored | DeliveryError], requests: list[Request] | None = None
+) -> Results:
     *errors, stored = results
     assert isinstance(stored, Stored), results
     assert all(isinstance(it, DeliveryError) for it in errors), results
-    return Told([it for it in errors if isinstance(it, DeliveryError)], stored, requests or [])
+    return Results([it for it in errors if isinstance(it, DeliveryError)], stored, requests or [])
 
 
-def told(
+def put_through(
     s3: S3Server,
     bucket: str,
-    *troubles: Answer,
+    *faults: Answer,
     failures: int = 1,
     content: bytes = CONTENT,
-    answer_seconds_max: float = 30.0,
-) -> Told:
-    """Put at a server that has these troubles first: `failures` times, and then with success."""
+) -> Results:
+    """Put at a server that has these faults first: `failures` attempts fail, the next succeeds."""
 
-    async def scenario() -> Told:
+    async def scenario() -> Results:
         async with (
-            recorder(*troubles, Relay(s3.port)) as server,
-            Storage(
-                S3(endpoint_url=server.endpoint_url), answer_seconds_max=answer_seconds_max
-            ) as storage,
+            recorder(*faults, Relay(s3.port)) as server,
+            Storage(S3(endpoint_url=server.endpoint_url)) as storage,
         ):
             result = await attempts(storage, Destination("d", bucket), failures, content)
         result.requests = server.requests
@@ -142,19 +142,40 @@ def told(
     return asyncio.run(scenario())
 
 
-def told_by(
+def put_unanswered(s3: S3Server, bucket: str, fault: Answer) -> Results:
+    """Put at a server that has this fault until one attempt has run out of patience.
+
+    The next attempt has the usual patience: a loaded machine may need seconds for a success.
+    """
+
+    async def scenario() -> Results:
+        results = []
+        async with (
+            recorder(rule=lambda _: Relay(s3.port) if results else fault) as server,
+            Storage(S3(endpoint_url=server.endpoint_url)) as storage,
+        ):
+            usual = storage.clients.response_seconds_max
+            for seconds in (PATIENCE_SECONDS, usual):
+                storage.clients.response_seconds_max = seconds
+                results.append(await attempt(storage, Destination("d", bucket)))
+        return outcome(results, server.requests)
+
+    return asyncio.run(scenario())
+
+
+def put_by_rule(
     rule: Rule,
     *destinations: Destination,
     failures: int = 1,
     content: bytes = CONTENT,
     s3: S3 | None = None,
-) -> Told:
+) -> Results:
     """Put at a server with this rule: `failures` times, and then with success.
 
     The n-th attempt is for the n-th destination, the last one from then on.
     """
 
-    async def scenario() -> Told:
+    async def scenario() -> Results:
         async with recorder(rule=rule) as server:
             with pytest.MonkeyPatch.context() as patched:
                 # So settings without an endpoint mean AWS, and the requests come here.
@@ -171,9 +192,9 @@ def told_by(
     return asyncio.run(scenario())
 
 
-def troubled(s3: S3Server, operation: str, *troubles: Answer) -> Rule:
-    """Return a rule by which the first requests for an operation have these troubles."""
-    left = list(troubles)
+def failing(s3: S3Server, operation: str, *faults: Answer) -> Rule:
+    """Return a rule by which the first requests for an operation have these faults."""
+    left = list(faults)
 
     def rule(request: Request) -> Answer:
         if left and operations([request]) == [operation]:
@@ -188,15 +209,12 @@ def operations(requests: list[Request]) -> list[str]:
 
 
 def contents(s3: S3Server, bucket: str) -> dict[str, bytes]:
-    listed = s3._client.list_objects_v2(Bucket=bucket).get("Contents", [])
-    found = {}
-    for entry in listed:
-        with s3._client.get_object(Bucket=bucket, Key=entry["Key"])["Body"] as body:
-            found[entry["Key"]] = body.read()
-    return found
+    with s3_client(s3) as client:
+        listed = client.list_objects_v2(Bucket=bucket).get("Contents", [])
+        return {it["Key"]: s3.read(bucket, it["Key"]) for it in listed}
 
 
-def delivered_once(s3: S3Server, bucket: str, result: Told, content: bytes = CONTENT) -> None:
+def delivered_once(s3: S3Server, bucket: str, result: Results, content: bytes = CONTENT) -> None:
     """Fail unless one object stands there, whose bytes the last attempt has written itself."""
     assert contents(s3, bucket) == {KEY: content}
     assert not result.stored.already_existed
@@ -205,10 +223,11 @@ def delivered_once(s3: S3Server, bucket: str, result: Told, content: bytes = CON
 
 def unfinished(s3: S3Server, bucket: str) -> int:
     """How many uploads in parts are neither completed nor aborted."""
-    return len(s3._client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+    with s3_client(s3) as client:
+        return len(client.list_multipart_uploads(Bucket=bucket).get("Uploads", []))
 
 
-# --- transient: an answer says so -----------------------------------------------------------------
+# --- transient: by the response -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -232,7 +251,7 @@ def unfinished(s3: S3Server, bucket: str) -> int:
 def test_transient_answer_is_named_and_the_next_attempt_delivers_once(
     s3: S3Server, bucket: str, status: str, code: str, words: str
 ) -> None:
-    result = told(s3, bucket, refusal(status, code, words))
+    result = put_through(s3, bucket, refusal(status, code, words))
     assert type(result.error) is TransientError
     assert (result.error.code, result.error.message) == (code, words)
     delivered_once(s3, bucket, result)
@@ -241,16 +260,18 @@ def test_transient_answer_is_named_and_the_next_attempt_delivers_once(
 
 def test_page_of_a_proxy_is_transient_and_named_by_its_status(s3: S3Server, bucket: str) -> None:
     page = "<html><body><h1>504 Gateway Time-out</h1></body></html>"
-    result = told(s3, bucket, answer("504 Gateway Timeout", page, "text/html"))
+    result = put_through(s3, bucket, answer("504 Gateway Timeout", page, "text/html"))
     assert type(result.error) is TransientError
     assert result.error.code == "504"
     delivered_once(s3, bucket, result)
 
 
-def test_many_troubles_in_a_row_end_in_one_object(s3: S3Server, bucket: str) -> None:
+def test_many_faults_in_a_row_end_in_one_object(s3: S3Server, bucket: str) -> None:
     slow_down = refusal("503 Slow Down", "SlowDown")
     lost = Relay(s3.port, is_lost=True)
-    result = told(s3, bucket, slow_down, reset, close, close, slow_down, lost, lost, failures=5)
+    result = put_through(
+        s3, bucket, slow_down, reset, close, close, slow_down, lost, lost, failures=5
+    )
     assert [type(it) for it in result.errors] == [TransientError] * 5
     assert contents(s3, bucket) == {KEY: CONTENT}
     assert result.stored.already_existed
@@ -265,7 +286,7 @@ def test_refused_connection_is_transient_and_delivers_when_the_server_is_up(
     (port,) = free_ports(1)
     destination = Destination("d", bucket)
 
-    async def scenario() -> tuple[Stored | DeliveryError, Told]:
+    async def scenario() -> tuple[Stored | DeliveryError, Results]:
         async with Storage(S3(endpoint_url=f"http://{HOST}:{port}")) as storage:
             refused = await attempt(storage, destination)
             async with recorder(Relay(s3.port), port=port):
@@ -282,7 +303,7 @@ def test_reset_in_the_middle_of_the_request_is_transient_and_leaves_nothing(
     s3: S3Server, bucket: str, body_bytes: int
 ) -> None:
     cut = Cut(body_bytes, s3.port)
-    result = told(s3, bucket, cut, cut, content=LARGE)
+    result = put_through(s3, bucket, cut, cut, content=LARGE)
     assert type(result.error) is TransientError
     assert result.error.code in {"ConnectionClosedError", "EndpointConnectionError"}
     # The server saw the head and as much of the body: had it stored that, the next put would fail.
@@ -290,23 +311,23 @@ def test_reset_in_the_middle_of_the_request_is_transient_and_leaves_nothing(
 
 
 def test_reset_in_the_middle_of_the_answer_is_transient(s3: S3Server, bucket: str) -> None:
-    result = told(s3, bucket, reset)
+    result = put_through(s3, bucket, reset)
     assert type(result.error) is TransientError
     assert result.error.code == "ConnectionClosedError"
     delivered_once(s3, bucket, result)
 
 
 def test_connection_that_was_idle_too_long_is_transient(s3: S3Server, bucket: str) -> None:
-    result = told(s3, bucket, close, close)
+    result = put_through(s3, bucket, close, close)
     assert type(result.error) is TransientError
     assert result.error.code == "ConnectionClosedError"
     delivered_once(s3, bucket, result)
 
 
 def test_server_that_takes_the_request_and_hangs_is_transient(s3: S3Server, bucket: str) -> None:
-    result = told(s3, bucket, hang, answer_seconds_max=PATIENCE_SECONDS)
+    result = put_unanswered(s3, bucket, hang)
     assert type(result.error) is TransientError
-    assert (result.error.code, result.error.message) == ("TimeoutError", "no answer within 0.5 s")
+    assert (result.error.code, result.error.message) == ("TimeoutError", "no response within 0.5 s")
     delivered_once(s3, bucket, result)
 
 
@@ -316,7 +337,7 @@ def test_server_that_hangs_within_its_answer_is_transient(s3: S3Server, bucket: 
         await writer.drain()
         await hang(writer)
 
-    result = told(s3, bucket, begin_and_hang, answer_seconds_max=PATIENCE_SECONDS)
+    result = put_unanswered(s3, bucket, begin_and_hang)
     assert type(result.error) is TransientError
     assert result.error.code == "TimeoutError"
     delivered_once(s3, bucket, result)
@@ -324,10 +345,10 @@ def test_server_that_hangs_within_its_answer_is_transient(s3: S3Server, bucket: 
 
 def test_server_that_accepts_and_reads_nothing_is_transient() -> None:
     async def scenario() -> Stored | DeliveryError:
-        # The kernel accepts, and nobody ever looks.
+        # The kernel accepts, and no program ever reads.
         with socket.create_server((HOST, 0)) as listening:
             url = f"http://{HOST}:{listening.getsockname()[1]}"
-            async with Storage(S3(endpoint_url=url), answer_seconds_max=PATIENCE_SECONDS) as it:
+            async with Storage(S3(endpoint_url=url), response_seconds_max=PATIENCE_SECONDS) as it:
                 return await attempt(it, Destination("d", "my-bucket"))
 
     error = asyncio.run(scenario())
@@ -339,7 +360,7 @@ def test_lost_answer_after_success_is_transient_and_the_object_is_found(
     s3: S3Server, bucket: str
 ) -> None:
     lost = Relay(s3.port, is_lost=True)
-    result = told(s3, bucket, lost, lost)
+    result = put_through(s3, bucket, lost, lost)
     assert type(result.error) is TransientError
     assert result.error.code == "ConnectionClosedError"
     assert contents(s3, bucket) == {KEY: CONTENT}
@@ -350,7 +371,7 @@ def test_lost_answer_after_success_is_transient_and_the_object_is_found(
 def test_lost_answer_that_aiohttp_asks_for_again_finds_the_object_at_once(
     s3: S3Server, bucket: str
 ) -> None:
-    result = told(s3, bucket, Relay(s3.port, is_lost=True), failures=0)
+    result = put_through(s3, bucket, Relay(s3.port, is_lost=True), failures=0)
     assert contents(s3, bucket) == {KEY: CONTENT}
     assert result.stored.already_existed
     assert [it.method for it in result.requests] == ["PUT", "PUT", "HEAD"]
@@ -358,7 +379,7 @@ def test_lost_answer_that_aiohttp_asks_for_again_finds_the_object_at_once(
 
 def test_answer_that_says_exists_within_200_finds_the_object(s3: S3Server, bucket: str) -> None:
     # S3 may have sent the head before it knows.
-    result = told(s3, bucket, failures=0)
+    result = put_through(s3, bucket, failures=0)
     body = "<?xml version='1.0'?>\n\n  <Error><Code>PreconditionFailed</Code></Error>"
 
     async def again() -> Stored | DeliveryError:
@@ -384,7 +405,7 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def over_tls(work: Callable[[str, ssl.SSLContext], Awaitable[_T]], *answers: Answer) -> _T:
-    """Do something with a server that speaks TLS, at first without a certificate."""
+    """Do something with a server that uses TLS, at first without a certificate."""
 
     async def scenario() -> _T:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -394,13 +415,13 @@ def over_tls(work: Callable[[str, ssl.SSLContext], Awaitable[_T]], *answers: Ans
     return asyncio.run(scenario())
 
 
-def test_tls_handshake_that_fails_is_transient_and_delivers_when_it_is_mended(
+def test_tls_handshake_that_fails_is_transient_and_delivers_when_it_is_fixed(
     s3: S3Server, bucket: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
     destination = Destination("d", bucket)
 
-    async def work(url: str, context: ssl.SSLContext) -> tuple[Stored | DeliveryError, Told]:
+    async def work(url: str, context: ssl.SSLContext) -> tuple[Stored | DeliveryError, Results]:
         async with Storage(S3(endpoint_url=url)) as storage:
             failed = await attempt(storage, destination)
             context.load_cert_chain(certificate)
@@ -412,13 +433,13 @@ def test_tls_handshake_that_fails_is_transient_and_delivers_when_it_is_mended(
     delivered_once(s3, bucket, result)
 
 
-def test_tls_certificate_that_nobody_vouches_for_is_transient(
+def test_tls_certificate_of_an_unknown_authority_is_transient(
     s3: S3Server, bucket: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     destination = Destination("d", bucket)
 
-    async def work(url: str, context: ssl.SSLContext) -> tuple[Stored | DeliveryError, Told]:
+    async def work(url: str, context: ssl.SSLContext) -> tuple[Stored | DeliveryError, Results]:
         context.load_cert_chain(certificate)
         async with Storage(S3(endpoint_url=url)) as storage:
             failed = await attempt(storage, destination)
@@ -434,13 +455,13 @@ def test_tls_certificate_that_nobody_vouches_for_is_transient(
 
 
 def test_endpoint_that_speaks_no_tls_is_transient() -> None:
-    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer("400 Bad Request"))
         await writer.drain()
         writer.close()
 
     async def scenario() -> Stored | DeliveryError:
-        async with await asyncio.start_server(speak, HOST, 0) as server:
+        async with await asyncio.start_server(respond, HOST, 0) as server:
             url = f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
             async with Storage(S3(endpoint_url=url)) as storage:
                 return await attempt(storage, Destination("d", "my-bucket"))
@@ -451,7 +472,7 @@ def test_endpoint_that_speaks_no_tls_is_transient() -> None:
     assert "WRONG_VERSION_NUMBER" in error.message
 
 
-# --- permanent: somebody must act, and then it is delivered ---------------------------------------
+# --- permanent: delivered after an operator has acted ---------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -471,7 +492,7 @@ def test_endpoint_that_speaks_no_tls_is_transient() -> None:
 def test_permanent_answer_is_named_and_delivers_once_when_somebody_has_acted(
     s3: S3Server, bucket: str, status: str, code: str, words: str
 ) -> None:
-    result = told(s3, bucket, refusal(status, code, words))
+    result = put_through(s3, bucket, refusal(status, code, words))
     assert type(result.error) is PermanentError
     assert (result.error.code, result.error.message) == (code, words)
     delivered_once(s3, bucket, result)
@@ -482,7 +503,7 @@ def test_bucket_that_is_missing_is_permanent_and_delivers_when_it_is_made(
 ) -> None:
     destination = Destination("d", f"{bucket}-later")
 
-    async def scenario() -> tuple[Stored | DeliveryError, Told]:
+    async def scenario() -> tuple[Stored | DeliveryError, Results]:
         async with Storage(S3(endpoint_url=s3.endpoint_url)) as storage:
             missing = await attempt(storage, destination)
             await asyncio.to_thread(s3.create_bucket, destination.bucket)
@@ -501,17 +522,17 @@ ELSEWHERE = "eu-west-1"
 
 @dataclass(frozen=True)
 class Regional:
-    """S3 as it answers for a bucket in `ELSEWHERE` to whoever asks in another region."""
+    """S3 as it responds for a bucket in `ELSEWHERE` to requests in another region."""
 
     port: int
     wrong: bytes
-    is_told: bool = True
-    """Whether GetBucketLocation may be asked."""
+    names_region: bool = True
+    """Whether GetBucketLocation is allowed."""
 
     def __call__(self, request: Request) -> Answer:
         region = signed_for(request)
         if operations([request]) == ["GetBucketLocation"]:
-            if not self.is_told:
+            if not self.names_region:
                 return refusal("403 Forbidden", "AccessDenied")
             location = f"<LocationConstraint>{ELSEWHERE}</LocationConstraint>"
             return answer("200 OK", location)
@@ -535,7 +556,7 @@ MISADDRESSED = answer(
 def test_301_wrong_region_is_resolved_by_itself_with_get_bucket_location(
     s3: S3Server, bucket: str, *, own_endpoint: bool
 ) -> None:
-    result = told_by(
+    result = put_by_rule(
         Regional(s3.port, MOVED),
         Destination("d", bucket),
         failures=0,
@@ -550,8 +571,8 @@ def test_301_wrong_region_is_resolved_by_itself_with_get_bucket_location(
 def test_wrong_region_whose_answer_names_the_right_one_is_resolved_by_itself(
     s3: S3Server, bucket: str, wrong: bytes
 ) -> None:
-    rule = Regional(s3.port, wrong, is_told=False)
-    result = told_by(rule, Destination("d", bucket), failures=0, s3=S3(region="us-east-1"))
+    rule = Regional(s3.port, wrong, names_region=False)
+    result = put_by_rule(rule, Destination("d", bucket), failures=0, s3=S3(region="us-east-1"))
     delivered_once(s3, bucket, result)
     assert operations(result.requests) == ["PutObject", "PutObject"]
 
@@ -581,8 +602,8 @@ def test_region_that_was_found_is_asked_from_then_on(s3: S3Server, bucket: str) 
 def test_301_wrong_region_that_may_not_be_asked_for_is_permanent_until_it_is_set(
     s3: S3Server, bucket: str
 ) -> None:
-    rule = Regional(s3.port, MOVED, is_told=False)
-    result = told_by(rule, Destination("d", bucket), Destination("d", bucket, region=ELSEWHERE))
+    rule = Regional(s3.port, MOVED, names_region=False)
+    result = put_by_rule(rule, Destination("d", bucket), Destination("d", bucket, region=ELSEWHERE))
     assert type(result.error) is PermanentError
     assert result.error.code == "PermanentRedirect"
     delivered_once(s3, bucket, result)
@@ -602,7 +623,7 @@ def test_acl_that_the_bucket_does_not_support_is_permanent_until_it_is_changed(
         words = "The bucket does not allow ACLs"
         return refusal("400 Bad Request", "AccessControlListNotSupported", words)
 
-    result = told_by(
+    result = put_by_rule(
         without_acls,
         Destination("d", bucket, acl="public-read"),
         Destination("d", bucket, acl="bucket-owner-full-control"),
@@ -626,7 +647,7 @@ def test_bucket_of_another_owner_is_permanent_and_gets_nothing(
             return Relay(s3.port)
         return refusal("403 Forbidden", "AccessDenied", "Access Denied")
 
-    result = told_by(
+    result = put_by_rule(
         owned,
         Destination("d", bucket, expected_bucket_owner="444455556666"),
         Destination("d", bucket, expected_bucket_owner=owner),
@@ -635,8 +656,8 @@ def test_bucket_of_another_owner_is_permanent_and_gets_nothing(
     assert type(result.error) is PermanentError
     assert result.error.code == "AccessDenied"
     assert all(it == {} for it in stood)
-    asked = [it.headers.get("x-amz-expected-bucket-owner") for it in result.requests]
-    assert asked == ["444455556666", *[owner] * (len(asked) - 1)], "a request without the owner"
+    owners = [it.headers.get("x-amz-expected-bucket-owner") for it in result.requests]
+    assert owners == ["444455556666", *[owner] * (len(owners) - 1)], "a request without the owner"
     delivered_once(s3, bucket, result, content)
 
 
@@ -650,8 +671,8 @@ def test_200_with_an_error_body_on_complete_is_transient_and_leaves_nothing(
     body = (
         "<?xml version='1.0'?>\n   \n<Error><Code>InternalError</Code><Message>x</Message></Error>"
     )
-    rule = troubled(s3, "CompleteMultipartUpload", answer("200 OK", body))
-    result = told_by(rule, Destination("d", bucket), content=IN_PARTS)
+    rule = failing(s3, "CompleteMultipartUpload", answer("200 OK", body))
+    result = put_by_rule(rule, Destination("d", bucket), content=IN_PARTS)
     assert type(result.error) is TransientError
     assert result.error.code == "InternalError"
     delivered_once(s3, bucket, result, IN_PARTS)
@@ -661,8 +682,8 @@ def test_200_with_an_error_body_on_complete_is_transient_and_leaves_nothing(
 def test_lost_answer_after_a_complete_that_succeeded_is_transient_and_the_object_is_found(
     s3: S3Server, bucket: str
 ) -> None:
-    rule = troubled(s3, "CompleteMultipartUpload", Relay(s3.port, is_lost=True))
-    result = told_by(rule, Destination("d", bucket), content=IN_PARTS)
+    rule = failing(s3, "CompleteMultipartUpload", Relay(s3.port, is_lost=True))
+    result = put_by_rule(rule, Destination("d", bucket), content=IN_PARTS)
     assert type(result.error) is TransientError
     assert contents(s3, bucket) == {KEY: IN_PARTS}
     assert result.stored.already_existed
@@ -671,7 +692,7 @@ def test_lost_answer_after_a_complete_that_succeeded_is_transient_and_the_object
 
 
 @pytest.mark.parametrize(
-    ("operation", "code", "trouble"),
+    ("operation", "code", "fault"),
     [
         ("UploadPart", "ConnectionClosedError", reset),
         (
@@ -683,11 +704,11 @@ def test_lost_answer_after_a_complete_that_succeeded_is_transient_and_the_object
     ],
     ids=["reset in a part", "409 on complete", "upload that is gone"],
 )
-def test_trouble_of_an_upload_in_parts_is_transient_and_begins_anew(
-    s3: S3Server, bucket: str, operation: str, code: str, trouble: Answer
+def test_fault_of_a_multipart_upload_is_transient_and_begins_anew(
+    s3: S3Server, bucket: str, operation: str, code: str, fault: Answer
 ) -> None:
-    rule = troubled(s3, operation, trouble)
-    result = told_by(rule, Destination("d", bucket), content=IN_PARTS)
+    rule = failing(s3, operation, fault)
+    result = put_by_rule(rule, Destination("d", bucket), content=IN_PARTS)
     assert type(result.error) is TransientError
     assert result.error.code == code
     delivered_once(s3, bucket, result, IN_PARTS)

@@ -14,25 +14,21 @@ from typing import Any, TypeVar
 
 import pytest
 
-from stream_app.contents import (
-    HASH_IN_LOOP_BYTES_MAX,
-    MULTIPART_BYTES,
-    PART_BYTES_MIN,
-    PARTS_MAX,
-    parts,
-)
-from stream_app.embedded import S3Server
+from stream_app.config.settings import S3, Destination
+from stream_app.core.object_body import PART_BYTES, PARTS_MAX
+from stream_app.core.receipt import Stored
+from stream_app.embedded.servers import S3Server
 from stream_app.errors import DeliveryError, PermanentError, TransientError, UploadGoneError
-from stream_app.multipart import PARTS_AT_ONCE_MAX, Multipart
-from stream_app.receipts import Stored
-from stream_app.s3 import Storage
-from stream_app.settings import S3, Destination
+from stream_app.s3.body import HASH_IN_LOOP_BYTES_MAX, MULTIPART_BYTES, parts
+from stream_app.s3.multipart import PARTS_AT_ONCE_MAX, Multipart
+from stream_app.s3.storage import Storage
 from tests.contract.recorder import Answer, Request, answer, close, hang, recorder, refusal, reset
 
 KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
-ANSWER_SECONDS_MAX = 0.5
+PATIENCE_SECONDS = 3.0
+"""For a part that is never answered, and that the server has to see before."""
 SMALL = random.Random(2).randbytes(MULTIPART_BYTES)
-LARGE = random.Random(3).randbytes(5 * PART_BYTES_MIN + 1)
+LARGE = random.Random(3).randbytes(5 * PART_BYTES + 1)
 CHECKSUM = base64.b64encode(hashlib.sha256(LARGE).digest()).decode()
 LINES, SIZE = 27, 4096
 
@@ -60,7 +56,7 @@ def put(s3: S3Server, destination: Destination, content: bytes = LARGE) -> Store
     )
 
 
-def asked(s3: S3Server, bucket: str, operation: str, **arguments: Any) -> Any:
+def call(s3: S3Server, bucket: str, operation: str, **arguments: Any) -> Any:
     return using(
         s3.endpoint_url,
         lambda storage: storage.clients.call(Destination("d", bucket), operation, **arguments),
@@ -78,7 +74,7 @@ def look(s3: S3Server, bucket: str) -> bytes:
 
 
 def unfinished(s3: S3Server, bucket: str) -> list[Any]:
-    uploads: list[Any] = asked(s3, bucket, "list_multipart_uploads").get("Uploads", [])
+    uploads: list[Any] = call(s3, bucket, "list_multipart_uploads").get("Uploads", [])
     return uploads
 
 
@@ -88,7 +84,7 @@ def unfinished(s3: S3Server, bucket: str) -> list[Any]:
 def test_large_object_stands_there_with_its_bytes_and_counts(s3: S3Server, bucket: str) -> None:
     result = put(s3, Destination("d", bucket))
     assert look(s3, bucket) == LARGE
-    head = asked(s3, bucket, "head_object", Key=KEY)
+    head = call(s3, bucket, "head_object", Key=KEY)
     assert head["ContentType"] == "application/gzip"
     assert head["Metadata"] == {"lines": str(LINES), "uncompressed-size": str(SIZE)}
     assert head["ETag"] == f'"{result.etag}"'
@@ -115,7 +111,7 @@ def test_large_object_that_is_there_already_is_found(
 
 
 def test_other_object_under_the_key_stays_and_nothing_is_left(s3: S3Server, bucket: str) -> None:
-    asked(s3, bucket, "put_object", Key=KEY, Body=b"another one")
+    call(s3, bucket, "put_object", Key=KEY, Body=b"another one")
     with pytest.raises(PermanentError) as refused:
         put(s3, Destination("d", bucket))
     assert refused.value.code == "ObjectDiffers"
@@ -142,7 +138,7 @@ def test_missing_bucket_is_permanent(s3: S3Server, bucket: str) -> None:
 
 # --- parts that leave one by one, a real server ---------------------------------------------------
 
-PIECES = [LARGE[:PART_BYTES_MIN], LARGE[PART_BYTES_MIN : 2 * PART_BYTES_MIN], b"the end"]
+PIECES = [LARGE[:PART_BYTES], LARGE[PART_BYTES : 2 * PART_BYTES], b"the end"]
 WHOLE = b"".join(PIECES)
 
 
@@ -153,7 +149,7 @@ class Streamed:
     storage: Storage
     destination: Destination
     upload_id: str = ""
-    told: dict[int, Any] = field(default_factory=dict)
+    entries: dict[int, Any] = field(default_factory=dict)
 
     async def begin(self) -> "Streamed":
         self.upload_id = await self.storage.begin(self.destination, KEY)
@@ -161,14 +157,16 @@ class Streamed:
 
     async def send(self, *numbers: int) -> None:
         parts = [(number, PIECES[number - 1]) for number in numbers]
-        await self.storage.send(self.destination, KEY, self.upload_id, parts, self.told.__setitem__)
+        await self.storage.send(
+            self.destination, KEY, self.upload_id, parts, self.entries.__setitem__
+        )
 
     async def complete(self) -> Stored:
         return await self.storage.complete(
             self.destination,
             KEY,
             self.upload_id,
-            [self.told[number] for number in sorted(self.told)],
+            [self.entries[number] for number in sorted(self.entries)],
             lines=LINES,
             size=SIZE,
             size_compressed=len(WHOLE),
@@ -205,9 +203,9 @@ def test_options_of_the_destination_hold_for_parts_that_left_one_by_one(
     tags = (("team", "orders & co"),)
     destination = Destination("d", bucket, content_type="application/x-ndjson", tags=tags)
     using(s3.endpoint_url, lambda storage: Streamed(storage, destination).all())
-    head = asked(s3, bucket, "head_object", Key=KEY)
+    head = call(s3, bucket, "head_object", Key=KEY)
     assert head["ContentType"] == "application/x-ndjson"
-    tagging = asked(s3, bucket, "get_object_tagging", Key=KEY)
+    tagging = call(s3, bucket, "get_object_tagging", Key=KEY)
     assert tagging["TagSet"] == [{"Key": "team", "Value": "orders & co"}]
 
 
@@ -216,12 +214,12 @@ def test_nothing_is_visible_before_the_end(s3: S3Server, bucket: str) -> None:
         await (await Streamed(storage, Destination("d", bucket)).begin()).send(1, 2, 3)
 
     using(s3.endpoint_url, send)
-    assert asked(s3, bucket, "list_objects_v2").get("Contents", []) == []
+    assert call(s3, bucket, "list_objects_v2").get("Contents", []) == []
     assert len(unfinished(s3, bucket)) == 1
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_upload_that_somebody_aborted_is_told(s3: S3Server, bucket: str, *, last: bool) -> None:
+def test_upload_that_was_aborted_is_recognized(s3: S3Server, bucket: str, *, last: bool) -> None:
     async def lose(storage: Storage) -> None:
         streamed = await Streamed(storage, Destination("d", bucket)).begin()
         await streamed.send(1)
@@ -243,7 +241,7 @@ def test_last_request_made_again_finds_the_object(s3: S3Server, bucket: str) -> 
 
 
 def test_other_object_under_the_key_of_parts_stays(s3: S3Server, bucket: str) -> None:
-    asked(s3, bucket, "put_object", Key=KEY, Body=b"another one")
+    call(s3, bucket, "put_object", Key=KEY, Body=b"another one")
     with pytest.raises(PermanentError) as refused:
         using(s3.endpoint_url, lambda it: Streamed(it, Destination("d", bucket)).all())
     assert refused.value.code == "ObjectDiffers"
@@ -280,7 +278,7 @@ def operation(request: Request) -> str:
 
 @dataclass
 class Server:
-    """Answers each operation as it is told to: by its answers in turn, the last one for ever."""
+    """Responds to each operation by its answers in turn, the last one for ever."""
 
     endpoint_url: str
     answers: dict[str, list[Answer]]
@@ -289,8 +287,8 @@ class Server:
     def __call__(self, request: Request) -> Answer:
         name = operation(request)
         self.requests.append(request)
-        told = self.answers.get(name, [ANSWERS[name]])
-        return told.pop(0) if len(told) > 1 else told[0]
+        answers = self.answers.get(name, [ANSWERS[name]])
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
     @property
     def operations(self) -> list[str]:
@@ -321,7 +319,12 @@ async def stored(storage: Storage, server: Server) -> Stored | DeliveryError:
 def test_order_is_create_then_parts_then_complete() -> None:
     result, server = against(stored)
     assert server.operations == [CREATE, *[PART] * 6, COMPLETE]
-    assert result == Stored(len(LARGE), "whole-6", "v1", CHECKSUM, already_existed=False)
+    assert isinstance(result, Stored)
+    assert result == Stored(
+        *(len(LARGE), "whole-6", "v1", CHECKSUM),
+        already_existed=False,
+        stored_at=result.stored_at,
+    )
 
 
 def test_parts_are_the_content_in_order() -> None:
@@ -331,7 +334,7 @@ def test_parts_are_the_content_in_order() -> None:
         if operation(request) == PART:
             number = int(request.target.partition("partNumber=")[2].partition("&")[0])
             sent[number] = request.body
-    assert [len(sent[number]) for number in sorted(sent)] == [PART_BYTES_MIN] * 5 + [1]
+    assert [len(sent[number]) for number in sorted(sent)] == [PART_BYTES] * 5 + [1]
     assert b"".join(sent[number] for number in sorted(sent)) == LARGE
 
 
@@ -360,7 +363,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("name", [PART, COMPLETE])
-def test_trouble_that_time_heals_is_transient_and_the_upload_is_aborted(
+def test_fault_that_time_heals_is_transient_and_the_upload_is_aborted(
     name: str, failure: str
 ) -> None:
     response, code = FAILURES[failure]
@@ -443,7 +446,7 @@ def test_part_whose_connection_was_stale_is_sent_whole_again() -> None:
     assert isinstance(result, Stored)
     sent = [it for it in server.requests if operation(it) == PART]
     assert len(sent) == 7
-    assert {len(it.body) for it in sent} == {PART_BYTES_MIN, 1}
+    assert {len(it.body) for it in sent} == {PART_BYTES, 1}
 
 
 def test_parts_at_a_time_are_bounded() -> None:
@@ -496,7 +499,7 @@ def test_cancelled_upload_ends_at_once_and_is_aborted_behind() -> None:
 def test_upload_whose_name_came_after_it_was_cancelled_is_aborted_too() -> None:
     async def cancelled(storage: Storage, server: Server) -> None:
         begin = asyncio.create_task(storage.begin(TO, KEY))
-        await asked.wait()
+        await requested.wait()
         begin.cancel()
         await asyncio.wait([begin])
         assert begin.cancelled()
@@ -504,36 +507,36 @@ def test_upload_whose_name_came_after_it_was_cancelled_is_aborted_too() -> None:
         answering.set()
 
     async def answer_late(writer: asyncio.StreamWriter) -> None:
-        asked.set()
+        requested.set()
         await answering.wait()
         writer.write(ANSWERS[CREATE])
         await writer.drain()
 
-    asked, answering = asyncio.Event(), asyncio.Event()
+    requested, answering = asyncio.Event(), asyncio.Event()
     _, server = against(cancelled, create=[answer_late])
     assert server.operations == [CREATE, ABORT]
 
 
-def test_abort_that_fails_is_told_and_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_abort_that_fails_is_logged_and_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
     denied = refusal("403 Forbidden", "AccessDenied")
     error, _ = against(stored, complete=[refusal("503 Slow", "SlowDown")], abort=[denied])
     assert isinstance(error, TransientError)
     assert error.code == "SlowDown"
-    (spoken,) = caplog.messages
-    assert spoken.startswith(
+    (message,) = caplog.messages
+    assert message.startswith(
         f"upload the-id of s3://my-bucket/{KEY} is not aborted: AccessDenied: in words; its parts "
         "stay until"
     )
 
 
-def test_abort_that_hangs_is_waited_for_only_so_long(caplog: pytest.LogCaptureFixture) -> None:
+def test_abort_without_a_response_is_awaited_only_so_long(caplog: pytest.LogCaptureFixture) -> None:
     async def impatient(storage: Storage, server: Server) -> Stored | DeliveryError:
-        storage._multipart = Multipart(storage.clients, abort_seconds_max=0.3)
+        storage._multipart = Multipart(storage.clients, storage.encryption, abort_seconds_max=0.3)
         return await stored(storage, server)
 
     error, _ = against(impatient, complete=[refusal("503 Slow", "SlowDown")], abort=[hang])
     assert isinstance(error, TransientError)
-    assert "is not aborted: no answer within 0.3 s" in caplog.text
+    assert "is not aborted: TimeoutError: no response within 0.3 s" in caplog.text
 
 
 def test_without_condition_the_key_is_looked_at_first() -> None:
@@ -548,18 +551,21 @@ def test_without_condition_the_key_is_looked_at_first() -> None:
 
 
 @pytest.mark.parametrize("failure", [hang, reset, refusal("503 Slow", "SlowDown")])
-def test_part_that_fails_is_told_and_sent_again_alone(failure: Answer) -> None:
+def test_part_that_fails_raises_and_is_sent_again_alone(failure: Answer) -> None:
     async def send(storage: Storage, server: Server) -> None:
-        storage.clients.answer_seconds_max = ANSWER_SECONDS_MAX
+        usual = storage.clients.response_seconds_max
         streamed = await Streamed(storage, TO).begin()
         streamed.upload_id = "the-id"
         for number, content in enumerate([b"one", b"two", b"three"], start=1):
             part = [(number, content)]
+            is_unanswered = failure is hang and number == 2
+            storage.clients.response_seconds_max = PATIENCE_SECONDS if is_unanswered else usual
             try:
-                await storage.send(TO, KEY, "the-id", part, streamed.told.__setitem__)
+                await storage.send(TO, KEY, "the-id", part, streamed.entries.__setitem__)
             except TransientError:
-                await storage.send(TO, KEY, "the-id", part, streamed.told.__setitem__)
-        assert sorted(streamed.told) == [1, 2, 3]
+                storage.clients.response_seconds_max = usual
+                await storage.send(TO, KEY, "the-id", part, streamed.entries.__setitem__)
+        assert sorted(streamed.entries) == [1, 2, 3]
         await streamed.complete()
         assert ABORT not in server.operations
 
@@ -573,13 +579,13 @@ def test_part_that_fails_is_told_and_sent_again_alone(failure: Answer) -> None:
 
 @pytest.mark.parametrize(
     ("size", "count"),
-    [(PART_BYTES_MIN, 1), (PART_BYTES_MIN + 1, 2), (3 * PART_BYTES_MIN, 3)],
+    [(PART_BYTES, 1), (PART_BYTES + 1, 2), (3 * PART_BYTES, 3)],
 )
 def test_parts_have_at_least_their_least_size(size: int, count: int) -> None:
     pieces = parts(bytes(size))
     assert len(pieces) == count
     assert sum(map(len, pieces)) == size
-    assert all(len(it) == PART_BYTES_MIN for it in pieces[:-1])
+    assert all(len(it) == PART_BYTES for it in pieces[:-1])
 
 
 def test_parts_grow_when_there_would_be_too_many() -> None:
@@ -589,4 +595,4 @@ def test_parts_grow_when_there_would_be_too_many() -> None:
 
 
 def test_thresholds_are_in_order() -> None:
-    assert HASH_IN_LOOP_BYTES_MAX < PART_BYTES_MIN < MULTIPART_BYTES
+    assert HASH_IN_LOOP_BYTES_MAX < PART_BYTES < MULTIPART_BYTES

@@ -1,4 +1,4 @@
-"""`Storage` against a real S3 server: what stands there afterwards, what each trouble becomes.
+"""`Storage` against a real S3 server: what is in the bucket afterwards, which error each fault is.
 
 What a real server does not do on demand is answered by a server of our own.
 """
@@ -7,18 +7,19 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
 
-from stream_app.contents import HASH_IN_LOOP_BYTES_MAX
-from stream_app.embedded import S3Server
+from stream_app.config.settings import S3, Destination
+from stream_app.core.receipt import Stored
+from stream_app.embedded.process import HOST, free_ports
+from stream_app.embedded.servers import S3Server
 from stream_app.errors import PermanentError, SetupError, TransientError
-from stream_app.receipts import Stored
-from stream_app.s3 import Storage
-from stream_app.serverprocess import HOST, free_ports
-from stream_app.settings import S3, Destination
+from stream_app.s3.body import HASH_IN_LOOP_BYTES_MAX
+from stream_app.s3.storage import Storage
 from tests.contract.recorder import Answer, Request, answer, close, recorder, refusal, reset
 
 LINES = b'{"id":1}\n{"id":2}\n'
@@ -59,7 +60,7 @@ def put(
 
 
 def look(endpoint_url: str, bucket: str) -> tuple[bytes, dict[str, Any]]:
-    """Return the object's bytes and what S3 tells about it."""
+    """Return the object's bytes and its head."""
 
     async def get(storage: Storage) -> tuple[bytes, dict[str, Any]]:
         answer = await client_of(storage).get_object(Bucket=bucket, Key=KEY)
@@ -70,7 +71,7 @@ def look(endpoint_url: str, bucket: str) -> tuple[bytes, dict[str, Any]]:
 
 
 def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:
-    """Write an object as somebody else would."""
+    """Write an object as another program would."""
     using(
         s3.endpoint_url,
         lambda storage: client_of(storage).put_object(
@@ -80,19 +81,23 @@ def place(s3: S3Server, bucket: str, content: bytes, **arguments: Any) -> None:
 
 
 def test_new_object_stands_there_with_its_bytes(s3: S3Server, bucket: str) -> None:
+    began = int(time.time())
     result = put(s3.endpoint_url, bucket)
     content, _ = look(s3.endpoint_url, bucket)
     assert content == CONTENT
+    assert result.stored_at is not None
+    assert began <= result.stored_at <= time.time()
     assert result == Stored(
         size=len(CONTENT),
         etag=hashlib.md5(CONTENT, usedforsecurity=False).hexdigest(),
         version_id=None,
         checksum=base64.b64encode(hashlib.sha256(CONTENT).digest()).decode(),
         already_existed=False,
+        stored_at=result.stored_at,
     )
 
 
-def test_new_object_tells_its_type_and_counts(s3: S3Server, bucket: str) -> None:
+def test_new_object_has_its_type_and_counts(s3: S3Server, bucket: str) -> None:
     put(s3.endpoint_url, bucket, lines=2, size=len(LINES))
     _, answer = look(s3.endpoint_url, bucket)
     assert answer["ContentType"] == "application/gzip"
@@ -118,8 +123,11 @@ def test_same_lines_from_another_compressor_already_existed(s3: S3Server, bucket
     other = gzip.compress(LINES, compresslevel=9, mtime=1)
     assert other != CONTENT
     put(s3.endpoint_url, bucket, other)
-    assert put(s3.endpoint_url, bucket).already_existed
+    found = put(s3.endpoint_url, bucket)
+    assert found.already_existed
     assert look(s3.endpoint_url, bucket)[0] == other
+    assert found.size == len(other), "the receipt describes what is there"
+    assert found.checksum in (None, base64.b64encode(hashlib.sha256(other).digest()).decode())
 
 
 @pytest.mark.parametrize(
@@ -174,18 +182,20 @@ def test_bucket_that_no_server_can_have_is_permanent(s3: S3Server) -> None:
 
 def test_refused_port_is_transient() -> None:
     with pytest.raises(TransientError) as failure:
-        put(f"http://{HOST}:{free_ports(1)[0]}", "my-bucket")
+        put(endpoint_url := f"http://{HOST}:{free_ports(1)[0]}", "my-bucket")
     assert failure.value.code == "EndpointConnectionError"
+    # Windows that were not tried have this error too: it names the server, and no window's key.
+    assert failure.value.message == f'Could not connect to the endpoint URL: "{endpoint_url}"'
 
 
-def test_name_that_nobody_knows_is_transient() -> None:
+def test_unknown_host_name_is_transient() -> None:
     with pytest.raises(TransientError) as failure:
         put("http://nobody.invalid:80", "my-bucket")
     assert failure.value.code == "EndpointConnectionError"
 
 
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
-def test_wrong_credentials_are_told_before_the_start(
+def test_wrong_credentials_are_reported_before_the_start(
     s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "wrong")
@@ -198,7 +208,7 @@ def test_wrong_credentials_are_told_before_the_start(
     assert s3.secret_key not in str(refusal.value)
 
 
-def test_missing_credentials_are_told_before_the_start(
+def test_missing_credentials_are_reported_before_the_start(
     s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
@@ -229,14 +239,14 @@ def test_server_that_is_away_is_left_to_the_deliveries() -> None:
     )
 
 
-# --- answers that a real server gives only when it is in trouble --------------------------------
+# --- responses that a real server does not return on demand --------------------------------------
 
 
 EXISTS = refusal("412 Precondition Failed", "PreconditionFailed")
 
 
-def told(*answers: Answer) -> tuple[Stored, list[Request]]:
-    """Put against a server that gives these answers; return also what it was asked."""
+def put_at(*answers: Answer) -> tuple[Stored, list[Request]]:
+    """Put against a server that gives these answers; return its requests too."""
 
     async def scenario() -> tuple[Stored, list[Request]]:
         async with (
@@ -265,9 +275,9 @@ def told(*answers: Answer) -> tuple[Stored, list[Request]]:
         (close, "ConnectionClosedError"),
     ],
 )
-def test_trouble_that_time_heals_is_transient(response: Answer, code: str) -> None:
+def test_fault_that_time_heals_is_transient(response: Answer, code: str) -> None:
     with pytest.raises(TransientError) as failure:
-        told(response)
+        put_at(response)
     assert failure.value.code == code
 
 
@@ -282,23 +292,48 @@ def test_trouble_that_time_heals_is_transient(response: Answer, code: str) -> No
 )
 def test_refusal_that_somebody_must_act_on_is_permanent(status: str, code: str) -> None:
     with pytest.raises(PermanentError) as failure:
-        told(refusal(status, code, x_amz_bucket_region="eu-west-1"))
+        put_at(refusal(status, code, x_amz_bucket_region="eu-west-1"))
     assert (failure.value.code, failure.value.message) == (code, "in words")
 
 
 def test_object_that_may_not_be_looked_at_already_existed() -> None:
-    # The documented policy allows no HEAD: S3 says 403, and the key says that it is the same one.
-    result, requests = told(EXISTS, answer("403 Forbidden"))
+    # The documented policy allows no HEAD: S3 returns 403, and by its key it is the same object.
+    result, requests = put_at(EXISTS, answer("403 Forbidden"))
     assert [it.first_line.split()[0] for it in requests] == ["PUT", "HEAD"]
     assert (result.already_existed, result.etag) == (True, None)
 
 
+@pytest.mark.parametrize("length", [b"", b"Transfer-Encoding: chunked\r\n"])
+def test_head_without_a_content_length_is_no_difference(length: bytes) -> None:
+    # A proxy before S3 that compresses or streams leaves it out.
+    head = (
+        b'HTTP/1.1 200 OK\r\nETag: W/"abc"\r\nx-amz-meta-lines: 2\r\n'
+        b"x-amz-meta-uncompressed-size: %d\r\n"
+        b"Last-Modified: Tue, 24 Nov 2026 16:32:04 GMT\r\n%b\r\n" % (len(LINES), length)
+    )
+    result, _ = put_at(EXISTS, head)
+    sha256 = base64.b64encode(hashlib.sha256(CONTENT).digest()).decode()
+    assert result == Stored(
+        *(len(CONTENT), "abc", None, sha256), already_existed=True, stored_at=1_795_537_924
+    )
+
+
 def test_object_that_is_gone_when_looked_at_is_transient() -> None:
     with pytest.raises(TransientError, match="is gone; writing it again") as failure:
-        told(EXISTS, answer("404 Not Found"))
+        put_at(EXISTS, answer("404 Not Found"))
     assert failure.value.code == "ObjectVanished"
 
 
 def test_object_that_cannot_be_looked_at_now_is_transient() -> None:
     with pytest.raises(TransientError):
-        told(EXISTS, answer("503 Service Unavailable"))
+        put_at(EXISTS, answer("503 Service Unavailable"))
+
+
+def test_without_a_condition_the_first_object_is_kept(s3: S3Server, bucket: str) -> None:
+    unconditional = Destination("d", bucket, conditional_writes=False)
+
+    async def twice(storage: Storage) -> list[bool]:
+        puts = [await storage.put(unconditional, KEY, CONTENT, lines=2, size=18) for _ in range(2)]
+        return [it.already_existed for it in puts]
+
+    assert using(s3.endpoint_url, twice) == [False, True]

@@ -14,15 +14,24 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from stream_app.embedded import KafkaServer, S3Server
-from tests.chaos.harness import GRACE_SECONDS, Lab, in_a_loop, wait_until
+from stream_app.embedded.servers import KafkaServer, S3Server
+from tests.chaos.clocked_worker import set_clock
+from tests.chaos.harness import (
+    LONG_SESSION_SECONDS,
+    SETTLED_SECONDS_MAX,
+    Lab,
+    in_a_loop,
+    wait_until,
+)
+from tests.chaos.injector import launch_clocked
+from tests.chaos.load import ACKNOWLEDGED_SECONDS_MAX
 from tests.chaos.oracle import Target
+from tests.integration.worker.test_monitoring import address_of, scraped, total
 
 MINUTE: Final = 60
 MINUTES: Final = 20
@@ -42,7 +51,8 @@ BATCH_EVENTS_MAX: Final = 60
 SEED: Final = 7
 GROUP_OFFSETS: Final = "__consumer_offsets"
 OFFSET_KEY_VERSION_MAX: Final = 1
-LIVE_WINDOW_SECONDS: Final = 3
+LIVE_WINDOW_SECONDS: Final = 300
+"""By the workers' clocks, which a test sets: no window ends because the machine is slow."""
 LIVE_WINDOWS: Final = 4
 SILENT: Final = (2, 0)
 """In this live window this partition has no event, so the clock closes the one before it."""
@@ -50,7 +60,7 @@ SILENT: Final = (2, 0)
 
 @dataclass(frozen=True)
 class Event:
-    """One to send; its offset is its place among those of its partition."""
+    """One to send; its offset is its index among those of its partition."""
 
     partition: int
     pipeline: str
@@ -83,11 +93,10 @@ def backlog() -> list[Event]:
     return events
 
 
-def live_events(window: int, late_seconds: int) -> list[Event]:
+def live_events(window: int, turn: int, at: int) -> list[Event]:
     """An event of each pipeline, but none for a partition that is silent in this window."""
-    at_ms = int((time.time() - late_seconds) * 1000)
     return [
-        Event(number % PARTITIONS, it, at_ms, f"{window}-{it}-{at_ms}-{late_seconds}")
+        Event(number % PARTITIONS, it, at * 1000, f"{window}-{it}-{turn}")
         for number, it in enumerate(PIPELINES)
         if (window, number % PARTITIONS) != SILENT
     ]
@@ -114,17 +123,17 @@ def by_the_rule(events: Iterable[Event], window_seconds: int) -> Objects:
 
 
 async def objects(lab: Lab) -> Objects:
-    """What receipts say and objects hold; each object has one receipt, and the other way round."""
+    """Contents of receipts and objects, in pairs: each has one of the other."""
     stored = {it.key: it for it in lab.objects()}
     found: Objects = {}
     for receipt in await lab.read_receipts():
         value, source = receipt.value, receipt.value["source"]
         start = int(datetime.fromisoformat(value["window"]["start"]).timestamp())
         lines = gzip.decompress(stored.pop(value["object"]["key"]).body).splitlines()
-        place = (source["partition"], start, value["destination"])
-        assert place not in found, f"two objects of {place}"
+        key = (source["partition"], start, value["destination"])
+        assert key not in found, f"two objects of {key}"
         ids = [json.loads(line)["id"] for line in lines]
-        found[place] = (source["first_offset"], source["end_offset"], ids)
+        found[key] = (source["first_offset"], source["end_offset"], ids)
     assert not stored
     return found
 
@@ -158,20 +167,6 @@ class Sender:
         self.sent += events
 
 
-@asynccontextmanager
-async def sender(lab: Lab, seed: int) -> AsyncIterator[Sender]:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=lab.broker,
-        enable_idempotence=True,
-        max_batch_size=2 * BATCH_EVENTS_MAX * PADDING_BYTES,
-    )
-    await producer.start()
-    try:
-        yield Sender(producer, lab.events_topic, random.Random(seed))
-    finally:
-        await producer.stop()
-
-
 async def commits_in_order(lab: Lab) -> dict[int, list[int]]:
     """Every offset that the group has ever committed, by partition, from the broker's own log."""
     consumer = AIOKafkaConsumer(
@@ -180,9 +175,9 @@ async def commits_in_order(lab: Lab) -> dict[int, list[int]]:
     await consumer.start()
     try:
         commits: dict[int, list[int]] = {it: [] for it in range(PARTITIONS)}
-        for place, end in (await consumer.end_offsets(consumer.assignment())).items():
-            while await consumer.position(place) < end:
-                for record in (await consumer.getmany(place, timeout_ms=200)).get(place, []):
+        for tp, end in (await consumer.end_offsets(consumer.assignment())).items():
+            while await consumer.position(tp) < end:
+                for record in (await consumer.getmany(tp, timeout_ms=200)).get(tp, []):
                     version, key = struct.unpack_from(">h", record.key)[0], record.key[2:]
                     if version > OFFSET_KEY_VERSION_MAX or record.value is None:
                         continue  # what the broker keeps of the members of a group
@@ -216,10 +211,12 @@ async def lab_and_sender(
         partitions=PARTITIONS,
         window_seconds=window_seconds,
         targets=TARGETS,
+        session_seconds=LONG_SESSION_SECONDS,
     ) as lab:
         producer = AIOKafkaProducer(
             bootstrap_servers=lab.broker,
             enable_idempotence=True,
+            request_timeout_ms=ACKNOWLEDGED_SECONDS_MAX * 1000,
             max_batch_size=2 * BATCH_EVENTS_MAX * PADDING_BYTES,
         )
         await producer.start()
@@ -268,20 +265,32 @@ async def test_backlog_gives_the_objects_that_live_traffic_has_given(
         lab_and_sender(kafka, s3, tmp_path, length) as (live, live_sender),
         lab_and_sender(kafka, s3, tmp_path, length) as (later, later_sender),
     ):
-        await live.start_worker()
         begin = (int(time.time()) // length + 1) * length
+        worker, clock = launch_clocked(live)
+        address = await address_of(worker)
+
+        async def are_read() -> bool:
+            return total(await scraped(address), "events_total") == len(live_sender.sent)
+
+        async def is_closed_by_the_clock() -> bool:
+            sources = [it.value["source"] for it in await live.read_receipts()]
+            ends = [it["end_offset"] for it in sources if it["partition"] == SILENT[1]]
+            return max(ends, default=0) == sum(it.partition == SILENT[1] for it in live_sender.sent)
+
         for number in range(LIVE_WINDOWS):
             start = begin + number * length
-            await wait_until(partial(_is_past, start), 2 * length, "the next window begins")
-            for late_seconds in (0, length, 0):
-                await live_sender.send(live_events(number, late_seconds))
-            assert time.time() < start + length + GRACE_SECONDS, "the machine is too slow for this"
+            set_clock(clock, 0.0, stands_at=start)
+            for turn, late_seconds in enumerate((0, length, 0)):
+                await live_sender.send(live_events(number, turn, start - late_seconds))
+                await wait_until(are_read, SETTLED_SECONDS_MAX, "the events are read")
+            if number == SILENT[0]:
+                set_clock(clock, 0.0, stands_at=start + length / 2)
+                await wait_until(is_closed_by_the_clock, SETTLED_SECONDS_MAX, "a window is closed")
+        end = begin + (LIVE_WINDOWS + 1) * length
+        set_clock(clock, 0.0, stands_at=end)
         await live.settled()
         await later_sender.send(live_sender.sent)
-        await later.start_worker()
+        worker, clock = launch_clocked(later)
+        set_clock(clock, end - time.time())
         await later.settled()
         assert await objects(live) == await objects(later) == by_the_rule(live_sender.sent, length)
-
-
-def _is_past(seconds: float) -> bool:
-    return time.time() >= seconds

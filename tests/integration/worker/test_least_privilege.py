@@ -22,25 +22,28 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from stream_app.contents import MULTIPART_BYTES
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.config.settings import S3, Destination, Kafka
+from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.errors import PermanentError
-from stream_app.policy import bucket_policy
-from stream_app.s3 import Storage
-from stream_app.settings import S3, Destination
+from stream_app.kafka.topics import create_topics
+from stream_app.s3.body import MULTIPART_BYTES
+from stream_app.s3.bucket_policy import bucket_policy
+from stream_app.s3.storage import Storage
 from tests.chaos.harness import Lab, in_a_loop, wait_until
 from tests.chaos.oracle import Published, Target
 from tests.chaos.s3_proxy import Fault, Request, Rule
 from tests.least_privilege import UNKNOWN, LeastPrivilege, Policy, least_privilege
+from tests.s3_client import s3_client
 
 PRINCIPAL: Final = "arn:aws:iam::123456789012:role/stream-app"
 SURVIVED: Final = {"HeadObject"}
-"""What a worker may try and is documented to do without: a look at an object that is there."""
-UNUSED: Final = {"s3:ListBucketMultipartUploads"}
-"""For people who look for what was left unfinished; no request of ours needs it."""
-ACL: Final = 'acl = "bucket-owner-full-control"'
+"""Optional right, documented as such: HeadObject on an object that exists."""
+NO_REQUEST: Final = {"s3:ListBucketMultipartUploads"}
+"""Of the five actions of `--whole-bucket`: for people who look for what was left unfinished."""
+ACL_VALUE: Final = "bucket-owner-full-control"
+ACL: Final = f'acl = "{ACL_VALUE}"'
 EVENT_BYTES: Final = 600_000
-SECONDS_MAX: Final = 30.0
+SECONDS_MAX: Final = 120.0
 
 Client = Any  # botocore makes the class at run time
 
@@ -67,12 +70,27 @@ async def documented(configuration: Path, s3: S3Server) -> Policy:
     return Policy.parse(output)
 
 
+@pytest.fixture
+def kafka_table(kafka: KafkaServer, topic_prefix: str) -> str:
+    """Return the table of a Kafka that has all that a worker needs."""
+    names = {name: f"{topic_prefix}{name}" for name in ("events_topic", "receipts_topic", "group")}
+    settings = Kafka(broker=f"kafka://{kafka.address}", **names)
+    asyncio.run(create_topics(settings, partitions=1, replication_factor=1))
+    lines = [f'{name} = "{text}"' for name, text in {"broker": settings.broker, **names}.items()]
+    return "\n".join(["[kafka]", *lines])
+
+
 def configure(
-    folder: Path, bucket: str, options: str = "", endpoint_url: str = "http://127.0.0.1:9"
+    folder: Path,
+    bucket: str,
+    options: str = "",
+    endpoint_url: str = "http://127.0.0.1:9",
+    kafka: str = "",
 ) -> Path:
     file = folder / "stream_app.toml"
     file.write_text(
         f"""
+        {kafka}
         [s3]
         endpoint_url = "{endpoint_url}"
         [[destinations]]
@@ -87,18 +105,28 @@ def configure(
 
 
 async def check(
-    folder: Path, s3: S3Server, bucket: str, policy: Policy, options: str = ""
+    folder: Path, s3: S3Server, bucket: str, policy: Policy, options: str, kafka: str
 ) -> tuple[int, str, LeastPrivilege]:
     """Run `stream-app check` under a policy."""
     async with least_privilege(s3, policy) as server:
-        configuration = configure(folder, bucket, options, server.endpoint_url)
+        configuration = configure(folder, bucket, options, server.endpoint_url, kafka)
         status, output = await run(folder, s3, "check", "--config", configuration.name)
     return status, output, server
 
 
-def policy_for(bucket: str, *, without: Collection[str] = ()) -> Policy:
+def archive(bucket: str, **options: Any) -> Destination:
+    """Return the destination of `configure`."""
+    return Destination("archive", bucket, prefix="archive/", **options)
+
+
+def policy_for(destination: Destination, *, without: Collection[str] = ()) -> Policy:
     """Return what `stream-app policy` prints, without some of its actions."""
-    return Policy.parse(bucket_policy(bucket, PRINCIPAL)).without(*without)
+    return Policy.parse(bucket_policy([destination], PRINCIPAL)).without(*without)
+
+
+def five_actions(bucket: str) -> Policy:
+    """Return what `stream-app policy --whole-bucket` prints."""
+    return Policy.parse(bucket_policy([archive(bucket)], PRINCIPAL, whole_bucket=True))
 
 
 def _replayed(receipt: Published) -> bool:
@@ -135,7 +163,7 @@ async def test_worker_delivers_everything_with_a_crash_in_between(
         assert found, "nothing was replayed"
         assert {it["etag"] for it in found} == {None}, "somebody could look"
         for named in found:
-            # The one thing in a receipt that only a look could tell.
+            # The one thing in a receipt that only a look could show.
             named["etag"] = tags[named["key"]]
         await lab.verify()
         assert server.allowed == {"GetBucketLocation", "PutObject"}
@@ -161,13 +189,13 @@ async def test_worker_delivers_a_large_window_in_parts_when_the_answer_to_the_la
                 await lab.load.send_raw(value, pipeline="orders", timestamp_ms=at)
             await lab.start_worker()
             await lab.settled()
-        (receipt,) = await lab.told(1)
+        (receipt,) = await lab.published(1)
         assert (receipt.value["status"], receipt.value["already_existed"]) == ("delivered", True)
         (stored,) = lab.objects()
         assert len(stored.body) > MULTIPART_BYTES
         assert gzip.decompress(stored.body).splitlines() == sent
         assert server.refused == SURVIVED
-        assert server.used == policy.actions - UNUSED
+        assert server.used == policy.actions
         assert server.allowed == {
             *("GetBucketLocation", "CreateMultipartUpload", "UploadPart"),
             *("CompleteMultipartUpload", "AbortMultipartUpload"),
@@ -198,11 +226,14 @@ def lose_one_answer() -> Rule:
 # --- check ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", ["", ACL], ids=["plain", "with an ACL"])
-def test_check_passes(s3: S3Server, bucket: str, tmp_path: Path, options: str) -> None:
+@pytest.mark.parametrize("acl", [None, ACL_VALUE], ids=["plain", "with an ACL"])
+def test_check_passes(
+    s3: S3Server, bucket: str, tmp_path: Path, acl: str | None, kafka_table: str
+) -> None:
+    options = "" if acl is None else ACL
     policy = asyncio.run(documented(configure(tmp_path, bucket, options), s3))
-    assert policy == policy_for(bucket)
-    status, output, server = asyncio.run(check(tmp_path, s3, bucket, policy, options))
+    assert policy == policy_for(archive(bucket, acl=acl))
+    status, output, server = asyncio.run(check(tmp_path, s3, bucket, policy, options, kafka_table))
     assert status == 0, output
     assert server.refused == set()
     assert server.allowed == {
@@ -223,50 +254,90 @@ def test_check_passes(s3: S3Server, bucket: str, tmp_path: Path, options: str) -
     ],
 )
 def test_check_fails_with_the_name_of_a_right_that_is_taken_away(
-    s3: S3Server, bucket: str, tmp_path: Path, right: str, options: str
+    s3: S3Server, bucket: str, tmp_path: Path, right: str, options: str, kafka_table: str
 ) -> None:
-    policy = policy_for(bucket, without=[right])
-    status, output, server = asyncio.run(check(tmp_path, s3, bucket, policy, options))
+    acl = ACL_VALUE if options else None
+    policy = policy_for(archive(bucket, acl=acl), without=[right])
+    status, output, server = asyncio.run(check(tmp_path, s3, bucket, policy, options, kafka_table))
     assert status == 1
     assert re.findall(r"(s3:\w+) is missing", output) == [right]
     assert all(right in it.rights for it in server.asked if not it.is_allowed)
 
 
-# --- a delivery -----------------------------------------------------------------------------------
+# --- every request --------------------------------------------------------------------------------
+
+
+async def every_request(
+    s3: S3Server, policy: Policy, destination: Destination, folder: str
+) -> LeastPrivilege:
+    """Send what workers and `check` send to one destination, as far as the policy lets them.
+
+    The folder is one of its own for each call: for a key that exists a worker would look at it.
+    """
+
+    async def put(storage: Storage, name: str, content: bytes) -> None:
+        key = f"{destination.prefix}{folder}/{name}"
+        await storage.put(destination, key, content, lines=1, size=len(content))
+
+    async def abort(storage: Storage) -> None:
+        key = f"{destination.prefix}{folder}/aborted"
+        upload_id = await storage.begin(destination, key)
+        await storage.abort_upload(destination, key, upload_id)
+
+    async with (
+        least_privilege(s3, policy) as server,
+        Storage(S3(endpoint_url=server.endpoint_url)) as storage,
+    ):
+        for request in (
+            storage.location(destination),
+            put(storage, "small", b"small"),
+            put(storage, "large", bytes(MULTIPART_BYTES + 1)),
+            abort(storage),
+        ):
+            with contextlib.suppress(PermanentError):
+                await request
+    return server
 
 
 @pytest.mark.parametrize(
-    ("right", "acl", "content"),
+    "options",
     [
-        ("s3:PutObject", None, b"small"),
-        ("s3:PutObject", None, bytes(MULTIPART_BYTES + 1)),
-        ("s3:PutObjectAcl", "bucket-owner-full-control", b"small"),
+        {},
+        {"acl": ACL_VALUE, "tags": (("team", "orders"),), "conditional_writes": False},
     ],
-    ids=["s3:PutObject", "s3:PutObject in parts", "s3:PutObjectAcl"],
+    ids=["plain", "with all options"],
 )
-def test_delivery_fails_without_a_right_that_it_needs(
-    s3: S3Server,
-    bucket: str,
-    monkeypatch: pytest.MonkeyPatch,
-    right: str,
-    acl: str | None,
-    content: bytes,
+def test_every_action_of_the_least_policy_is_needed(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
-    destination = Destination("d", bucket, acl=acl)
+    destination = archive(bucket, **options)
+    policy = policy_for(destination)
+    assert len(policy.actions) == 3 + len(options)
+    for action in sorted(policy.actions):
+        server = asyncio.run(every_request(s3, policy.without(action), destination, action))
+        rights = [it.rights for it in server.asked if not it.is_allowed]
+        assert rights, f"nothing needs {action}"
+        assert all(action in it for it in rights)
+    server = asyncio.run(every_request(s3, policy, destination, "all"))
+    assert server.refused == set()
+    assert server.used == policy.actions
+    with s3_client(s3) as client:
+        listed = client.list_objects_v2(Bucket=bucket, Prefix="archive/all/")["Contents"]
+    stored = {it["Key"].rpartition("/")[2]: it["Size"] for it in listed}
+    assert stored == {"small": 5, "large": MULTIPART_BYTES + 1}
 
-    async def put(*without: str) -> None:
-        async with (
-            least_privilege(s3, policy_for(bucket, without=without)) as server,
-            Storage(S3(endpoint_url=server.endpoint_url)) as storage,
-        ):
-            await storage.put(destination, "k", content, lines=1, size=1)
 
-    with pytest.raises(PermanentError, match="Access Denied"):
-        asyncio.run(put(right))
-    assert "Contents" not in s3._client.list_objects_v2(Bucket=bucket)
-    asyncio.run(put())
+def test_five_actions_are_more_than_any_request_needs(
+    s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    policy = five_actions(bucket)
+    server = asyncio.run(every_request(s3, policy, archive(bucket, acl=ACL_VALUE), "all"))
+    assert server.refused == set()
+    assert policy.actions - server.used == NO_REQUEST
 
 
 # --- the server itself ----------------------------------------------------------------------------
@@ -336,7 +407,7 @@ def call(
         return None
 
     async def scenario() -> tuple[ClientError | None, LeastPrivilege]:
-        async with least_privilege(s3, policy_for(bucket)) as server:
+        async with least_privilege(s3, five_actions(bucket)) as server:
             return await asyncio.to_thread(ask, server.endpoint_url), server
 
     return asyncio.run(scenario())

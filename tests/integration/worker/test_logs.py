@@ -1,4 +1,4 @@
-"""The log of a real worker: JSON in a file, text on a terminal, and sums that are the receipts'."""
+"""Log of a real worker: JSON in a file, text on a terminal, and sums that equal the receipts'."""
 
 import asyncio
 import contextlib
@@ -16,31 +16,31 @@ from typing import Any
 
 import pytest
 
-from stream_app import happenings
-from stream_app.embedded import KafkaServer, S3Server
-from stream_app.happenings import Happening
-from stream_app.serverprocess import free_ports
-from tests.chaos.harness import ROOT, Lab, Worker, in_a_loop, wait_until
+from stream_app import log_events
+from stream_app.embedded.process import free_ports
+from stream_app.embedded.servers import KafkaServer, S3Server
+from stream_app.log_declaration import LogEvent
+from tests.chaos.harness import LONG_SESSION_SECONDS, ROOT, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.s3_proxy import Fault
 
-DECLARED = {it.name: it for it in vars(happenings).values() if isinstance(it, Happening)}
+DECLARED = {it.name: it for it in vars(log_events).values() if isinstance(it, LogEvent)}
 ALWAYS = {"time", "level", "event", "message"}
 JSON = {"STREAM_APP_LOG_FORMAT": "auto"}
-SECONDS_MAX = 30.0
+SECONDS_MAX = 120.0
 MISSING = '[[destinations]]\nid = "missing"\nbucket = "no-such-bucket"\npipeline = "orders"\n'
 TIME = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
 
 def messages(worker: Worker) -> list[dict[str, Any]]:
-    """Return what a worker has logged; each whole line must be a document that is documented."""
+    """Return the messages of a worker; each must be a JSON document with declared fields."""
     documents = [json.loads(line) for line in worker.log.split("\n")[:-1]]
     for it in documents:
-        what = DECLARED[it["event"]]
-        own = {"logger"} if it["event"] == "library" else set(what.fields)
+        event = DECLARED[it["event"]]
+        own = {"logger"} if it["event"] == "library" else set(event.fields)
         assert it.keys() >= ALWAYS
         assert it.keys() - ALWAYS - {"traceback"} <= own, it
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", it["time"])
-        assert it["event"] == "library" or it["level"] == what.level
+        assert it["event"] == "library" or it["level"] == event.level
     return documents
 
 
@@ -50,10 +50,16 @@ def only(documents: list[dict[str, Any]], event: str) -> dict[str, Any]:
 
 
 @in_a_loop
-async def test_life_of_a_worker_is_told_in_json_and_its_summary_adds_up_with_the_receipts(
+async def test_life_of_a_worker_is_logged_in_json_and_its_summaries_add_up_with_the_receipts(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
-    async with Lab(kafka.address, s3, tmp_path, settings="give_up_after_seconds = 2") as lab:
+    async with Lab(
+        kafka.address,
+        s3,
+        tmp_path,
+        settings="give_up_after_seconds = 2",
+        session_seconds=LONG_SESSION_SECONDS,
+    ) as lab:
         with lab.configuration.open("a") as file:
             file.write(MISSING)
         worker = lab.launch_worker(environment=JSON)
@@ -66,7 +72,7 @@ async def test_life_of_a_worker_is_told_in_json_and_its_summary_adds_up_with_the
         lab.proxy.rule = lambda _: Fault.NONE
         await lab.settled()
         lab.configuration.write_text("nonsense")
-        await worker.logged('"event": "not-reloaded"')
+        await worker.logged('"event": "reload-failed"')
         await worker.terminate()
         assert worker.process.returncode == 0
         documents = messages(worker)
@@ -83,7 +89,7 @@ async def test_life_of_a_worker_is_told_in_json_and_its_summary_adds_up_with_the
     assert sorted(it["partition"] for it in taken) == [0, 1, 2, 3]
     assert only(documents, "stopping")["signal"] == "SIGTERM"
     assert only(documents, "stopped")["status"] == 0
-    told = {(it["destination"], it["source"]["partition"], it["source"]["first_offset"]): it
+    final = {(it["destination"], it["source"]["partition"], it["source"]["first_offset"]): it
             for it in receipts if it["status"] != "retrying"}  # fmt: skip
     for event, status in (("stored", "delivered"), ("given-up", "failed")):
         found = {
@@ -91,11 +97,11 @@ async def test_life_of_a_worker_is_told_in_json_and_its_summary_adds_up_with_the
             for it in documents
             if it["event"] == event
         }
-        assert found.keys() == {key for key, it in told.items() if it["status"] == status}
+        assert found.keys() == {key for key, it in final.items() if it["status"] == status}
         assert found
         for key, it in found.items():
-            assert it["window"] == told[key]["window"]["start"]
-            assert it["end_offset"] == told[key]["source"]["end_offset"]
+            assert it["window"] == final[key]["window"]["start"]
+            assert it["end_offset"] == final[key]["source"]["end_offset"]
     assert {it["code"] for it in documents if it["event"] == "given-up"} == {"NoSuchBucket"}
     closed = [it["destination"] for it in documents if it["event"] == "breaker-closed"]
     assert "everything" in closed
@@ -103,17 +109,17 @@ async def test_life_of_a_worker_is_told_in_json_and_its_summary_adds_up_with_the
     sums: Counter[str] = Counter()
     for it in documents:
         if it["event"] == "summary":
-            sums.update({name: it[name] for name in ("events", "retries", *SUMMED)})
+            sums.update({name: it[name] for name in ("events", "failed_attempts", *SUMMED)})
     assert sums["events"] == 120
     assert {name: sums[name] for name in SUMMED} == summed(receipts)
-    assert sums["retries"] > 0
+    assert sums["failed_attempts"] > 0
 
 
 SUMMED = ("delivered", "skipped", "failed", "given_up", "objects", "bytes", "receipts")
 
 
 def summed(receipts: list[dict[str, Any]]) -> dict[str, int]:
-    """Return what the receipts say in all."""
+    """Return the sums of the receipts."""
     final = [it for it in receipts if it["status"] != "retrying"]
     stored = [it for it in final if it["status"] == "delivered"]
     given_up = [it for it in final if it["status"] == "failed"]
@@ -129,28 +135,27 @@ def summed(receipts: list[dict[str, Any]]) -> dict[str, int]:
 
 
 @in_a_loop
-async def test_broker_that_goes_away_and_comes_back_is_told_once(
-    s3: S3Server, tmp_path: Path
+async def test_outage_of_the_broker_is_logged_once_with_its_end(
+    own_kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
-    with KafkaServer(tmp_path / "kafka") as kafka:
-        async with Lab(kafka.address, s3, tmp_path) as lab:
-            worker = lab.launch_worker(environment=JSON)
-            await lab.load.send(20)
-            await lab.settled()
-            await asyncio.to_thread(kafka.kill)
-            await worker.logged('"event": "broker-away"')
-            await asyncio.to_thread(kafka.start)
-            await worker.logged('"event": "broker-back"', SECONDS_MAX)
-            await lab.load.send(20)
-            await lab.settled()
-            await worker.terminate()
-        documents = messages(worker)
-        assert only(documents, "broker-away")["broker"] == f"kafka://{kafka.address}"
-        assert only(documents, "broker-back")["seconds"] > 0
+    async with Lab(own_kafka.address, s3, tmp_path) as lab:
+        worker = lab.launch_worker(environment=JSON)
+        await lab.load.send(20)
+        await lab.settled()
+        await asyncio.to_thread(own_kafka.kill)
+        await worker.logged('"event": "broker-away"')
+        await asyncio.to_thread(own_kafka.start)
+        await worker.logged('"event": "broker-back"')
+        await lab.load.send(20)
+        await lab.settled()
+        await worker.terminate()
+    documents = messages(worker)
+    assert only(documents, "broker-away")["broker"] == f"kafka://{own_kafka.address}"
+    assert only(documents, "broker-back")["seconds"] > 0
 
 
 @in_a_loop
-async def test_memory_pressure_is_told_when_it_begins(
+async def test_memory_pressure_is_logged_when_it_begins_and_ends(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
     async with Lab(kafka.address, s3, tmp_path, settings="memory_max_mib = 16") as lab:
@@ -163,12 +168,14 @@ async def test_memory_pressure_is_told_when_it_begins(
         await worker.logged('"event": "memory-pressure"')
         lab.proxy.rule = lambda _: Fault.NONE
         lab.proxy.release()
-        await worker.logged('"event": "memory-relieved"', SECONDS_MAX)
+        await worker.logged('"event": "memory-relieved"')
         await worker.terminate()
-        documents = messages(worker)
-        assert only(documents, "memory-pressure")["bound_mib"] == 16
-        relieved = only(documents, "memory-relieved")
-        assert 0 < relieved["waited_seconds"] <= relieved["seconds"]
+        # What was read after the first relief may be too much again, where S3 is slow.
+        changes = [it for it in messages(worker) if it["event"].startswith("memory-")]
+        for pressure, relieved in zip(changes[0::2], changes[1::2], strict=False):
+            assert (pressure["event"], relieved["event"]) == ("memory-pressure", "memory-relieved")
+            assert pressure["bound_mib"] == 16
+            assert 0 < relieved["waited_seconds"] <= relieved["seconds"]
 
 
 # --- before the log, and on a terminal -----------------------------------------------------------
@@ -184,15 +191,15 @@ def configure(folder: Path, text: str = "") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "status", "said"),
+    ("text", "status", "expected"),
     [
-        ("", 1, "does not answer"),
+        ("", 1, "does not respond"),
         ("nonsense = 1\n", 2, "key 'nonsense' is unknown"),
         ('payload = "$event."\n', 2, "payload does not compile: SyntaxError"),
     ],
 )
-def test_worker_that_cannot_start_says_so_in_json(
-    tmp_path: Path, text: str, status: int, said: str
+def test_worker_that_cannot_start_logs_that_in_json(
+    tmp_path: Path, text: str, status: int, expected: str
 ) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "stream_app", "worker", "--config", str(configure(tmp_path, text))],
@@ -203,8 +210,8 @@ def test_worker_that_cannot_start_says_so_in_json(
     assert done.returncode == status
     (line,) = done.stderr.splitlines()
     it = json.loads(line)
-    assert (it["event"], it["level"], it["status"]) == ("not-started", "error", status)
-    assert said in it["message"]
+    assert (it["event"], it["level"], it["status"]) == ("start-failed", "error", status)
+    assert expected in it["message"]
 
 
 @contextlib.contextmanager

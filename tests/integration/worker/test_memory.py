@@ -8,13 +8,13 @@ import pytest
 
 from benchmarks import rig
 from benchmarks.memory import Backlog, Bench, Case, refuse
-from stream_app.embedded import KafkaServer, S3Server
+from stream_app.embedded.servers import KafkaServer, S3Server
 
 ADDED_MIB_MAX = 350
 """Beyond idle: the target of 300 and a margin."""
 SMALL_MIB = 16
 BEYOND_MIB_MAX = 100
-"""What a worker takes beside `memory_max_mib`: fetches, batches that wait, what is being sent."""
+"""Memory of a worker beside `memory_max_mib`: fetches, batches that wait, what is being sent."""
 OUTAGE_SECONDS = 5.0
 
 

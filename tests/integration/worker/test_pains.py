@@ -1,4 +1,4 @@
-"""Pains of the field that only servers can show; `docs/pains.md` has the table of all twenty.
+"""Pains of the field that only servers can show; `docs/guarantees.md` has the table of all twenty.
 
 Only what no test elsewhere states is here.
 """
@@ -11,29 +11,26 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from stream_app.embedded import KafkaServer, S3Server
-from tests.chaos.harness import Lab, Worker, in_a_loop, wait_until
+from stream_app.embedded.servers import KafkaServer, S3Server
+from tests.chaos.harness import (
+    SETTLED_SECONDS_MAX,
+    START_SECONDS_MAX,
+    Lab,
+    Worker,
+    in_a_loop,
+    wait_until,
+)
 from tests.chaos.oracle import Target
 from tests.chaos.s3_proxy import Fault, Request
+from tests.integration.worker.test_monitoring import address_of, scraped, total
+from tests.integration.worker.test_streaming import WINDOW_SECONDS, Streams
 
 EVERYTHING = Target("everything", "everything/")
-WINDOW_SECONDS = 6
-"""Long enough for half of a window to be read while it is open."""
-LEFT_SECONDS_MIN = 4
-"""Of a window that is to be read in halves."""
-ACTS_SECONDS_MAX = 30
-"""A permanent error is tried again after 5 s and after 10 s more, at most."""
+MINUTE = 60
 
 
-def new_lab(kafka: KafkaServer, s3: S3Server, folder: Path, window_seconds: int = 2) -> Lab:
-    return Lab(
-        kafka.address,
-        s3,
-        folder,
-        partitions=1,
-        window_seconds=window_seconds,
-        targets=(EVERYTHING,),
-    )
+def new_lab(kafka: KafkaServer, s3: S3Server, folder: Path) -> Lab:
+    return Lab(kafka.address, s3, folder, partitions=1, targets=(EVERYTHING,))
 
 
 def taken_over(worker: Worker) -> int:
@@ -61,20 +58,20 @@ async def send_numbers(lab: Lab, numbers: Iterable[int], at: int) -> None:
 
 async def send_one_window(lab: Lab) -> None:
     """Send 20 events of a minute that is over."""
-    await send_numbers(lab, range(20), int(time.time()) // WINDOW_SECONDS * WINDOW_SECONDS - 60)
+    await send_numbers(lab, range(20), int(time.time()) // MINUTE * MINUTE - MINUTE)
 
 
 async def require_waiting(lab: Lab) -> None:
     """Fail unless the window's end is recorded, and nothing passed it or speaks of it."""
     commit = (await lab.commits())[0]
     assert commit.offset == 0
-    assert commit.metadata
+    assert commit.closings
     assert await lab.read_receipts() == []
 
 
 async def require_delivered_once(lab: Lab) -> None:
     """Fail unless the window is delivered by a later attempt, once, and committed beyond."""
-    await lab.settled(ACTS_SECONDS_MAX)
+    await lab.settled()
     (receipt,) = await lab.read_receipts()
     assert receipt.value["status"] == "delivered"
     assert receipt.value["attempts"] > 1
@@ -85,32 +82,41 @@ async def require_delivered_once(lab: Lab) -> None:
 async def test_pain_01_zombie_with_half_of_a_window_never_overwrites_the_whole_object(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
-    async with new_lab(kafka, s3, tmp_path, WINDOW_SECONDS) as lab:
-        zombie = await lab.start_worker()
-        await wait_until(lambda: taken_over(zombie) == 1, 20, "it has the partition")
-        left = WINDOW_SECONDS - time.time() % WINDOW_SECONDS
-        if left < LEFT_SECONDS_MIN:
-            await asyncio.sleep(left)
-        start = int(time.time()) // WINDOW_SECONDS * WINDOW_SECONDS
+    async with Streams(kafka.address, s3, tmp_path, targets=(EVERYTHING,)) as lab:
+        zombie = await lab.start()
+        address = await address_of(zombie)
+        start = int(time.time() + lab.ahead) // WINDOW_SECONDS * WINDOW_SECONDS
         await asyncio.gather(
             send_numbers(lab, range(10), start - WINDOW_SECONDS),
             send_numbers(lab, range(10, 20), start),
         )
-        await lab.told(1)  # the window before is closed by the records of the next, which it has
+
+        async def has_half() -> bool:
+            return total(await scraped(address), "events_total") == 20
+
+        await wait_until(has_half, SETTLED_SECONDS_MAX, "it has half of the window")
+        await lab.published(1)
         zombie.pause()
         await send_numbers(lab, range(20, 30), start)
-        successor = await lab.start_worker()
+        successor = await lab.start()
+        lab.close_window()
 
-        async def is_whole_told() -> bool:
-            # The zombie may have slept before it committed: then the first one is told twice.
-            told = {it.value["counts"]["delivered"] for it in await lab.read_receipts()}
-            return told == {10, 20}
+        async def is_whole_published() -> bool:
+            # The zombie may have slept before it committed: then the first one has two receipts.
+            counts = {it.value["counts"]["delivered"] for it in await lab.read_receipts()}
+            return counts == {10, 20}
 
-        await wait_until(is_whole_told, 40, "the window before and the whole one are told")
+        await wait_until(
+            is_whole_published,
+            SETTLED_SECONDS_MAX,
+            "receipts of the window before and the whole one",
+        )
         whole = await asyncio.to_thread(lab.objects)
         zombie.resume()
         await successor.terminate()
-        await wait_until(lambda: taken_over(zombie) == 2, 30, "the zombie is a member again")
+        await wait_until(
+            lambda: taken_over(zombie) == 2, START_SECONDS_MAX, "the zombie is a member again"
+        )
         await lab.settled()
         assert await asyncio.to_thread(lab.objects) == whole
         assert sorted(await asyncio.to_thread(numbers, lab)) == list(range(30))
@@ -174,24 +180,32 @@ async def test_pain_06_workers_that_join_and_leave_under_load_lose_and_repeat_no
     async with Lab(kafka.address, s3, tmp_path) as lab:
         first = await lab.start_worker()
         async with lab.load.steady(200):
-            await lab.told(1)
+            await lab.published(1)
             lab.proxy.rule = lambda request: Fault.HOLD if request.is_put else Fault.NONE
 
             async def underway() -> bool:
                 # So many that they are of later windows than those which were let through before.
                 held = lab.proxy.faults.count(Fault.HOLD)
                 commits = await lab.commits()
-                return held >= 3 * len(commits) and all(it.metadata for it in commits.values())
+                return held >= 3 * len(commits) and all(it.closings for it in commits.values())
 
-            await wait_until(underway, 30, "each partition has a window with an upload on its way")
+            await wait_until(
+                underway,
+                SETTLED_SECONDS_MAX,
+                "each partition has a window with an upload on its way",
+            )
             later = await lab.start_workers(2)
-            await wait_until(lambda: all(map(taken_over, later)), 30, "both have partitions")
+            await wait_until(
+                lambda: all(map(taken_over, later)), START_SECONDS_MAX, "both have partitions"
+            )
             lab.proxy.heal()
             lab.proxy.release()
             before = sum(map(taken_over, later))
             await first.terminate()
             await wait_until(
-                lambda: sum(map(taken_over, later)) > before, 30, "its partitions have others"
+                lambda: sum(map(taken_over, later)) > before,
+                START_SECONDS_MAX,
+                "its partitions have others",
             )
         await lab.settled()
         await lab.verify()

@@ -4,11 +4,20 @@ import gzip
 import json
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from stream_app.embedded import KafkaServer, S3Server
-from tests.chaos.harness import Lab, in_a_loop, wait_until
+from stream_app.embedded.servers import KafkaServer, S3Server
+from tests.chaos.harness import (
+    LONG_SESSION_SECONDS,
+    SETTLED_SECONDS_MAX,
+    START_SECONDS_MAX,
+    Lab,
+    Worker,
+    in_a_loop,
+    wait_until,
+)
 from tests.chaos.oracle import Published, Target
 
 STAYS = Target("stays", "stays/")
@@ -23,14 +32,14 @@ Run = tuple[int, int]
 
 def runs(receipts: list[Published], destination: str) -> dict[int, list[Run]]:
     """Return the runs of offsets that a destination's final receipts speak of, by partition."""
-    told: dict[int, list[Run]] = defaultdict(list)
+    published: dict[int, list[Run]] = defaultdict(list)
     for receipt in receipts:
         value = receipt.value
         if value["destination"] == destination:
             assert value["status"] == "delivered", value
             source = value["source"]
-            told[source["partition"]].append((source["first_offset"], source["end_offset"]))
-    return {partition: sorted(found) for partition, found in told.items()}
+            published[source["partition"]].append((source["first_offset"], source["end_offset"]))
+    return {partition: sorted(found) for partition, found in published.items()}
 
 
 def without_holes(found: list[Run]) -> bool:
@@ -51,10 +60,17 @@ def lines(lab: Lab, receipts: list[Published], destination: str) -> list[object]
 async def test_destinations_come_go_and_change_under_load_without_a_lost_or_repeated_event(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
 ) -> None:
-    async with Lab(kafka.address, s3, tmp_path, partitions=2, targets=(STAYS, GOES, OLD)) as lab:
+    async with Lab(
+        kafka.address,
+        s3,
+        tmp_path,
+        partitions=2,
+        targets=(STAYS, GOES, OLD),
+        session_seconds=LONG_SESSION_SECONDS,
+    ) as lab:
         worker = await lab.start_worker()
 
-        async def told(destination: str, prefix: str, windows: int) -> None:
+        async def published(destination: str, prefix: str, windows: int) -> None:
             async def enough() -> bool:
                 found = [
                     it
@@ -64,14 +80,16 @@ async def test_destinations_come_go_and_change_under_load_without_a_lost_or_repe
                 ]
                 return len(found) >= windows
 
-            await wait_until(enough, 40, f"{windows} windows of {destination} at {prefix}")
+            await wait_until(
+                enough, SETTLED_SECONDS_MAX, f"{windows} windows of {destination} at {prefix}"
+            )
 
         async with lab.load.steady(200):
-            await told("changes", OLD.prefix, 4)
+            await published("changes", OLD.prefix, 4)
             lab.targets = (STAYS, COMES, NEW)
             lab.configure()
             await worker.logged("from the next windows on 3 destinations: 1 added, 1 changed, 1 r")
-            await told("changes", NEW.prefix, 4)
+            await published("changes", NEW.prefix, 4)
         await lab.settled()
         receipts = await lab.read_receipts()
         count = len(lab.load.sent)
@@ -120,6 +138,39 @@ async def test_mistake_keeps_the_old_destinations_and_is_logged_with_its_place(
         await worker.logged("[delivery] has changed; restart the worker to use it")
         await worker.logged("the destinations have not changed")
         await lab.verify()
+
+
+@in_a_loop
+async def test_sighup_in_the_first_seconds_of_a_worker_is_harmless(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    async with Lab(kafka.address, s3, tmp_path, partitions=1, targets=(STAYS,)) as lab:
+        worker = lab.launch_worker()
+        await wait_until(
+            worker_ignores_hangups(worker), START_SECONDS_MAX, "a worker at its first instruction"
+        )
+        lab.targets = (STAYS, COMES)
+
+        async def hung_up_until_ready() -> bool:
+            worker.process.send_signal(signal.SIGHUP)
+            return not worker.running or "ready: " in worker.log
+
+        await wait_until(hung_up_until_ready, START_SECONDS_MAX, "ready under SIGHUP")
+        assert worker.running, worker.log
+        lab.configure()
+        await worker.logged("from the next windows on 2 destinations: 1 added")
+
+
+def worker_ignores_hangups(worker: Worker) -> Callable[[], bool]:
+    """Return a check whether the process ignores or handles SIGHUP by now."""
+
+    def check() -> bool:
+        status = Path(f"/proc/{worker.process.pid}/status").read_text("ascii")
+        masks = dict(line.split(":\t") for line in status.splitlines() if line.startswith("Sig"))
+        bit = 1 << (signal.SIGHUP - 1)
+        return any(int(masks[name], 16) & bit for name in ("SigIgn", "SigCgt"))
+
+    return check
 
 
 @in_a_loop

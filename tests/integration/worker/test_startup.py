@@ -1,4 +1,4 @@
-"""What a start does and leaves out; counted, since how long it takes is the benchmark's matter."""
+"""Steps of a start, counted; their duration is the benchmark's matter."""
 
 import asyncio
 import json
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 import pytest
 from faust.types import StreamT
 
-from stream_app.cli import stream_app
-from stream_app.consumer import StreamApp
-from stream_app.embedded import KafkaServer
+from stream_app.cli.main import stream_app
+from stream_app.embedded.servers import KafkaServer
+from stream_app.worker.faust_app import StreamApp
 from tests.contract.apps import Keeper, create_topics, new_app, run, running
 
 HELP = """
 import json, sys
 before = set(sys.modules)
-from stream_app.cli import main
+from stream_app.cli.main import main
 try:
     main()
 except SystemExit as exit:

@@ -1,15 +1,7 @@
 import pytest
 
-from stream_app.config import (
-    S3,
-    Delivery,
-    Destination,
-    Http,
-    Kafka,
-    Settings,
-    environment_name,
-    parse,
-)
+from stream_app.config.parser import environment_name, parse
+from stream_app.config.settings import S3, Delivery, Destination, Http, Kafka, Settings
 from stream_app.errors import ConfigurationError
 
 DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
@@ -50,6 +42,7 @@ def test_every_table_is_read() -> None:
         [s3]
         region = "eu-west-1"
         endpoint_url = "http://127.0.0.1:8333"
+        addressing_style = "path"
         [delivery]
         window_seconds = 1
         grace_seconds = 0
@@ -84,7 +77,7 @@ def test_every_table_is_read() -> None:
             ssl_certificate_file="c.pem",
             ssl_key_file="k.pem",
         ),
-        S3("eu-west-1", "http://127.0.0.1:8333"),
+        S3("eu-west-1", "http://127.0.0.1:8333", "path"),
         Delivery(1, 0, 16, 10, 20),
         (
             Destination("a", "bucket-a", "orders", "x/", "$event.body"),
@@ -112,7 +105,7 @@ def test_right_variable_hides_a_wrong_value_in_the_file() -> None:
     assert read.delivery.window_seconds == 30
 
 
-def test_variables_of_others_are_not_looked_at() -> None:
+def test_other_variables_are_ignored() -> None:
     assert settings(DESTINATION, STREAM_APP_CONFIG="x", KAFKA_BROKER="y", STREAM_APP_KAFKA="z")
 
 
@@ -139,11 +132,24 @@ def test_unknown_variable_names_the_nearest_known_one() -> None:
     ]
 
 
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False)])
+def test_environment_has_true_and_false(text: str, value: bool) -> None:  # noqa: FBT001
+    found = settings(DESTINATION, STREAM_APP_KAFKA_ACCEPT_UNMARKED_COMMITS=text)
+    assert found.kafka.accept_unmarked_commits is value
+
+
+def test_environment_has_no_other_word_for_true() -> None:
+    name = "STREAM_APP_KAFKA_ACCEPT_UNMARKED_COMMITS"
+    assert mistakes(DESTINATION, **{name: "yes"}) == [
+        f"environment: {name} is 'yes'; write true or false"
+    ]
+
+
 def test_environment_names_are_upper_case() -> None:
     assert environment_name("s3", "endpoint_url") == "STREAM_APP_S3_ENDPOINT_URL"
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     text = """
         [kafka]
         brokr = "x"
@@ -223,7 +229,7 @@ def test_variable_takes_decimal_digits_only(number: str) -> None:
     assert mistake.startswith("environment: STREAM_APP_DELIVERY_WINDOW_SECONDS is '")
 
 
-def test_variable_that_is_no_utf8_is_a_mistake() -> None:
+def test_variable_that_is_not_utf8_is_a_mistake() -> None:
     (mistake,) = mistakes(DESTINATION, STREAM_APP_KAFKA_SASL_USERNAME="a\udcff")
     assert mistake.startswith(r"environment: STREAM_APP_KAFKA_SASL_USERNAME is 'a\udcff'; write ")
 
@@ -261,7 +267,7 @@ def test_one_destination_is_needed(written: str) -> None:
     ]
 
 
-def test_destinations_have_a_most() -> None:
+def test_number_of_destinations_is_bounded() -> None:
     (mistake,) = mistakes("destinations = [" + "1," * 10_001 + "]")
     assert mistake.startswith("app.toml: there are 10001 [[destinations]]")
 
@@ -273,7 +279,7 @@ def test_single_brackets_for_destinations_are_a_mistake() -> None:
 
 def test_destination_must_be_a_table() -> None:
     assert mistakes("destinations = [3]") == [
-        "app.toml: [[destinations]] 1: it is 3; write a table"
+        "app.toml: [[destinations]] 1: the entry is 3; write a table"
     ]
 
 
@@ -405,7 +411,7 @@ def test_every_option_of_a_destination_is_read() -> None:
         ("tags = 3", 'tags is 3; write a table { NAME = "VALUE" } of at most 10 tags'),
         ('tags = ["a"]', 'tags is a list; write a table { NAME = "VALUE" }'),
         ('tags = { "aws:a" = "x" }', "tags has the name 'aws:a'; write 1 to 128 letters"),
-        ("tags = { a = 3 }", "tags has another value for 'a' than S3 takes; write text"),
+        ("tags = { a = 3 }", "tags has a value for 'a' that S3 refuses; write text"),
         ('acl = "private\\r\\nx: y"', r"acl is 'private\r\nx: y'; write one of"),
         (
             'kms_key_id = "x"',
@@ -428,5 +434,66 @@ def test_wrong_option_causes_no_second_line() -> None:
     assert len(mistakes(DESTINATION + 'kms_key_id = "x"\nsse = 3\n')) == 1
 
 
-def test_wrong_tags_are_told_each() -> None:
+def test_each_wrong_tag_has_a_line() -> None:
     assert len(mistakes(DESTINATION + 'tags = { "&" = "x", b = "&", c = "right" }\n')) == 2
+
+
+def test_addressing_style_is_a_setting_of_s3_and_of_a_destination() -> None:
+    text = f'[s3]\naddressing_style = "virtual"\n{DESTINATION}addressing_style = "path"\n'
+    found = settings(text)
+    assert found.s3.addressing_style == "virtual"
+    assert found.destinations[0].addressing_style == "path"
+    by_variable = settings(DESTINATION, STREAM_APP_S3_ADDRESSING_STYLE="virtual")
+    assert by_variable.s3.addressing_style == "virtual"
+    (mistake,) = mistakes(DESTINATION + 'addressing_style = "auto"\n')
+    assert mistake.endswith('addressing_style is \'auto\'; write one of "path", "virtual"')
+
+
+DIRECTORY = '[[destinations]]\nid = "orders"\nbucket = "orders--use1-az4--x-s3"\n'
+ALIAS = '[[destinations]]\nid = "orders"\nbucket = "orders-x1-s3alias"\n'
+VIRTUAL_ONLY = "access points and directory buckets have virtual hosts only"
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (ALIAS + 'addressing_style = "path"', VIRTUAL_ONLY),
+        ('[s3]\naddressing_style = "path"\n' + ALIAS, VIRTUAL_ONLY),
+        (DIRECTORY + 'addressing_style = "path"', VIRTUAL_ONLY),
+        (DESTINATION + 'storage_class = "EXPRESS_ONEZONE"', "which only directory buckets"),
+        (DIRECTORY + 'storage_class = "STANDARD"', 'storage_class is "STANDARD", which directory'),
+        (
+            DIRECTORY + 'acl = "private"',
+            "acl is set, but a directory bucket takes none; remove acl",
+        ),
+        (DIRECTORY + 'tags = { a = "b" }', "tags is set, but a directory bucket takes none"),
+        (DIRECTORY + 'content_encoding = "gzip"', "content_encoding is set, but a directory"),
+        (DIRECTORY + 'sse = "aws:kms:dsse"', 'sse is "aws:kms:dsse", which directory buckets do'),
+        (DIRECTORY + 'sse = "aws:kms"\nkms_key_id = "alias/a"', "kms_key_id is an alias; write"),
+        (DIRECTORY + 'checksum = "md5"', 'checksum is "md5", which directory buckets ignore'),
+    ],
+)
+def test_option_that_a_kind_of_bucket_never_takes_is_a_mistake(text: str, mistake: str) -> None:
+    (found,) = mistakes(text)
+    assert found.startswith("app.toml: [[destinations]] 1 (id 'orders'): ")
+    assert mistake in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DIRECTORY,
+        DIRECTORY + 'storage_class = "EXPRESS_ONEZONE"\nsse = "AES256"\nchecksum = "crc32"',
+        DIRECTORY + 'storage_class = "ONEZONE_IA"\nsse = "aws:kms"\nkms_key_id = "1-2"',
+        '[s3]\naddressing_style = "path"\n' + ALIAS + 'addressing_style = "virtual"',
+        ALIAS + 'acl = "private"\nstorage_class = "STANDARD_IA"',
+    ],
+)
+def test_options_of_each_kind_of_bucket_are_read(text: str) -> None:
+    assert settings(text).destinations[0].id == "orders"
+
+
+def test_arn_of_an_access_point_is_refused_with_what_to_write() -> None:
+    arn = "arn:aws:s3:us-east-1:123456789012:accesspoint/orders"
+    (found,) = mistakes(f'[[destinations]]\nid = "orders"\nbucket = "{arn}"\n')
+    assert found.endswith("for an access point, its alias (...-s3alias) in place of its ARN")

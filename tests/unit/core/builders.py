@@ -1,45 +1,37 @@
 """Records, batches and answers for tests of the core, and the steps of a closing in one call.
 
-A record's value says what every destination answers to it: `skip`, `fail TEXT`, or a payload. So
+A record's value is its outcome at every destination: `skip`, `fail TEXT`, or a payload. So
 these tests need no expression, and matching by pipeline is written a second time, naively.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from random import Random
 
-from stream_app.batches import Answers, Batch
-from stream_app.closings import Commit
-from stream_app.config import Destination
-from stream_app.deliveries import DELIVERY_BYTES, WAITING_BYTES
-from stream_app.expressions import SKIP, TP, Failure, Outcome
-from stream_app.objects import Sizes
-from stream_app.partition import Partition, Rules, Work
-from stream_app.receipts import Receipt, Stored
-from stream_app.window import Window
+from stream_app.config.settings import Destination
+from stream_app.core.commit_metadata import Commit
+from stream_app.core.delivery import DELIVERY_BYTES, WAITING_BYTES
+from stream_app.core.object_body import Sizes
+from stream_app.core.partition import Partition, WindowPolicy
+from stream_app.core.receipt import Receipt, Stored
+from stream_app.core.router import DestinationOutcomes
+from stream_app.core.tasks import DeliveryTask
+from stream_app.core.window import Window
+from stream_app.expressions.expression import SKIP, Failure, Outcome
+from stream_app.records import Batch, TopicPartition
+from tests.unit.samples import MINUTE, Sample
 
-EVENTS = TP("events", 3)
-RULES = Rules(group="stream-app", window_seconds=60, grace_seconds=2)
+EVENTS = TopicPartition("events", 3)
+RULES = WindowPolicy(group="stream-app", window_seconds=60, grace_seconds=2)
 ORDERS = Destination(id="orders-archive", bucket="my-bucket", pipeline="orders", prefix="test/")
 EVERY = Destination(id="every", bucket="other-bucket")
-TINY = Sizes(slice=100, part=300, part_min=150, parts_max=5)
+TINY = Sizes(slice=100, part=900, part_min=150, parts_max=25)
+"""Sizes by which a payload of 900 bytes of noise is a part."""
+FULL_PAYLOADS = 4
+"""So many such payloads fill an object."""
 STREAMING = replace(RULES, sizes=TINY)
 """Rules under which parts leave after a few hundred bytes."""
-MINUTE = 1_795_537_860
-"""2026-11-24T16:31:00Z."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A record as `expressions.Record` wants it."""
-
-    offset: int
-    timestamp: int
-    """Milliseconds since 1970; -1 for none."""
-    key: bytes | None = b"orders"
-    value: bytes | None = b"1"
-    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def record(offset: int, second: float, value: str = "1", key: bytes | None = b"orders") -> Sample:
@@ -62,6 +54,11 @@ def batch(*records: Sample, position: int | None = None, after: int | None = Non
     )
 
 
+def minutes(count: int) -> Batch:
+    """Return a fetch of so many records from offset 10 on, each of a minute of its own."""
+    return batch(*(record(10 + number, 60 * number) for number in range(count)))
+
+
 def outcome(sample: Sample) -> Outcome:
     text = (sample.value or b"").decode()
     if text == "skip":
@@ -71,7 +68,7 @@ def outcome(sample: Sample) -> Outcome:
     return text.encode()
 
 
-def answer(records: Iterable[Sample], *destinations: Destination) -> list[Answers]:
+def answer(records: Iterable[Sample], *destinations: Destination) -> list[DestinationOutcomes]:
     """Return what destinations (ORDERS when none is given) answer to records."""
     answers = []
     for destination in destinations or (ORDERS,):
@@ -80,7 +77,9 @@ def answer(records: Iterable[Sample], *destinations: Destination) -> list[Answer
         if matched:
             outcomes = [outcome(it) for it in matched]
             places = [n for n, it in enumerate(outcomes) if not isinstance(it, bytes)]
-            answers.append(Answers(destination, [it.offset for it in matched], outcomes, places))
+            answers.append(
+                DestinationOutcomes(destination, [it.offset for it in matched], outcomes, places)
+            )
     return answers
 
 
@@ -93,7 +92,11 @@ def collect(
 
 
 def stored(content: bytes, *, already_existed: bool = False) -> Stored:
-    return Stored(len(content), '"etag"', None, "c2hhMjU2", already_existed)
+    return Stored(
+        *(len(content), '"etag"', None, "c2hhMjU2"),
+        already_existed=already_existed,
+        stored_at=MINUTE + 63,
+    )
 
 
 def record_closings(partition: Partition) -> Commit | None:
@@ -113,7 +116,7 @@ def compress(window: Window, *, whole: bool = False, second: float = 5) -> int:
     return len(taken)
 
 
-def settle(work: Work) -> tuple[bytes | None, Receipt]:
+def settle(work: DeliveryTask) -> tuple[bytes | None, Receipt]:
     """Take one delivery through upload and receipt."""
     partition = work.partition
     content = partition.content(work)
@@ -127,7 +130,7 @@ def settle_all(partition: Partition) -> list[tuple[bytes | None, Receipt]]:
     settled = []
     while True:
         record_closings(partition)
-        works = partition.works()
+        works = partition.delivery_tasks()
         if not works:
             return settled
         settled += [settle(work) for work in works]

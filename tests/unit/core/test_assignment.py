@@ -2,14 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from stream_app.assignment import Assignment, Relief
-from stream_app.batches import GapError
-from stream_app.closings import CLOSING_BYTES_MAX, Closing, Commit
-from stream_app.deliveries import State
+from stream_app.core.assignment import Assignment, MemoryAction
+from stream_app.core.commit_metadata import CLOSING_BYTES_MAX, Closing, Commit
+from stream_app.core.delivery import State
+from stream_app.core.metadata_bound import LEARNED_SECONDS, size_of
+from stream_app.core.partition import Partition
+from stream_app.core.router import Router
+from stream_app.core.tasks import PartUpload
 from stream_app.errors import FencedError
-from stream_app.expressions import TP
-from stream_app.partition import Partition, Stream
-from tests.unit.records import (
+from stream_app.records import GapError, TopicPartition
+from tests.unit.core.builders import (
     EVERY,
     MINUTE,
     ORDERS,
@@ -25,11 +27,11 @@ from tests.unit.records import (
     stored,
 )
 
-ONE, TWO = TP("events", 1), TP("events", 2)
+ONE, TWO = TopicPartition("events", 1), TopicPartition("events", 2)
 MIB = 1024 * 1024
 
 
-def holding(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+def holding(*tps: TopicPartition, memory_bytes_max: int = MIB) -> Assignment:
     """Return an assignment whose partitions begin at offset 10 and 20."""
     assignment = ours(*tps, memory_bytes_max=memory_bytes_max)
     for tp in tps:
@@ -37,40 +39,42 @@ def holding(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
     return assignment
 
 
-def ours(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+def ours(*tps: TopicPartition, memory_bytes_max: int = MIB) -> Assignment:
     """Return an assignment whose partitions are still to be read back."""
     assignment = Assignment(RULES, memory_bytes_max)
     assignment.assigned(tps)
     return assignment
 
 
-def feed(assignment: Assignment, tp: TP, offset: int, second: float, value: str = "1") -> None:
+def feed(
+    assignment: Assignment, tp: TopicPartition, offset: int, second: float, value: str = "1"
+) -> None:
     fetched = batch(record(offset, second, value))
     answers = answer(fetched.records)  # type: ignore[arg-type] # they are samples
     assert assignment.collect(tp, assignment.epoch, fetched, answers, MINUTE + second) is None
 
 
-def rebalance(assignment: Assignment, *tps: TP) -> None:
+def rebalance(assignment: Assignment, *tps: TopicPartition) -> None:
     assignment.revoked()
     assignment.assigned(tps)
 
 
-def commit_all(assignment: Assignment) -> dict[TP, Commit]:
+def commit_all(assignment: Assignment) -> dict[TopicPartition, Commit]:
     commits = assignment.commits()
     assignment.recorded(commits)
     return commits
 
 
-def relieve(assignment: Assignment, second: float) -> Relief:
+def relieve(assignment: Assignment, second: float) -> MemoryAction:
     """Return what the memory bound demands when what it wants compressed is compressed."""
     while True:
         relief = assignment.relieve(MINUTE + second)
-        if relief is not Relief.COMPRESS:
+        if relief is not MemoryAction.COMPRESS:
             return relief
         compress(assignment)
 
 
-def compress(assignment: Assignment, tp: TP | None = None) -> int:
+def compress(assignment: Assignment, tp: TopicPartition | None = None) -> int:
     """Compress as the shell does; return how many lots of lines that were."""
     taken = assignment.compressions(tp)
     for it in taken:
@@ -81,12 +85,22 @@ def compress(assignment: Assignment, tp: TP | None = None) -> int:
 
 def settle_all(assignment: Assignment) -> None:
     while commit_all(assignment) or assignment._suspended:
-        for work in assignment.works():
+        for work in assignment.delivery_tasks():
             settle(work)
 
 
-def kept(assignment: Assignment, tp: TP) -> Partition:
+def kept(assignment: Assignment, tp: TopicPartition) -> Partition:
     return assignment.partitions[tp]
+
+
+def test_windows_of_a_partition_without_a_commit_are_kept_through_a_rebalance() -> None:
+    assignment = ours(ONE)
+    assignment.loaded(ONE, 0, Commit(10, (), MINUTE, is_new=True))
+    feed(assignment, ONE, 10, 1)
+    rebalance(assignment, ONE)
+    assert assignment.loaded(ONE, 1, Commit(10, (), MINUTE + 30, is_new=True))
+    rebalance(assignment, ONE)
+    assert not assignment.loaded(ONE, 2, Commit(11, (), MINUTE + 60, is_new=True)), "retention"
 
 
 def test_a_new_partition_is_built_from_its_commit() -> None:
@@ -186,7 +200,7 @@ def test_a_batch_of_an_older_epoch_is_refused_though_the_partition_came_back() -
     assert kept(assignment, ONE).position == 10
 
 
-def test_a_gap_is_told_by_the_partition() -> None:
+def test_a_gap_is_raised_by_the_partition() -> None:
     assignment = ours(ONE)
     assignment.loaded(ONE, 0, Commit(10, ()))
     with pytest.raises(GapError):
@@ -244,7 +258,7 @@ def test_work_of_a_forgotten_partition_is_void() -> None:
     feed(assignment, ONE, 10, 1)
     assignment.tick(MINUTE + 62, {ONE: 11})
     commit_all(assignment)
-    (work,) = assignment.works()
+    (work,) = assignment.delivery_tasks()
     assignment.forget(ONE)
     with pytest.raises(FencedError):
         work.partition.uploaded(work, stored(b""), attempts=1)
@@ -276,8 +290,8 @@ def test_confirmed_closings_make_work_due() -> None:
     feed(assignment, TWO, 20, 1)
     assignment.tick(MINUTE + 62, {ONE: 11, TWO: 21})
     commit_all(assignment)
-    assert [work.partition.tp for work in assignment.works()] == [ONE, TWO]
-    assert assignment.works() == []
+    assert [work.partition.tp for work in assignment.delivery_tasks()] == [ONE, TWO]
+    assert assignment.delivery_tasks() == []
 
 
 def test_a_confirmation_after_a_revocation_is_not_used() -> None:
@@ -288,7 +302,7 @@ def test_a_confirmation_after_a_revocation_is_not_used() -> None:
     rebalance(assignment, ONE)
     assignment.loaded(ONE, 1, Commit(10, ()))
     assignment.recorded(commits)
-    assert assignment.works() == []
+    assert assignment.delivery_tasks() == []
 
 
 def test_a_confirmation_for_a_partition_that_is_not_held_is_passed_over() -> None:
@@ -298,7 +312,7 @@ def test_a_confirmation_for_a_partition_that_is_not_held_is_passed_over() -> Non
     commits = assignment.commits()
     assignment.forget(ONE)
     assignment.recorded(commits)
-    assert assignment.works() == []
+    assert assignment.delivery_tasks() == []
 
 
 def test_suspended_windows_count_as_held() -> None:
@@ -326,7 +340,7 @@ def test_memory_is_given_back_when_all_is_settled() -> None:
 def test_below_the_bound_the_next_batch_is_taken() -> None:
     assignment = holding(ONE)
     feed(assignment, ONE, 10, 1)
-    assert relieve(assignment, 2) is Relief.GO
+    assert relieve(assignment, 2) is MemoryAction.GO
     assert assignment.commits() == {}
 
 
@@ -334,7 +348,7 @@ def test_at_the_bound_the_largest_open_window_is_closed_early() -> None:
     assignment = holding(ONE, TWO, memory_bytes_max=7000)
     feed(assignment, ONE, 10, 1, noise(2000))
     feed(assignment, TWO, 20, 1, noise(5000))
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [TWO]
     assert kept(assignment, ONE).held_open > 0
 
@@ -344,7 +358,7 @@ def test_closed_windows_that_hold_the_memory_are_waited_for() -> None:
     feed(assignment, ONE, 10, 1, noise(7000))
     kept(assignment, ONE).close_early(MINUTE + 2)
     feed(assignment, TWO, 20, 1)
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [ONE], "the small open window stays open"
 
 
@@ -353,16 +367,16 @@ def test_open_windows_that_hold_half_the_memory_are_not_left_to_grow() -> None:
     feed(assignment, ONE, 10, 1, noise(3500))
     kept(assignment, ONE).close_early(MINUTE + 2)
     feed(assignment, TWO, 20, 1, noise(3500))
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [ONE, TWO]
 
 
 def test_the_next_batch_is_taken_once_the_closed_windows_have_gone() -> None:
     assignment = holding(ONE, memory_bytes_max=4000)
     feed(assignment, ONE, 10, 1, noise(4000))
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     settle_all(assignment)
-    assert relieve(assignment, 2) is Relief.GO
+    assert relieve(assignment, 2) is MemoryAction.GO
 
 
 def test_a_window_whose_end_is_recorded_is_not_closed_early() -> None:
@@ -371,9 +385,9 @@ def test_a_window_whose_end_is_recorded_is_not_closed_early() -> None:
     assignment.loaded(ONE, 0, Commit(10, (closing,)))
     feed(assignment, ONE, 10, 1, noise(5000))
     # Its end comes with more records only, so waiting would never end.
-    assert relieve(assignment, 100) is Relief.GO
+    assert relieve(assignment, 100) is MemoryAction.GO
     feed(assignment, ONE, 11, 1)
-    assert [work.window.end for work in assignment.works()] == [12]
+    assert [work.window.end for work in assignment.delivery_tasks()] == [12]
 
 
 def test_the_next_largest_is_closed_when_the_largest_may_not() -> None:
@@ -383,7 +397,7 @@ def test_the_next_largest_is_closed_when_the_largest_may_not() -> None:
     assignment.loaded(TWO, 0, Commit(20, ()))
     feed(assignment, ONE, 10, 1, noise(5000))
     feed(assignment, TWO, 20, 1)
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [TWO]
 
 
@@ -395,14 +409,14 @@ def test_a_window_that_holds_nothing_is_not_closed_early() -> None:
     feed(assignment, ONE, 10, 1, noise(5000))
     unmatched = batch(record(20, 1, key=b"signups"))
     assert assignment.collect(TWO, 0, unmatched, [], MINUTE + 1) is None
-    assert relieve(assignment, 2) is Relief.GO
+    assert relieve(assignment, 2) is MemoryAction.GO
     assert assignment.commits() == {}
 
 
 # --- Parts that leave open windows, and memory --------------------------------------------------
 
 
-def streaming(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
+def streaming(*tps: TopicPartition, memory_bytes_max: int = MIB) -> Assignment:
     """Return an assignment whose parts are tiny; partitions begin at offset 10 and 20."""
     assignment = Assignment(STREAMING, memory_bytes_max)
     assignment.assigned(tps)
@@ -411,14 +425,14 @@ def streaming(*tps: TP, memory_bytes_max: int = MIB) -> Assignment:
     return assignment
 
 
-def grow(assignment: Assignment, tp: TP, size: int = 900) -> None:
+def grow(assignment: Assignment, tp: TopicPartition, size: int = 900) -> None:
     """Collect one record with a payload of so many bytes, and compress what is due."""
     offset = kept(assignment, tp).position
     feed(assignment, tp, offset, 1, noise(size, offset))
     compress(assignment, tp)
 
 
-def send(stream: Stream) -> None:
+def send(stream: PartUpload) -> None:
     if stream.delivery.content.upload_id is None:
         stream.partition.begun(stream, f"upload of {stream.partition.tp.partition}")
     for part in stream.delivery.content.unsent:
@@ -427,11 +441,11 @@ def send(stream: Stream) -> None:
 
 def test_parts_leave_each_partition_once() -> None:
     assignment = streaming(ONE, TWO)
-    assert assignment.streams() == []
+    assert assignment.part_uploads() == []
     grow(assignment, ONE)
     grow(assignment, TWO)
-    assert [it.partition.tp for it in assignment.streams()] == [ONE, TWO]
-    assert assignment.streams() == []
+    assert [it.partition.tp for it in assignment.part_uploads()] == [ONE, TWO]
+    assert assignment.part_uploads() == []
 
 
 def test_full_slices_of_one_partition_are_compressed_alone() -> None:
@@ -466,7 +480,7 @@ def test_what_is_compressed_for_a_forgotten_partition_counts_for_nothing() -> No
         it.perform()
     assignment.compressed(taken, MINUTE + 5)
     assert assignment.held == 0
-    assert assignment.streams() == []
+    assert assignment.part_uploads() == []
     assert kept(assignment, ONE).window.busy == 0
     assert taken[0].window.busy == 0
 
@@ -479,10 +493,10 @@ def test_what_is_compressed_during_a_rebalance_leaves_when_the_partition_is_kept
     for it in taken:
         it.perform()
     assignment.compressed(taken, MINUTE + 5)
-    assert assignment.streams() == []
+    assert assignment.part_uploads() == []
     assert assignment.loaded(ONE, 1, Commit(10, ()))
     assert assignment.held == held_open(kept(assignment, ONE))
-    (stream,) = assignment.streams()
+    (stream,) = assignment.part_uploads()
     assert stream.valid
     send(stream)
 
@@ -491,18 +505,18 @@ def test_a_suspended_partition_gives_no_part_out() -> None:
     assignment = streaming(ONE)
     grow(assignment, ONE)
     assignment.revoked()
-    assert assignment.streams() == []
+    assert assignment.part_uploads() == []
     assignment.assigned([ONE])
-    assert assignment.streams() == []
+    assert assignment.part_uploads() == []
     assignment.loaded(ONE, 1, Commit(10, ()))
-    assert [it.epoch for it in assignment.streams()] == [1]
+    assert [it.epoch for it in assignment.part_uploads()] == [1]
 
 
 def test_a_part_that_is_sent_frees_memory() -> None:
     assignment = streaming(ONE)
     grow(assignment, ONE)
     before = assignment.held
-    (stream,) = assignment.streams()
+    (stream,) = assignment.part_uploads()
     send(stream)
     assert assignment.held == held_open(kept(assignment, ONE)) < before
 
@@ -511,7 +525,7 @@ def test_a_forgotten_partition_abandons_its_uploads_once() -> None:
     assignment = streaming(ONE, TWO)
     grow(assignment, ONE)
     grow(assignment, TWO)
-    for stream in assignment.streams():
+    for stream in assignment.part_uploads():
         send(stream)
     assert assignment.abandoned() == []
     (upload,) = kept(assignment, ONE).uploads()
@@ -525,7 +539,7 @@ def test_a_partition_that_went_to_another_worker_abandons_its_uploads() -> None:
     assignment = streaming(ONE, TWO)
     grow(assignment, ONE)
     grow(assignment, TWO)
-    for stream in assignment.streams():
+    for stream in assignment.part_uploads():
         send(stream)
     rebalance(assignment, TWO)
     assert [it.id for it in assignment.abandoned()] == ["upload of 1"], "it did not come back"
@@ -536,7 +550,7 @@ def test_a_partition_that_went_to_another_worker_abandons_its_uploads() -> None:
 def test_a_partition_that_is_kept_abandons_nothing() -> None:
     assignment = streaming(ONE)
     grow(assignment, ONE)
-    for stream in assignment.streams():
+    for stream in assignment.part_uploads():
         send(stream)
     rebalance(assignment, ONE)
     assert assignment.loaded(ONE, 1, Commit(10, ()))
@@ -546,40 +560,40 @@ def test_a_partition_that_is_kept_abandons_nothing() -> None:
 def test_lines_that_hold_a_quarter_of_the_memory_are_compressed_first() -> None:
     assignment = streaming(ONE, memory_bytes_max=4000)
     feed(assignment, ONE, 10, 1, noise(4000))
-    assert assignment.relieve(MINUTE + 2) is Relief.COMPRESS
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.COMPRESS
     assert assignment.commits() == {}
     compress(assignment)
-    assert assignment.relieve(MINUTE + 2) is not Relief.COMPRESS
+    assert assignment.relieve(MINUTE + 2) is not MemoryAction.COMPRESS
 
 
 def test_less_lines_than_a_quarter_are_not_worth_compressing() -> None:
     assignment = streaming(ONE, memory_bytes_max=4000)
     grow(assignment, ONE, 3500)
-    for stream in assignment.streams():
+    for stream in assignment.part_uploads():
         stream.delivery.content.is_stuck = True
     feed(assignment, ONE, 11, 1, noise(900))
-    assert kept(assignment, ONE).window.waiting * 4 < 4000
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert kept(assignment, ONE).window.memory.compressible * 4 < 4000
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [ONE]
 
 
 def test_parts_under_way_are_waited_for_before_anything_is_closed() -> None:
     assignment = streaming(ONE, memory_bytes_max=4000)
     grow(assignment, ONE, 4000)
-    (stream,) = assignment.streams()
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    (stream,) = assignment.part_uploads()
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.WAIT
     assert assignment.commits() == {}
     send(stream)
-    assert assignment.relieve(MINUTE + 2) is Relief.GO
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.GO
     assert assignment.commits() == {}
 
 
 def test_parts_that_are_stuck_are_not_waited_for() -> None:
     assignment = streaming(ONE, memory_bytes_max=4000)
     grow(assignment, ONE, 4000)
-    (stream,) = assignment.streams()
+    (stream,) = assignment.part_uploads()
     stream.delivery.content.is_stuck = True
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [ONE], "closed early: the closing can give it up"
 
 
@@ -589,15 +603,15 @@ def test_parts_are_cut_early_before_anything_is_closed() -> None:
     assignment.assigned([ONE, TWO])
     assignment.loaded(ONE, 0, Commit(10, ()))
     assignment.loaded(TWO, 0, Commit(20, ()))
-    grow(assignment, ONE, 1000)
+    grow(assignment, ONE, 800)
     grow(assignment, TWO, 3000)
-    assert assignment.streams() == []
-    assert relieve(assignment, 2) is Relief.WAIT
-    (stream,) = assignment.streams()
+    assert assignment.part_uploads() == []
+    assert relieve(assignment, 2) is MemoryAction.WAIT
+    (stream,) = assignment.part_uploads()
     assert stream.partition.tp == TWO, "the largest"
     assert assignment.commits() == {}
     send(stream)
-    assert relieve(assignment, 2) is Relief.GO
+    assert relieve(assignment, 2) is MemoryAction.GO
 
 
 def test_a_window_with_too_little_for_a_part_is_closed_early() -> None:
@@ -606,7 +620,7 @@ def test_a_window_with_too_little_for_a_part_is_closed_early() -> None:
     assignment.assigned([ONE])
     assignment.loaded(ONE, 0, Commit(10, ()))
     grow(assignment, ONE, 5000)
-    assert relieve(assignment, 2) is Relief.WAIT
+    assert relieve(assignment, 2) is MemoryAction.WAIT
     assert list(assignment.commits()) == [ONE]
 
 
@@ -616,9 +630,13 @@ def test_nothing_is_asked_of_open_windows_while_closed_ones_hold_the_memory() ->
     kept(assignment, ONE).close_early(MINUTE + 2)
     feed(assignment, TWO, 20, 1, noise(2500))
     window = kept(assignment, TWO).window
-    assert window.waiting * 4 >= 8000
-    assert assignment.relieve(MINUTE + 2) is Relief.WAIT
-    assert (window.waiting, window.busy, window.deliveries[0].content.parts) == (2501, 0, [])
+    assert window.memory.compressible * 4 >= 8000
+    assert assignment.relieve(MINUTE + 2) is MemoryAction.WAIT
+    assert (window.memory.compressible, window.busy, window.deliveries[0].content.parts) == (
+        2501,
+        0,
+        [],
+    )
     assert list(assignment.commits()) == [ONE]
 
 
@@ -631,23 +649,23 @@ def test_memory_is_relieved_step_by_step_and_never_in_circles() -> None:
         for _ in range(20):
             relief = assignment.relieve(MINUTE + 2)
             seen.append(relief)
-            if relief is Relief.GO:
+            if relief is MemoryAction.GO:
                 break
-            if relief is Relief.COMPRESS:
+            if relief is MemoryAction.COMPRESS:
                 compress(assignment)
                 continue
-            for stream in assignment.streams():
+            for stream in assignment.part_uploads():
                 send(stream)
             settle_all(assignment)
-        assert relief is Relief.GO
+        assert relief is MemoryAction.GO
         assert assignment.held < 6000 + 2 * 2000
-    assert {Relief.COMPRESS, Relief.WAIT} <= set(seen)
+    assert {MemoryAction.COMPRESS, MemoryAction.WAIT} <= set(seen)
 
 
 # --- Windows of broken destinations -----------------------------------------------------------
 
 
-def close_window(assignment: Assignment, tp: TP, offset: int, value: str) -> None:
+def close_window(assignment: Assignment, tp: TopicPartition, offset: int, value: str) -> None:
     """Close a window with one record at two destinations, and record it."""
     fetched = batch(record(offset, 1, value))
     answers = answer(fetched.records, ORDERS, EVERY)  # type: ignore[arg-type] # they are samples
@@ -659,10 +677,10 @@ def close_window(assignment: Assignment, tp: TP, offset: int, value: str) -> Non
 def shed_ends(assignment: Assignment) -> list[tuple[str, int]]:
     """Return the destination and upload second of what is given up."""
     return [
-        (delivery.destination.id, uploaded_at - MINUTE)
+        (delivery.destination.id, closed_at - MINUTE)
         for partition in assignment.partitions.values()
-        for uploaded_at, delivery in partition.waiting()
-        if delivery.is_shed
+        for closed_at, delivery in partition.waiting()
+        if delivery.is_dropped
     ]
 
 
@@ -672,29 +690,29 @@ def test_oldest_windows_beyond_the_share_of_a_broken_destination_are_shed() -> N
     close_window(assignment, TWO, 20, "x" * 3000)
     close_window(assignment, ONE, 11, "x" * 3000)
     # Each takes 4 KB at each of the two destinations, and a destination's share is 10 KB.
-    assert assignment.shed({EVERY.id}, destinations=2)
+    assert assignment.drop_windows({EVERY.id}, destinations=2)
     assert shed_ends(assignment) == [(EVERY.id, 10)]
-    assert not assignment.shed({EVERY.id}, destinations=2), "once is enough"
+    assert not assignment.drop_windows({EVERY.id}, destinations=2), "once is enough"
 
 
 def test_nothing_is_shed_while_no_destination_is_broken() -> None:
     assignment = holding(ONE, memory_bytes_max=1)
     close_window(assignment, ONE, 10, "x")
-    assert not assignment.shed((), destinations=2)
+    assert not assignment.drop_windows((), destinations=2)
 
 
 def test_nothing_is_shed_while_half_of_the_memory_is_free() -> None:
     assignment = holding(ONE, memory_bytes_max=80_000)
     for offset in (10, 11):
         close_window(assignment, ONE, offset, "x" * 3000)
-    assert not assignment.shed({EVERY.id}, destinations=20)
+    assert not assignment.drop_windows({EVERY.id}, destinations=20)
 
 
 def test_window_that_is_not_recorded_is_not_shed() -> None:
     assignment = holding(ONE, memory_bytes_max=1000)
     feed(assignment, ONE, 10, 1, "x" * 3000)
     kept(assignment, ONE).close_early(MINUTE + 2)
-    assert not assignment.shed({ORDERS.id}, destinations=2)
+    assert not assignment.drop_windows({ORDERS.id}, destinations=2)
 
 
 def test_oldest_window_of_a_broken_destination_is_shed_where_no_more_can_be_closed() -> None:
@@ -704,12 +722,12 @@ def test_oldest_window_of_a_broken_destination_is_shed_where_no_more_can_be_clos
     assignment.loaded(ONE, 0, Commit(10, ()))
     offset = 10
     while not kept(assignment, ONE).full:
-        assert not assignment.shed({EVERY.id}, destinations=2)
+        assert not assignment.drop_windows({EVERY.id}, destinations=2)
         close_window(assignment, ONE, offset, "x")
         offset += 1
-    assert assignment.shed({EVERY.id}, destinations=2)
+    assert assignment.drop_windows({EVERY.id}, destinations=2)
     assert shed_ends(assignment) == [(EVERY.id, 10)]
-    assert not assignment.shed({EVERY.id}, destinations=2)
+    assert not assignment.drop_windows({EVERY.id}, destinations=2)
 
 
 def test_partition_full_of_others_windows_sheds_none() -> None:
@@ -723,33 +741,86 @@ def test_partition_full_of_others_windows_sheds_none() -> None:
         kept(assignment, ONE).close_early(MINUTE + 2)
         commit_all(assignment)
         offset += 1
-    assert not assignment.shed({EVERY.id}, destinations=2)
+    assert not assignment.drop_windows({EVERY.id}, destinations=2)
+
+
+# --- the bound of the metadata ------------------------------------------------------------------
+
+
+def closed_windows(assignment: Assignment, tp: TopicPartition, count: int) -> None:
+    """Close so many windows, of which none is recorded."""
+    for _ in range(count):
+        feed(assignment, tp, kept(assignment, tp).position, 1)
+        assert kept(assignment, tp).close_early(MINUTE + 2)
+
+
+def test_a_refused_commit_lowers_the_bound_of_every_partition() -> None:
+    assignment = holding(ONE, TWO)
+    closed_windows(assignment, ONE, 100)
+    closed_windows(assignment, TWO, 1)
+    commits = assignment.commits()
+    size = size_of(commits[ONE])
+    assignment.metadata_refused(commits)
+    assert assignment.metadata.bytes_max == size // 2
+    smaller = assignment.commits()
+    assert size_of(smaller[ONE]) <= size // 2
+    assert smaller[TWO] == commits[TWO]
+    assert kept(assignment, ONE).full
+    assert not kept(assignment, TWO).full
+
+
+def test_commits_that_had_no_room_are_due_again_when_the_refusal_is_long_ago() -> None:
+    assignment = holding(ONE)
+    closed_windows(assignment, ONE, 100)
+    whole = assignment.commits()
+    assignment.metadata_refused(whole)
+    commit_all(assignment)
+    assignment.tick(MINUTE, {})
+    assert assignment.commits() == {}
+    assignment.tick(MINUTE + LEARNED_SECONDS, {})
+    assert assignment.commits() == whole
+
+
+def test_a_refusal_that_comes_after_a_revocation_counts_as_well() -> None:
+    assignment = holding(ONE)
+    closed_windows(assignment, ONE, 100)
+    commits = assignment.commits()
+    assignment.revoked()
+    assignment.metadata_refused(commits)
+    assert assignment.metadata.is_learned
+
+
+def test_a_request_takes_so_many_closings_and_the_next_one_the_other_partitions() -> None:
+    tps = [TopicPartition("events", it) for it in range(40)]
+    assignment = holding(*tps)
+    for tp in tps:
+        closed_windows(assignment, tp, 300)  # a request ends after the 34th partition
+    assert list(assignment.commits()) == tps[:34]
+    second = assignment.commits()  # the first one failed
+    assert list(second) == [*tps[34:], *tps[:28]]
+    assignment.recorded(second)
+    assert list(assignment.commits()) == tps[28:34]
 
 
 # --- Costs that do not grow with the number of partitions ---------------------------------------
 
-READS_ONLY = {"full", "held_open", "is_between_windows", "retrying", "uploads", "waiting"}
-GIVEN_OUT = {"streams", "to_commit", "works"}
-"""What is asked of it, where something was told."""
-OF_THE_ASSIGNMENT = {"suspend"}
-"""Only the assignment calls it, and knows."""
-MAKES_NOTHING_DUE = {"begun"}
-"""It changes a partition, but neither its bytes nor what is asked of it."""
 
-
-def test_every_call_that_changes_a_partition_tells_its_assignment() -> None:
-    public = {name for name in vars(Partition) if not name.startswith("_")}
-    telling = public & vars(type(kept(holding(ONE), ONE))).keys()
-    assert public - telling == READS_ONLY | GIVEN_OUT | OF_THE_ASSIGNMENT | MAKES_NOTHING_DUE
-
-
-def test_partitions_in_which_nothing_happens_are_not_asked() -> None:
-    assignment = holding(ONE, TWO)
+def test_a_partition_that_is_not_in_service_has_the_newest_destinations() -> None:
+    assignment, old, new = holding(ONE), Router(()), Router(())
     feed(assignment, ONE, 10, 1)
-    assert (assignment.commits(), assignment.works()) == ({}, [])
+    assert assignment.router(ONE, old) is old
+    assert assignment.router(ONE, new) is old
+    assert assignment.router(TWO, new) is new
+
+
+def test_only_partitions_that_changed_are_examined() -> None:
+    assignment = holding(ONE, TWO)
+    assert (assignment.commits(), assignment.delivery_tasks()) == ({}, [])
+    feed(assignment, ONE, 10, 1)
     feed(assignment, TWO, 20, 1)
-    assert list(assignment._with_works) == [TWO]
-    assert list(assignment._with_commits) == [TWO]
+    assert assignment._with_tasks == assignment._with_commits == {}, "lines make nothing due"
+    feed(assignment, TWO, 21, 61)
+    assert list(assignment._with_tasks) == list(assignment._with_commits) == [TWO]
 
 
 def test_commit_without_a_confirmation_is_asked_for_again() -> None:

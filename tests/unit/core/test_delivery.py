@@ -2,20 +2,22 @@ import itertools
 
 import pytest
 
-from stream_app.closings import Closing
-from stream_app.deliveries import DELIVERY_BYTES, NEXT, ClosedWindow, Delivery, Move, State
+from stream_app.core.closed_windows import ClosedWindow
+from stream_app.core.commit_metadata import Closing
+from stream_app.core.delivery import DELIVERY_BYTES, NEXT, Delivery, Move, State
+from stream_app.core.object_body import ObjectBody
 from stream_app.errors import FencedError, InvariantError
-from stream_app.objects import Body
-from stream_app.receipts import Tally
-from tests.unit.records import ORDERS
+from tests.unit.core.builders import ORDERS
 
 
-def delivery(state: State = State.DECIDED, body: Body | None = None) -> Delivery:
-    return Delivery(ORDERS, body, Tally(), 0, "test/x.gz", state)
+def delivery(state: State = State.DECIDED, body: ObjectBody | None = None) -> Delivery:
+    it = Delivery(ORDERS)
+    it.body, it.key, it.state = body, "test/x.gz", state
+    return it
 
 
 def test_a_delivery_goes_its_way_in_four_moves() -> None:
-    it = Delivery(ORDERS, Body())
+    it = Delivery(ORDERS)
     assert it.state is State.OPEN
     seen = []
     for move in (Move.CLOSE, Move.RECORD, Move.UPLOAD, Move.PUBLISH):
@@ -25,7 +27,7 @@ def test_a_delivery_goes_its_way_in_four_moves() -> None:
 
 
 def test_a_delivery_that_closes_knows_the_size_of_its_lines() -> None:
-    it = Delivery(ORDERS, Body())
+    it = Delivery(ORDERS)
     it.content.add([b"12", b"3"])
     it.close()
     assert (it.state, it.size_uncompressed) == (State.DECIDED, 5)
@@ -33,7 +35,7 @@ def test_a_delivery_that_closes_knows_the_size_of_its_lines() -> None:
 
 
 def test_a_delivery_that_closes_without_a_line_needs_no_bytes() -> None:
-    it, body = Delivery(ORDERS, Body()), Body()
+    it, body = Delivery(ORDERS), ObjectBody()
     it.body = body
     it.close()
     assert it.body is None
@@ -41,14 +43,16 @@ def test_a_delivery_that_closes_without_a_line_needs_no_bytes() -> None:
 
 
 def test_bytes_that_are_gone_cannot_be_asked_for() -> None:
-    with pytest.raises(InvariantError, match=r"test/x\.gz: its bytes are asked for, and gone"):
+    with pytest.raises(
+        InvariantError, match=r"test/x\.gz: its bytes are requested after their release"
+    ):
         _ = delivery().content
 
 
-def test_whoever_sends_a_part_of_what_was_given_up_stops() -> None:
+def test_upload_of_a_part_of_a_dropped_delivery_stops() -> None:
     with pytest.raises(FencedError, match=r"test/x\.gz: its bytes are gone"):
         _ = delivery().leaving
-    body = Body()
+    body = ObjectBody()
     assert delivery(body=body).leaving is body
 
 
@@ -69,7 +73,7 @@ def test_a_delivery_without_body_takes_its_frame_and_lists() -> None:
 
 
 def test_a_delivery_with_body_takes_that_as_well() -> None:
-    body = Body()
+    body = ObjectBody()
     body.add([b"x" * 1000])
     assert delivery(body=body).held == DELIVERY_BYTES + body.held
 

@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import pytest
 
-from stream_app.batches import Batch, GapError
-from stream_app.closings import Closing, Commit, decode, encode
-from stream_app.deliveries import State, Upload
+from stream_app.core.commit_metadata import Closing, Commit, decode, encode
+from stream_app.core.delivery import MultipartUpload, State
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.partition import Partition
+from stream_app.core.receipt import SKIPPED_RUN_BYTES, Problem, Status
+from stream_app.core.router import Router
+from stream_app.core.tasks import DeliveryTask, PartUpload
+from stream_app.core.window import BodyCompression
 from stream_app.errors import FencedError, InvariantError
-from stream_app.objects import identifier, object_key
-from stream_app.partition import Partition, Stream, Work
-from stream_app.receipts import SKIPPED_RUN_BYTES, Problem, Status
-from stream_app.window import Compressing
-from tests.unit.records import (
+from stream_app.records import Batch, GapError
+from tests.unit.core.builders import (
     EVENTS,
     EVERY,
+    FULL_PAYLOADS,
     MINUTE,
     ORDERS,
     RULES,
@@ -28,6 +31,7 @@ from tests.unit.records import (
     compress,
     held_closed,
     held_open,
+    minutes,
     noise,
     record,
     record_closings,
@@ -54,9 +58,9 @@ def starts(partition: Partition) -> list[int]:
     return [(window.window_start - MINUTE) // 60 for window in partition._closed]
 
 
-def one_due(partition: Partition) -> Work:
+def one_due(partition: Partition) -> DeliveryTask:
     record_closings(partition)
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     return work
 
 
@@ -100,6 +104,24 @@ def test_answers_for_one_window_are_taken_up_to_its_end() -> None:
     assert partition.collect(rest, answers, MINUTE + 63, one_window=True) is None
     assert not partition.is_between_windows
     assert [it.end for it in partition._closed] == [11]
+
+
+def test_an_open_window_keeps_its_destinations_and_the_next_takes_the_newest() -> None:
+    partition, old, new = fresh(), Router(()), Router(())
+    assert partition.router(old) is old
+    assert partition.router(new) is new, "no window is open"
+    assert partition.router(old) is old
+    collect(partition, batch(record(10, 1)), 2)
+    assert partition.router(new) is old
+    partition.tick(MINUTE + 62, 11)
+    assert partition.router(new) is new
+
+
+def test_a_recorded_window_is_rebuilt_with_the_newest_destinations_and_keeps_them() -> None:
+    closing = Closing(12, MINUTE + 62, MINUTE, settled=False)
+    partition, newest = Partition(EVENTS, RULES, 0, Commit(10, (closing,))), Router(())
+    assert partition.router(newest) is newest
+    assert partition.router(Router(())) is newest
 
 
 def test_partition_that_rebuilds_a_recorded_window_is_within_it() -> None:
@@ -210,11 +232,11 @@ def test_a_clock_set_back_yields_closings_that_can_be_recorded() -> None:
     assert decode(10, encode(commit)) == commit
 
 
-def test_the_upload_time_is_the_whole_second_of_the_closing() -> None:
+def test_the_closing_time_is_the_whole_second_of_the_closing() -> None:
     partition = fresh()
     collect(partition, batch(record(10, 1)), 2)
     partition.tick(MINUTE + 62.9, 11)
-    assert partition._closed[0].uploaded_at == MINUTE + 62
+    assert next(iter(partition._closed)).closed_at == MINUTE + 62
 
 
 # --- positions ---
@@ -239,7 +261,7 @@ def test_offsets_without_records_are_committed_when_the_partition_is_idle() -> N
     collect(partition, Batch(10, 15, ()), 1)
     partition.tick(MINUTE + 1, 15)
     assert record_closings(partition) == Commit(15, ())
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_records_that_no_destination_matches_are_committed_without_a_receipt() -> None:
@@ -247,7 +269,7 @@ def test_records_that_no_destination_matches_are_committed_without_a_receipt() -
     collect(partition, batch(record(10, 1, key=b"other")), 2)
     partition.tick(MINUTE + 62, 11)
     assert record_closings(partition) == Commit(11, ())
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_records_below_the_position_are_dropped() -> None:
@@ -306,7 +328,7 @@ def test_skipping_ends_the_recorded_windows_that_were_passed() -> None:
     collect(partition, batch(record(10, 1)), 300)
     partition.skip_to(22)
     assert windows(partition) == [(10, 15), (15, 20)]
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     assert partition.content(work) is not None
 
 
@@ -323,17 +345,17 @@ def test_skipping_back_is_refused() -> None:
 
 def test_nothing_is_due_before_the_closing_is_committed() -> None:
     partition = closed()
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
     commit = partition.to_commit()
     assert commit == Commit(10, (Closing(11, MINUTE + 62, MINUTE, settled=False),))
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_a_committed_closing_makes_its_deliveries_due_once() -> None:
     partition = closed()
     record_closings(partition)
-    assert len(partition.works()) == 1
-    assert partition.works() == []
+    assert len(partition.delivery_tasks()) == 1
+    assert partition.delivery_tasks() == []
 
 
 def test_a_commit_releases_only_the_windows_in_it() -> None:
@@ -343,17 +365,17 @@ def test_a_commit_releases_only_the_windows_in_it() -> None:
     collect(partition, batch(record(11, 61)), 62)
     partition.tick(MINUTE + 122, 12)
     partition.recorded(commit)
-    assert [work.window.first for work in partition.works()] == [10]
+    assert [work.window.first for work in partition.delivery_tasks()] == [10]
     record_closings(partition)
-    assert [work.window.first for work in partition.works()] == [11]
+    assert [work.window.first for work in partition.delivery_tasks()] == [11]
 
 
-def test_a_commit_with_another_upload_time_releases_nothing() -> None:
+def test_a_commit_with_another_closing_time_releases_nothing() -> None:
     # The late answer to a commit of a predecessor object (`Assignment.forget`): what was recorded
     # is another key, so this window's objects must wait for their own closing.
     partition = closed()
     partition.recorded(Commit(10, (Closing(11, MINUTE + 99, MINUTE, settled=False),)))
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_what_the_broker_has_is_not_committed_again() -> None:
@@ -380,7 +402,7 @@ def test_a_window_is_settled_when_its_last_destination_is() -> None:
     collect(partition, batch(record(10, 1)), 2, ORDERS, EVERY)
     partition.tick(MINUTE + 62, 11)
     record_closings(partition)
-    first, second = partition.works()
+    first, second = partition.delivery_tasks()
     settle(first)
     assert partition.to_commit() is None
     settle(second)
@@ -390,7 +412,7 @@ def test_a_window_is_settled_when_its_last_destination_is() -> None:
 def test_a_settled_closing_is_kept_until_the_offset_passes_it() -> None:
     partition = closed(2)
     record_closings(partition)
-    older, newer = partition.works()
+    older, newer = partition.delivery_tasks()
     settle(newer)
     assert record_closings(partition) == Commit(
         10,
@@ -406,7 +428,7 @@ def test_a_settled_closing_is_kept_until_the_offset_passes_it() -> None:
 def test_the_offset_passes_the_settled_windows_in_front() -> None:
     partition = closed(3)
     record_closings(partition)
-    first, _, third = partition.works()
+    first, _, third = partition.delivery_tasks()
     settle(first)
     settle(third)
     assert record_closings(partition) == Commit(
@@ -435,11 +457,13 @@ def test_a_replay_rebuilds_the_recorded_windows_with_their_keys() -> None:
     partition = closed(2)
     commit = record_closings(partition)
     assert commit is not None
-    expected = [(work.delivery.key, partition.content(work)) for work in partition.works()]
+    expected = [(work.delivery.key, partition.content(work)) for work in partition.delivery_tasks()]
     successor = fresh(decode(commit.offset, encode(commit)))
     # All at once and an hour later: neither batches nor the clock decide.
     collect(successor, batch(record(10, 1), record(11, 61)), 3600)
-    assert [(it.delivery.key, successor.content(it)) for it in successor.works()] == expected
+    assert [
+        (it.delivery.key, successor.content(it)) for it in successor.delivery_tasks()
+    ] == expected
 
 
 def test_a_replayed_window_is_due_without_a_further_commit() -> None:
@@ -447,7 +471,7 @@ def test_a_replayed_window_is_due_without_a_further_commit() -> None:
     partition = fresh(Commit(10, (closing,)))
     collect(partition, batch(record(10, 1), record(11, 500)), 600)
     assert partition.to_commit() is None
-    assert len(partition.works()) == 1
+    assert len(partition.delivery_tasks()) == 1
 
 
 def test_a_replayed_window_does_not_end_before_its_recorded_end() -> None:
@@ -468,7 +492,7 @@ def test_a_settled_closing_is_replayed_as_a_boundary_only() -> None:
     )
     partition = fresh(Commit(10, closings))
     collect(partition, batch(record(10, 1), record(11, 61), record(12, 62)), 200)
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     assert work.window.first == 10
     settle(work)
     assert record_closings(partition) == Commit(12, ())
@@ -512,6 +536,54 @@ def test_a_replayed_window_may_be_longer_than_the_bound_of_today() -> None:
     assert windows(partition) == [(10, 20)]
 
 
+# --- timestamps whose minute is over when they come ---
+
+
+@pytest.mark.parametrize("late", [3600, 86_400, MINUTE - 600], ids=["1h", "1d", "1970"])
+@pytest.mark.parametrize("step", [0, 0.5, 60], ids=["same", "live", "a minute further each"])
+def test_old_timestamps_at_live_pace_make_an_object_a_minute(late: float, step: float) -> None:
+    partition = fresh()
+    for n in range(60):  # one event every half second, and a tick after each
+        second = 10 + n / 2
+        collect(partition, batch(record(10 + n, step * n - late)), second)
+        partition.tick(MINUTE + second + 0.25, 11 + n)
+    assert windows(partition) == [(10, 11)], "the first could be the end of a backlog"
+    partition.tick(MINUTE + 61.9, 70)
+    assert len(windows(partition)) == 1
+    partition.tick(MINUTE + 62, 70)
+    assert windows(partition) == [(10, 11), (11, 70)]
+    assert starts(partition) == [-late // 60, 0]
+
+
+def test_a_backlog_of_old_minutes_is_not_idle_and_keeps_its_minutes() -> None:
+    partition = fresh()
+    for n in range(6):
+        collect(partition, batch(record(10 + n, 60 * n - 86_400)), 10 + n)
+        partition.tick(MINUTE + 10.5 + n, 17)  # the log goes on
+    assert starts(partition) == [-1440, -1439, -1438, -1437, -1436]
+
+
+def test_the_last_minute_of_a_backlog_stays_apart_from_the_minute_of_now() -> None:
+    partition = fresh()
+    collect(partition, batch(record(10, -90)), 20)
+    partition.tick(MINUTE + 20.25, 11)
+    collect(partition, batch(record(11, 30)), 30)
+    partition.tick(MINUTE + 62, 12)
+    assert starts(partition) == [-2, 0]
+
+
+def test_late_records_that_wait_for_room_join_the_minute_of_now() -> None:
+    partition = closed(2, metadata_bytes_max=76)
+    collect(partition, batch(record(12, 121)), 600)
+    partition.tick(MINUTE + 600, 13)  # the metadata is full: the window stays open
+    assert len(windows(partition)) == 2
+    settle_all(partition)
+    collect(partition, batch(record(13, 181), record(14, 241)), 605)
+    assert starts(partition) == [2]
+    partition.tick(MINUTE + 662, 15)
+    assert starts(partition) == [2, 10]
+
+
 # --- bounds (design 4.4) ---
 
 
@@ -536,7 +608,7 @@ def test_a_receipt_that_is_full_at_the_end_of_a_batch_ends_its_window_with_the_n
 
 
 def test_full_metadata_hands_back_the_rest_of_the_batch() -> None:
-    partition = closed(2, metadata_bytes_max=54)
+    partition = closed(2, metadata_bytes_max=76)
     assert partition.full
     collect(partition, batch(record(12, 121)), 122)
     rest = collect(partition, batch(record(13, 122), record(14, 181), record(15, 182)), 183)
@@ -551,7 +623,7 @@ def test_full_metadata_hands_back_the_rest_of_the_batch() -> None:
 
 
 def test_full_metadata_keeps_an_idle_window_open() -> None:
-    partition = closed(2, metadata_bytes_max=54)
+    partition = closed(2, metadata_bytes_max=76)
     collect(partition, batch(record(12, 121)), 122)
     partition.tick(MINUTE + 900, 13)
     assert not partition.close_early(MINUTE + 900)
@@ -560,12 +632,86 @@ def test_full_metadata_keeps_an_idle_window_open() -> None:
 
 def test_metadata_never_outgrows_its_bound() -> None:
     partition = fresh(metadata_bytes_max=200)
-    fetched = batch(*(record(10 + n, 60 * n) for n in range(100)))
+    fetched = minutes(100)
     assert collect(partition, fetched, 6000) is not None
     commit = partition.to_commit()
     assert commit is not None
     assert len(commit.closings) > 10
     assert len(encode(commit)) <= 200
+
+
+def learned(partition: Partition, limit: int) -> list[int]:
+    """Commit as to a broker of this limit until it takes a commit; return the refused sizes."""
+    refused = []
+    while (commit := partition.to_commit()) is not None:
+        size = len(encode(commit))
+        if size <= limit:
+            partition.recorded(commit)
+            break
+        refused.append(size)
+        partition._metadata.learn(size, len(encode(partition.acknowledged)))
+    return refused
+
+
+def test_a_commit_too_large_is_replaced_by_one_that_fits() -> None:
+    partition = fresh()
+    collect(partition, minutes(101), 6010)
+    assert len(learned(partition, 256)) == 2
+    recorded = len(partition.acknowledged.closings)
+    assert 20 <= recorded < 65
+    assert [it.window.first for it in partition.delivery_tasks()] == list(range(10, 10 + recorded))
+    assert partition.full
+    assert not partition.close_early(MINUTE + 6020)
+
+
+def test_windows_that_found_no_room_follow_as_older_ones_are_settled() -> None:
+    partition = fresh()
+    collect(partition, minutes(101), 6010)
+    settled = []
+    for _ in range(100):
+        learned(partition, 256)
+        works = partition.delivery_tasks()
+        if not works:
+            break
+        settled += [settle(work)[1].source.first_offset for work in works]
+    assert settled == list(range(10, 110))
+    assert partition.acknowledged == Commit(110, ())
+    assert not partition.full
+
+
+def test_recorded_closings_beyond_a_lowered_limit_are_delivered_before_any_new_one() -> None:
+    before = fresh()
+    collect(before, minutes(63), 4000)
+    commit = record_closings(before)
+    assert commit is not None
+    assert len(commit.closings) == 62
+
+    partition = fresh(commit)
+    collect(partition, minutes(101), 6010)
+    assert len(windows(partition)) == 100
+    refused = learned(partition, 150)
+    assert refused == sorted(set(refused), reverse=True)
+    assert partition.to_commit() is None, "what is recorded is more than the broker takes"
+    works = partition.delivery_tasks()
+    assert [it.window.first for it in works] == list(range(10, 72))
+    for work in works:
+        assert partition.full or not learned(partition, 150)
+        settle(work)
+        learned(partition, 150)
+    assert partition.acknowledged.offset >= 72
+    settle_all(partition)
+    assert partition.acknowledged == Commit(110, ())
+
+
+def test_a_rebalance_keeps_a_commit_that_was_taken_beside_a_refused_one() -> None:
+    partition = fresh()
+    collect(partition, minutes(63), 4000)
+    taken = partition.to_commit()  # its request was refused for another partition
+    assert taken is not None
+    partition._metadata.learn(300, 0)
+    partition.suspend(1)
+    assert partition.resume(1, taken)
+    assert len(partition.delivery_tasks()) == 62
 
 
 def test_a_window_closed_early_ends_at_the_position() -> None:
@@ -592,7 +738,7 @@ def test_the_parts_of_a_minute_are_separate_windows_with_separate_keys() -> None
     assert len(set(keys)) == 2
 
 
-def _works(partition: Partition, window: object) -> list[Work]:
+def _works(partition: Partition, window: object) -> list[DeliveryTask]:
     record_closings(partition)
     return [work for work in partition._ready if work.window is window]
 
@@ -614,7 +760,7 @@ def test_memory_is_what_the_parts_take_at_each_step() -> None:
     partition.tick(MINUTE + 62, 14)
     assert partition.held_closed == held_closed(partition)
     record_closings(partition)
-    for work in partition.works():
+    for work in partition.delivery_tasks():
         content = partition.content(work)
         assert partition.held_closed == held_closed(partition)
         partition.uploaded(work, stored(content or b""), attempts=1)
@@ -631,7 +777,7 @@ def test_a_settled_delivery_behind_an_older_one_keeps_no_memory_uncounted() -> N
         collect(partition, batch(record(10 + n, 60 * n + 1, "fail " + "x" * 200)), 60 * n + 2)
         partition.tick(MINUTE + 60 * n + 62, 11 + n)
     record_closings(partition)
-    older, newer = partition.works()
+    older, newer = partition.delivery_tasks()
     settle(newer)
     kept = sum(it.held for window in partition._closed for it in window.deliveries.values())
     assert kept <= partition.held_closed
@@ -663,7 +809,7 @@ def test_a_receipt_speaks_of_its_window() -> None:
     assert (receipt.window_start, receipt.window_end) == (MINUTE, MINUTE + 60)
     assert (receipt.source.topic, receipt.source.partition) == ("events", 3)
     assert (receipt.source.first_offset, receipt.source.end_offset) == (10, 11)
-    assert receipt.uploaded_at == MINUTE + 62
+    assert receipt.closed_at == MINUTE + 62
     assert receipt.key == work.delivery.key
     assert receipt.stored == stored(content or b"")
     assert receipt.size_uncompressed == 2
@@ -790,16 +936,16 @@ def test_suspended_work_that_was_not_given_out_is_void() -> None:
     partition = closed()
     record_closings(partition)
     partition.suspend(1)
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_a_partition_goes_on_when_the_commit_is_the_acknowledged_one() -> None:
     partition = closed()
     commit = record_closings(partition)
-    partition.works()
+    partition.delivery_tasks()
     partition.suspend(1)
     assert partition.resume(1, commit)
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     assert work.valid
     settle(work)
     assert record_closings(partition) == Commit(11, ())
@@ -819,7 +965,7 @@ def test_a_partition_goes_on_when_the_attempted_commit_has_arrived() -> None:
     partition.suspend(1)
     assert partition.resume(1, commit)
     assert partition.acknowledged == commit
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     assert work.epoch == 1
     settle(work)
 
@@ -831,7 +977,7 @@ def test_a_partition_goes_on_when_the_attempted_commit_was_lost() -> None:
     attempted = partition.to_commit()
     partition.suspend(1)
     assert partition.resume(1, Commit(10, ()))
-    assert partition.works() == [], "not recorded, so nothing may become visible"
+    assert partition.delivery_tasks() == [], "not recorded, so nothing may become visible"
     assert partition.to_commit() == attempted
 
 
@@ -860,11 +1006,11 @@ def test_a_partition_that_another_owner_had_is_void(read_back: Commit | None) ->
 def test_a_stored_delivery_is_due_again_with_its_receipt() -> None:
     partition = closed()
     commit = record_closings(partition)
-    (old,) = partition.works()
+    (old,) = partition.delivery_tasks()
     receipt = partition.uploaded(old, stored(partition.content(old) or b""), attempts=1)
     partition.suspend(1)
     partition.resume(1, commit)
-    (work,) = partition.works()
+    (work,) = partition.delivery_tasks()
     assert work.delivery.state is State.STORED
     assert work.delivery.receipt is receipt
     partition.published(work)
@@ -874,12 +1020,12 @@ def test_a_stored_delivery_is_due_again_with_its_receipt() -> None:
 def test_a_settled_delivery_is_not_due_again() -> None:
     partition = closed(2)
     record_closings(partition)
-    _, newer = partition.works()
+    _, newer = partition.delivery_tasks()
     settle(newer)
     commit = record_closings(partition)
     partition.suspend(1)
     partition.resume(1, commit)
-    assert [work.window.first for work in partition.works()] == [10]
+    assert [work.window.first for work in partition.delivery_tasks()] == [10]
 
 
 # --- parts that leave while the window is open (design 4.4) ---
@@ -896,31 +1042,31 @@ def grow(partition: Partition, size: int = 900, second: float = 2) -> None:
     compress(partition.window, second=second)
 
 
-def one_stream(partition: Partition) -> Stream:
-    (stream,) = partition.streams()
+def one_stream(partition: Partition) -> PartUpload:
+    (stream,) = partition.part_uploads()
     return stream
 
 
-def send(stream: Stream, upload_id: str = "upload-1") -> bytes:
+def send(stream: PartUpload, upload_id: str = "upload-1") -> bytes:
     """Let all parts of an object leave; return their contents, one behind the other."""
     partition, body, content = stream.partition, stream.delivery.content, b""
     if body.upload_id is None:
         partition.begun(stream, upload_id)
     for part in body.unsent:
         content += part.content or b""
-        partition.sent(stream, part, f"told {part.number}")
+        partition.sent(stream, part, f"part {part.number}")
     return content
 
 
 def test_a_part_leaves_once() -> None:
     partition = streaming()
     grow(partition, 90)
-    assert partition.streams() == []
+    assert partition.part_uploads() == []
     grow(partition)
     stream = one_stream(partition)
     assert (stream.partition, stream.epoch, stream.valid) == (partition, 0, True)
     assert stream.delivery.destination == ORDERS
-    assert partition.streams() == []
+    assert partition.part_uploads() == []
 
 
 def test_nothing_of_an_open_window_is_to_be_committed_or_delivered_because_parts_leave() -> None:
@@ -928,7 +1074,7 @@ def test_nothing_of_an_open_window_is_to_be_committed_or_delivered_because_parts
     grow(partition)
     send(one_stream(partition))
     assert partition.to_commit() is None
-    assert partition.works() == []
+    assert partition.delivery_tasks() == []
 
 
 def test_the_closing_records_the_time_of_the_first_part() -> None:
@@ -941,12 +1087,12 @@ def test_the_closing_records_the_time_of_the_first_part() -> None:
     assert partition.to_commit() == Commit(10, (Closing(11, MINUTE + 7, MINUTE, settled=False),))
     work = one_due(partition)
     assert work.delivery is stream.delivery
-    assert work.window.uploaded_at == MINUTE + 7
+    assert work.window.closed_at == MINUTE + 7
     assert work.delivery.key == key == key_at(MINUTE + 7)
 
 
-def key_at(uploaded_at: int) -> str:
-    return object_key("test/", uploaded_at, identifier("events", 3, 10, ORDERS.id))
+def key_at(closed_at: int) -> str:
+    return object_key("test/", closed_at, identifier("events", 3, 10, closed_at, ORDERS.id))
 
 
 def test_a_window_closed_by_a_record_keeps_the_time_of_its_first_part() -> None:
@@ -955,7 +1101,7 @@ def test_a_window_closed_by_a_record_keeps_the_time_of_its_first_part() -> None:
     collect(partition, batch(record(11, 61)), 65)
     commit = partition.to_commit()
     assert commit is not None
-    assert [it.uploaded_at for it in commit.closings] == [MINUTE + 7]
+    assert [it.closed_at for it in commit.closings] == [MINUTE + 7]
 
 
 def test_the_next_window_takes_a_time_of_its_own() -> None:
@@ -965,7 +1111,7 @@ def test_the_next_window_takes_a_time_of_its_own() -> None:
     partition.tick(MINUTE + 122, 12)
     commit = partition.to_commit()
     assert commit is not None
-    assert [it.uploaded_at - MINUTE for it in commit.closings] == [7, 122]
+    assert [it.closed_at - MINUTE for it in commit.closings] == [7, 122]
 
 
 @pytest.mark.parametrize("size", [90, 900])
@@ -977,7 +1123,7 @@ def test_a_replay_goes_under_the_recorded_key_whenever_its_parts_leave(size: int
     assert commit is not None
     replay = streaming(decode(commit.offset, encode(commit)))
     collect(replay, batch(record(10, 1, noise(size)), after=11), 86_400)
-    (work,) = replay.works()
+    (work,) = replay.delivery_tasks()
     assert work.delivery.key == key_at(MINUTE + 7)
 
 
@@ -989,7 +1135,7 @@ def test_parts_of_a_replay_leave_under_the_recorded_key_before_its_end_is_read()
     assert stream.delivery.key == key_at(MINUTE + 7)
     content = send(stream)
     collect(replay, batch(record(11, 1, "1")), 86_400)
-    (work,) = replay.works()
+    (work,) = replay.delivery_tasks()
     assert work.delivery is stream.delivery
     assert replay.content(work) == b""
     content += send(work)
@@ -1019,10 +1165,10 @@ def test_memory_is_what_is_not_sent() -> None:
     stream = one_stream(partition)
     (part,) = stream.delivery.content.unsent
     before, size = partition.held_open, len(part.content or b"")
-    partition.sent(stream, part, "told")
+    partition.sent(stream, part, "stored")
     assert partition.held_open == held_open(partition) == before - size
     held = partition.held_open
-    partition.sent(stream, part, "told again")
+    partition.sent(stream, part, "stored again")
     assert partition.held_open == held, "it was noted already"
 
 
@@ -1048,10 +1194,13 @@ def test_work_on_a_part_of_an_older_epoch_is_refused_and_changes_nothing() -> No
     with pytest.raises(FencedError, match="events/3: work of epoch 0, now 1"):
         partition.begun(stream, "upload-1")
     with pytest.raises(FencedError, match="events/3: work of epoch 0, now 1"):
-        partition.sent(stream, part, "told")
+        partition.sent(stream, part, "stored")
+    with pytest.raises(FencedError, match="events/3: work of epoch 0, now 1"):
+        partition.stuck(stream)
+    assert not body.is_stuck
     assert body.upload_id is None
     assert body.unsent == [part]
-    assert part.told is None
+    assert part.stored is None
     assert partition.held_open == held
     assert partition.uploads() == []
 
@@ -1067,9 +1216,21 @@ def test_a_part_of_what_was_given_up_meanwhile_changes_nothing() -> None:
     with pytest.raises(FencedError, match="its bytes are gone"):
         partition.begun(stream, "upload-1")
     with pytest.raises(FencedError, match="its bytes are gone"):
-        partition.sent(stream, part, "told")
+        partition.sent(stream, part, "stored")
+    with pytest.raises(FencedError, match="its bytes are gone"):
+        partition.stuck(stream)
     assert partition.held_closed == held == held_closed(partition)
     assert partition.uploads() == []
+
+
+def test_a_part_that_s3_did_not_take_is_stuck_until_one_is_sent() -> None:
+    partition = streaming()
+    grow(partition)
+    stream = one_stream(partition)
+    partition.stuck(stream)
+    assert stream.delivery.content.is_stuck
+    send(stream)
+    assert not stream.delivery.content.is_stuck
 
 
 def test_a_resumed_partition_gives_out_what_was_not_sent() -> None:
@@ -1094,7 +1255,7 @@ def test_a_resumed_partition_has_nothing_to_send_where_all_is_sent() -> None:
     send(one_stream(partition))
     partition.suspend(1)
     partition.resume(1, AT_TEN)
-    assert partition.streams() == []
+    assert partition.part_uploads() == []
 
 
 def test_a_part_of_a_resumed_window_is_given_out_once_though_nobody_had_taken_it() -> None:
@@ -1103,7 +1264,7 @@ def test_a_part_of_a_resumed_window_is_given_out_once_though_nobody_had_taken_it
     partition.suspend(1)
     partition.resume(1, AT_TEN)
     one_stream(partition)
-    assert partition.streams() == []
+    assert partition.part_uploads() == []
 
 
 def test_a_window_that_closed_meanwhile_leaves_by_its_delivery_alone() -> None:
@@ -1113,8 +1274,8 @@ def test_a_window_that_closed_meanwhile_leaves_by_its_delivery_alone() -> None:
     commit = record_closings(partition)
     partition.suspend(1)
     partition.resume(1, commit)
-    assert partition.streams() == []
-    assert len(partition.works()) == 1
+    assert partition.part_uploads() == []
+    assert len(partition.delivery_tasks()) == 1
 
 
 def test_uploads_are_those_begun_and_not_ended() -> None:
@@ -1123,7 +1284,7 @@ def test_uploads_are_those_begun_and_not_ended() -> None:
     assert partition.uploads() == []
     stream = one_stream(partition)
     send(stream, "upload-1")
-    older = Upload(ORDERS, stream.delivery.key, "upload-1")
+    older = MultipartUpload(ORDERS, stream.delivery.key, "upload-1")
     assert partition.uploads() == [older]
     partition.tick(MINUTE + 62, 11)
     assert partition.uploads() == [older]
@@ -1132,7 +1293,7 @@ def test_uploads_are_those_begun_and_not_ended() -> None:
     compress(partition.window, second=70)
     stream = one_stream(partition)
     send(stream, "upload-2")
-    newer = Upload(ORDERS, stream.delivery.key, "upload-2")
+    newer = MultipartUpload(ORDERS, stream.delivery.key, "upload-2")
     assert partition.uploads() == [newer, older]
     work = one_due(partition)
     partition.content(work)
@@ -1158,7 +1319,7 @@ def test_a_window_that_is_compressed_takes_no_batch() -> None:
     assert windows(partition) == [(10, 11)]
 
 
-def finish(partition: Partition, taken: list[Compressing]) -> None:
+def finish(partition: Partition, taken: list[BodyCompression]) -> None:
     for it in taken:
         it.compression.perform()
     partition.window.compressed(taken, MINUTE + 3)
@@ -1166,11 +1327,11 @@ def finish(partition: Partition, taken: list[Compressing]) -> None:
 
 def test_a_window_without_room_for_parts_ends_with_the_next_record() -> None:
     partition = streaming()
-    for _ in range(TINY.parts_max - 1):
+    for _ in range(FULL_PAYLOADS):
         grow(partition)
     assert windows(partition) == []
     grow(partition)
-    assert windows(partition) == [(10, 10 + TINY.parts_max - 1)]
+    assert windows(partition) == [(10, 10 + FULL_PAYLOADS)]
 
 
 def test_an_object_has_no_more_parts_than_s3_takes() -> None:
@@ -1179,11 +1340,32 @@ def test_an_object_has_no_more_parts_than_s3_takes() -> None:
         grow(partition)
     partition.tick(MINUTE + 62, partition.position)
     record_closings(partition)
-    works = partition.works()
+    works = partition.delivery_tasks()
     for work in works:
         partition.content(work)
         assert len(work.delivery.content.parts) <= TINY.parts_max
-    assert len(works) == 40 // (TINY.parts_max - 1)
+    assert len(works) == 40 // FULL_PAYLOADS
+
+
+def test_the_smallest_parts_have_room_for_a_window_that_another_worker_ended() -> None:
+    sizes = replace(TINY, parts_max=100)
+    partition = Partition(EVENTS, replace(STREAMING, sizes=sizes), 0, AT_TEN)
+    while not windows(partition):
+        grow(partition)
+    commit = record_closings(partition)
+    assert commit is not None
+    short = replace(STREAMING, sizes=replace(sizes, part=10_000))  # Of memory.
+    replay = Partition(EVENTS, short, 0, commit)
+    while not windows(replay):
+        grow(replay)
+        replay.cut_early(MINUTE + 3)
+    record_closings(replay)
+    (work,) = replay.delivery_tasks()
+    replay.content(work)
+    *parts, last = (len(part.content or b"") for part in work.delivery.content.parts)
+    assert len(parts) > TINY.parts_max
+    assert {*parts} == {TINY.part_min}
+    assert last <= TINY.part_min
 
 
 # --- broken invariants ---

@@ -4,7 +4,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from stream_app.receipts import Problem, Receipt, Source, Status, Stored, Tally
+from stream_app.core.receipt import Problem, Receipt, Source, Status, Stored, Tally
 
 RECEIPT = Receipt(
     status=Status.DELIVERED,
@@ -18,11 +18,17 @@ RECEIPT = Receipt(
     bucket="my-bucket",
     key="test/2026/x.gz",
     size_uncompressed=4096,
-    uploaded_at=1_795_537_922,
+    closed_at=1_795_537_922,
     attempts=1,
-    stored=Stored(812, '"e"', "v1", "c2hhMjU2", already_existed=False),
+    stored=Stored(812, '"e"', "v1", "c2hhMjU2", already_existed=False, stored_at=1_795_537_925),
 )
 PROBLEM = Problem("AccessDenied", "Access Denied", retryable=False)
+
+
+def test_bytes_of_another_build_have_no_checksum() -> None:
+    stored = Stored(812, None, None, None, already_existed=True, stored_at=1_795_537_925)
+    described = replace(RECEIPT, stored=stored).document()["object"]
+    assert (described["size"], described["checksum"]) == (812, None)
 
 
 def headers(receipt: Receipt) -> dict[str, str]:
@@ -93,6 +99,7 @@ def test_document_has_the_fields_of_the_design() -> None:
         "attempts": 1,
         "already_existed": False,
         "uploaded_at": "2026-11-24T16:32:02Z",
+        "stored_at": "2026-11-24T16:32:05Z",
         "error": None,
     }
 
@@ -109,6 +116,7 @@ def test_empty_receipt_names_no_object() -> None:
     document = receipt.document()
     assert document["object"] is None
     assert document["uploaded_at"] is None
+    assert document["stored_at"] is None
     assert "ce_subject" not in headers(receipt)
 
 
@@ -131,6 +139,7 @@ def test_receipt_of_a_late_window_names_the_object_that_would_be(status: Status)
         "retryable": False,
     }
     assert document["uploaded_at"] is None
+    assert document["stored_at"] is None
     assert document["already_existed"] is False
 
 
@@ -140,8 +149,16 @@ def test_id_is_a_hash_of_what_the_receipt_speaks_of() -> None:
 
 
 def test_the_same_receipt_published_again_has_the_same_id() -> None:
-    again = replace(RECEIPT, attempts=9, uploaded_at=0, stored=None)
+    again = replace(RECEIPT, attempts=9, closed_at=0, stored=None)
     assert again.id == RECEIPT.id
+
+
+def test_the_time_of_storage_is_not_part_of_the_id() -> None:
+    assert RECEIPT.stored is not None
+    later = replace(RECEIPT, stored=replace(RECEIPT.stored, stored_at=1_795_541_530))
+    assert later.id == RECEIPT.id
+    assert later.document()["stored_at"] == "2026-11-24T17:32:10Z"
+    assert later.document()["uploaded_at"] == "2026-11-24T16:32:02Z"
 
 
 def test_a_later_status_of_the_same_window_has_another_id() -> None:
@@ -157,15 +174,15 @@ def test_answer_to_failed_events_has_an_id_of_its_own_for_each_set_of_them() -> 
 
 def test_announcement_has_an_id_of_its_own_for_each_place_and_content() -> None:
     assert RECEIPT.stored is not None
-    told = replace(RECEIPT, status=Status.RETRYING, problem=PROBLEM)
+    announced = replace(RECEIPT, status=Status.RETRYING, problem=PROBLEM)
     others = [
-        replace(told, stored=None),
-        replace(told, bucket="other-bucket"),
-        replace(told, key="test/2026/y.gz"),
-        replace(told, stored=replace(RECEIPT.stored, checksum="b3RoZXI=")),
+        replace(announced, stored=None),
+        replace(announced, bucket="other-bucket"),
+        replace(announced, key="test/2026/y.gz"),
+        replace(announced, stored=replace(RECEIPT.stored, checksum="b3RoZXI=")),
     ]
-    assert len({it.id for it in (told, *others)}) == 5
-    assert replace(told, stored=replace(RECEIPT.stored, etag=None)).id == told.id
+    assert len({it.id for it in (announced, *others)}) == 5
+    assert replace(announced, stored=replace(RECEIPT.stored, etag=None)).id == announced.id
 
 
 def test_failure_of_a_redelivery_has_the_id_of_the_workers() -> None:
@@ -177,6 +194,7 @@ def test_announced_object_is_described_and_not_uploaded() -> None:
     document = replace(RECEIPT, status=Status.RETRYING, problem=PROBLEM).document()
     assert document["object"]["size"] == 812
     assert document["uploaded_at"] is None
+    assert document["stored_at"] is None
 
 
 def test_answers_are_named_only_where_there_are_some() -> None:
@@ -203,3 +221,84 @@ def test_half_a_surrogate_pair_in_an_error_does_not_spoil_the_receipt() -> None:
     tally = Tally()
     tally.fail(7, "events/3@7", "Error: \ud800")
     assert tally.failed == [(7, "events/3@7", "Error: ?")]
+
+
+# --- shortened -----------------------------------------------------------------------------------
+
+ERROR = "TypeError: cannot read property 'x' of undefined, at line 1, column 8"
+
+
+def large(count: int = 100) -> Receipt:
+    """Return a receipt with as many skipped runs as failed events, one after the other."""
+    tally = Tally()
+    for number in range(count):
+        tally.skip(10 * number)
+        tally.skip(10 * number + 3)
+        tally.fail(10 * number + 5, f"events/3@{10 * number + 5}", ERROR)
+    return replace(RECEIPT, tally=tally)
+
+
+def size(receipt: Receipt) -> int:
+    return len(orjson.dumps(receipt.document()))
+
+
+def test_error_texts_are_cut_first_and_every_event_stays() -> None:
+    whole = large()
+    short = whole.shortened(size(whole) - 1)
+    assert short is not None
+    document, before = short.document(), whole.document()
+    assert "lists_end_offset" not in document
+    assert document["skipped"] == before["skipped"]
+    assert [it["offset"] for it in document["failed"]] == [it["offset"] for it in before["failed"]]
+    assert {it["error"] for it in document["failed"]} == {ERROR[:40]}
+    unlisted = {"failed"}
+    assert {name: it for name, it in document.items() if name not in unlisted} == {
+        name: it for name, it in before.items() if name not in unlisted
+    }
+    assert short.id == whole.id
+
+
+@pytest.mark.parametrize("bytes_max", [1_000, 3_000, 5_000])
+def test_lists_are_cut_at_one_offset_and_are_complete_before_it(bytes_max: int) -> None:
+    whole = large()
+    short = whole.shortened(bytes_max)
+    assert short is not None
+    assert size(short) <= bytes_max
+    document, before = short.document(), whole.document()
+    end = document["lists_end_offset"]
+    assert document["skipped"] == [it for it in before["skipped"] if it[0] < end]
+    assert [it["offset"] for it in document["failed"]] == [
+        it["offset"] for it in before["failed"] if it["offset"] < end
+    ]
+    assert document["counts"] == before["counts"]
+    # A further entry would not fit.
+    assert size(short) > bytes_max - 40 - 100
+
+
+def test_each_shorter_form_is_shorter_until_the_lists_are_empty() -> None:
+    receipt: Receipt | None = large()
+    sizes = []
+    while receipt is not None:
+        sizes.append(size(receipt))
+        shortest, receipt = receipt, receipt.shortened(size(receipt) // 2)
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes) < 10
+    assert (shortest.document()["skipped"], shortest.document()["failed"]) == ([], [])
+    assert shortest.document()["lists_end_offset"] == 0
+    assert shortest.document()["counts"] == large().document()["counts"]
+
+
+def test_receipt_that_answers_failed_events_keeps_its_lists_whole() -> None:
+    whole = replace(large(), answers=tuple(range(5, 1000, 10)))
+    short = whole.shortened(1_000)
+    assert short is not None
+    document, before = short.document(), whole.document()
+    assert "lists_end_offset" not in document
+    assert document["skipped"] == before["skipped"]
+    assert [it["offset"] for it in document["failed"]] == [it["offset"] for it in before["failed"]]
+    assert {it["error"] for it in document["failed"]} == {ERROR[:40]}
+    assert short.shortened(1_000) is None
+
+
+def test_receipt_without_lists_cannot_be_shortened() -> None:
+    assert replace(RECEIPT, tally=Tally(3)).shortened(10) is None

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stream_app.streamtime import StreamTime
-from tests.unit.records import MINUTE, Sample, record
+from stream_app.core.stream_time import StreamTime
+from tests.unit.core.builders import MINUTE, Sample, record
 
 END = 99
 """The offset behind the batch."""
@@ -107,6 +107,35 @@ def test_an_idle_window_is_over_after_its_grace() -> None:
     time = opened()
     assert not time.is_over(MINUTE + 61.9)
     assert time.is_over(MINUTE + 62)
+
+
+def test_once_idle_a_late_record_joins_the_late_window_or_the_minute_of_now() -> None:
+    time = opened(-3600)
+    time.idle(MINUTE + 70)
+    records = [record(11, -3590), record(12, -3500)]
+    assert not time.ends_before(records, 0, MINUTE + 71)
+    assert time.ends_before(records, 1, MINUTE + 71)
+    time.closed()
+    time.reach(records, 1, END, MINUTE + 71)
+    assert time.start == MINUTE + 60
+
+
+def test_a_minute_that_was_not_over_when_it_began_is_followed_by_the_next() -> None:
+    # What comes after a long stop is a backlog, though the partition seemed to be idle before.
+    for time in (fresh(), opened(now=5), opened(now=61.9)):
+        time.idle(MINUTE + 70)
+        time.closed()
+        time.reach([record(11, 2)], 0, END, MINUTE + 71)
+        assert time.start == MINUTE
+
+
+def test_a_late_window_that_had_its_object_does_not_move_the_minute_of_now_back() -> None:
+    time = opened(-3600)
+    time.idle(MINUTE + 62)
+    time.had_object()
+    time.closed()
+    time.reach([record(11, 2)], 0, END, MINUTE + 63)
+    assert time.start == MINUTE + 60
 
 
 def test_a_window_without_a_record_is_over() -> None:

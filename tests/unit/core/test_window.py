@@ -2,15 +2,16 @@ import gzip
 
 import pytest
 
-from stream_app.deliveries import DELIVERY_BYTES, Delivery
+from stream_app.config.settings import Destination
+from stream_app.core.delivery import DELIVERY_BYTES, Delivery
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.receipt import FAILED_ENTRY_BYTES, SKIPPED_RUN_BYTES
+from stream_app.core.window import Window
 from stream_app.errors import InvariantError
-from stream_app.objects import identifier, object_key
-from stream_app.receipts import FAILED_ENTRY_BYTES, SKIPPED_RUN_BYTES
-from stream_app.settings import Destination
-from stream_app.window import Window
-from tests.unit.records import (
+from tests.unit.core.builders import (
     EVENTS,
     EVERY,
+    FULL_PAYLOADS,
     MINUTE,
     ORDERS,
     TINY,
@@ -47,7 +48,7 @@ def test_answers_outside_the_offsets_leave_no_trace() -> None:
     window = Window(EVENTS, 1, 1000)
     assert window.add(answer(KINDS), 5, 9) == 9
     assert window.close(MINUTE) == {}
-    assert window.held == 0
+    assert window.memory.held == 0
 
 
 def test_each_destination_has_its_own_delivery_and_key() -> None:
@@ -55,7 +56,7 @@ def test_each_destination_has_its_own_delivery_and_key() -> None:
     window.add(answer(KINDS, ORDERS, EVERY), 1, 5)
     keys = {it.destination.id: it.key for it in window.close(MINUTE).values()}
     assert keys == {
-        it.id: object_key(it.prefix, MINUTE, identifier("events", 3, 1, it.id))
+        it.id: object_key(it.prefix, MINUTE, identifier("events", 3, 1, MINUTE, it.id))
         for it in (ORDERS, EVERY)
     }
 
@@ -67,7 +68,7 @@ def test_held_is_what_lines_and_lists_take() -> None:
     (content,) = window.deliveries
     texts = len("events/3@3") + len('"no"')
     assert content.tally.bytes_estimate == SKIPPED_RUN_BYTES + FAILED_ENTRY_BYTES + texts
-    assert window.held == DELIVERY_BYTES + content.content.held + content.tally.held
+    assert window.memory.held == DELIVERY_BYTES + content.content.held + content.tally.held
 
 
 def test_a_full_list_ends_the_window_behind_the_record_that_filled_it() -> None:
@@ -140,8 +141,8 @@ def test_one_long_run_of_skipped_records_does_not_fill_the_list() -> None:
 # --- What is compressed, and what leaves, while the window is open --------------------------------
 
 
-def streaming(*, uploaded_at: int | None = None) -> Window:
-    return Window(EVENTS, 1, None, sizes=TINY, uploaded_at=uploaded_at)
+def streaming(*, closed_at: int | None = None) -> Window:
+    return Window(EVENTS, 1, None, sizes=TINY, closed_at=closed_at)
 
 
 def feed(window: Window, offset: int, size: int, *destinations: Destination) -> None:
@@ -162,7 +163,7 @@ def test_lines_that_fill_no_slice_are_not_compressed() -> None:
     window = streaming()
     feed(window, 1, 90)
     assert window.compressions() == []
-    assert window.waiting == 91
+    assert window.memory.compressible == 91
 
 
 def test_only_full_slices_are_compressed() -> None:
@@ -170,7 +171,7 @@ def test_only_full_slices_are_compressed() -> None:
     feed(window, 1, 250, ORDERS)
     feed(window, 2, 90, EVERY)
     assert compress(window) == 1
-    assert window.waiting == 251 % TINY.slice + 91
+    assert window.memory.compressible == 251 % TINY.slice + 91
     assert window.compressions() == [], "once is enough"
 
 
@@ -179,7 +180,7 @@ def test_all_that_waits_is_compressed_when_memory_is_short() -> None:
     feed(window, 1, 250, ORDERS)
     feed(window, 2, 90, EVERY)
     assert compress(window, whole=True) == 2
-    assert window.waiting == 0
+    assert window.memory.compressible == 0
     assert window.compressions(whole=True) == []
 
 
@@ -204,13 +205,13 @@ def test_a_window_is_busy_until_what_was_taken_comes_back() -> None:
 def test_lines_that_are_under_way_wait_no_more_and_are_held() -> None:
     window = streaming()
     feed(window, 1, 250)
-    held = window.held
+    held = window.memory.held
     taken = window.compressions()
-    assert window.waiting == 0
-    assert window.held >= held - 64 * 2, "but for what is around a piece of lines"
+    assert window.memory.compressible == 0
+    assert window.memory.held >= held - 64 * 2, "but for what is around a piece of lines"
     taken[0].compression.perform()
     window.compressed(taken, MINUTE)
-    assert window.held == sum(it.held for it in window.deliveries)
+    assert window.memory.held == sum(it.held for it in window.deliveries)
 
 
 def test_a_body_that_is_large_enough_leaves_once_a_part() -> None:
@@ -225,22 +226,22 @@ def test_a_body_that_is_large_enough_leaves_once_a_part() -> None:
     assert [it.destination for it in window.leaving()] == [ORDERS]
 
 
-def test_the_first_part_fixes_the_upload_time_for_all() -> None:
+def test_the_first_part_fixes_the_closing_time_for_all() -> None:
     window = streaming()
     feed(window, 1, 90, EVERY)
-    assert window.uploaded_at is None
+    assert window.closed_at is None
     feed(window, 2, 900, ORDERS)
     compress(window, second=7)
-    assert window.uploaded_at == MINUTE + 7
+    assert window.closed_at == MINUTE + 7
     (leaving,) = window.leaving()
-    key = object_key("test/", MINUTE + 7, identifier("events", 3, 1, ORDERS.id))
+    key = object_key("test/", MINUTE + 7, identifier("events", 3, 1, MINUTE + 7, ORDERS.id))
     assert leaving.key == key
     feed(window, 3, 900, ORDERS)
     compress(window, second=9)
     deliveries = window.close(MINUTE + 62)
     assert deliveries[ORDERS.id].key == key
     assert deliveries[EVERY.id].key == object_key(
-        "", MINUTE + 7, identifier("events", 3, 1, EVERY.id)
+        "", MINUTE + 7, identifier("events", 3, 1, MINUTE + 7, EVERY.id)
     )
 
 
@@ -248,18 +249,20 @@ def test_compressing_without_a_part_fixes_no_time() -> None:
     window = streaming()
     feed(window, 1, 150)
     compress(window, second=7)
-    assert window.uploaded_at is None
+    assert window.closed_at is None
     assert window.close(MINUTE + 62)[ORDERS.id].key == object_key(
-        "test/", MINUTE + 62, identifier("events", 3, 1, ORDERS.id)
+        "test/", MINUTE + 62, identifier("events", 3, 1, MINUTE + 62, ORDERS.id)
     )
 
 
 def test_parts_of_a_recorded_window_go_under_the_recorded_time() -> None:
-    window = streaming(uploaded_at=MINUTE + 3)
+    window = streaming(closed_at=MINUTE + 3)
     feed(window, 1, 900)
     compress(window, second=500)
     (leaving,) = window.leaving()
-    assert leaving.key == object_key("test/", MINUTE + 3, identifier("events", 3, 1, ORDERS.id))
+    assert leaving.key == object_key(
+        "test/", MINUTE + 3, identifier("events", 3, 1, MINUTE + 3, ORDERS.id)
+    )
 
 
 def test_what_s3_would_take_is_cut_for_the_sake_of_memory() -> None:
@@ -269,9 +272,9 @@ def test_what_s3_would_take_is_cut_for_the_sake_of_memory() -> None:
     compress(window, whole=True)
     assert window.leaving() == []
     assert window.cut_early(MINUTE + 8)
-    assert window.uploaded_at == MINUTE + 8
+    assert window.closed_at == MINUTE + 8
     assert [it.destination for it in window.leaving()] == [ORDERS]
-    assert window.held == sum(it.held for it in window.deliveries)
+    assert window.memory.held == sum(it.held for it in window.deliveries)
 
 
 def test_too_little_for_a_part_is_not_cut_for_the_sake_of_memory() -> None:
@@ -279,7 +282,7 @@ def test_too_little_for_a_part_is_not_cut_for_the_sake_of_memory() -> None:
     feed(window, 1, 90)
     compress(window, whole=True)
     assert not window.cut_early(MINUTE + 8)
-    assert window.uploaded_at is None
+    assert window.closed_at is None
 
 
 def test_a_window_is_leaving_until_s3_has_its_parts() -> None:
@@ -314,24 +317,27 @@ def test_what_is_not_sent_leaves_again() -> None:
 
 def test_a_window_ends_before_an_object_has_too_many_parts() -> None:
     window = streaming()
-    for offset in range(1, 1 + TINY.parts_max - 1):
+    for offset in range(FULL_PAYLOADS):
         assert not window.full
-        feed(window, offset, 900)
+        feed(window, 1 + offset, 900)
         compress(window)
     assert window.full
     (delivery,) = window.close(MINUTE).values()
     delivery.content.finish()
-    assert len(delivery.content.parts) == TINY.parts_max
+    assert len(delivery.content.parts) == FULL_PAYLOADS + 1
 
 
-def test_parts_cut_early_count_as_well() -> None:
+def test_parts_cut_early_are_no_more_than_s3_takes() -> None:
     window = streaming()
-    for offset in range(1, 1 + TINY.parts_max - 1):
-        assert not window.full
+    offset = 1
+    while not window.full:
         feed(window, offset, 250)
         compress(window, whole=True)
         window.cut_early(MINUTE)
-    assert window.full
+        offset += 1
+    (delivery,) = window.deliveries
+    assert len(delivery.content.parts) < TINY.parts_max
+    assert TINY.object_max <= delivery.content.size_compressed
 
 
 def test_an_object_in_parts_is_all_the_lines() -> None:

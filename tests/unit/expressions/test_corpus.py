@@ -1,7 +1,7 @@
-"""The engine is JavaScript: it gives the very lines that Node.js gave for a corpus of pairs.
+"""The engine is JavaScript: its lines are those of Node.js for a corpus of pairs.
 
-A pair is an expression and an event. `tests/corpus/make.mjs` holds them, asks Node.js, and says how
-to make `tests/corpus/corpus.json` again.
+A pair is an expression and an event. `tests/corpus/make.mjs` has the pairs, evaluates them in
+Node.js, and describes how to generate `tests/corpus/corpus.json` again.
 """
 
 import json
@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from stream_app.expressions import SKIP, TP, Failure, compile_expression
-from tests.unit.records import Sample
+from stream_app.expressions.expression import SKIP, Failure, compile_expression
+from stream_app.records import TopicPartition
+from tests.unit.core.builders import Sample
 
-CORPUS = json.loads((Path(__file__).parents[1] / "corpus" / "corpus.json").read_text("ascii"))
+CORPUS = json.loads((Path(__file__).parents[2] / "corpus" / "corpus.json").read_text("ascii"))
 RECORD: dict[str, Any] = CORPUS["record"]
-SOURCE = TP(RECORD["topic"], RECORD["partition"])
+SOURCE = TopicPartition(RECORD["topic"], RECORD["partition"])
 PAIRS: list[dict[str, Any]] = CORPUS["pairs"]
 PAIRS_LINE = 5
-"""Line of the file on which the first pair stands, each on one: a test's name points at its own."""
+"""Line of the file with the first pair, one pair a line: a test's name has the line of its pair."""
 
 GROUPS = {
     *(
@@ -63,7 +64,7 @@ def test_expression_gives_what_node_gave(pair: dict[str, Any]) -> None:
     elif "skipped" in pair:
         assert outcome is SKIP
     else:
-        # The name of an error, or all of what is no error; then come words of the engine's own.
+        # An error's name, or the whole of a thrown value; the engine's own words follow.
         assert isinstance(outcome, Failure)
         assert re.match(rf"{re.escape(pair['failed'])}(?=[:,]|\Z)", outcome.error), outcome
 
@@ -86,7 +87,7 @@ def test_corpus_has_no_pair_twice() -> None:
     assert len({(pair["event"], pair["expression"]) for pair in PAIRS}) == len(PAIRS)
 
 
-@pytest.mark.parametrize("text", [r"\ud800", r"\u0000", "\u2028", "\U0001f600"])
+@pytest.mark.parametrize("text", ["\ufffd", r"\u0000", "\u2028", "\U0001f600"])
 def test_corpus_delivers(text: str) -> None:
     assert any(text in pair.get("delivered", "") for pair in PAIRS)
 

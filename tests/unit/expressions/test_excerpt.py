@@ -2,7 +2,7 @@
 
 import pytest
 
-from stream_app.excerpt import WIDTH_MAX, excerpt
+from stream_app.expressions.excerpt import WIDTH_MAX, excerpt
 
 
 @pytest.mark.parametrize(

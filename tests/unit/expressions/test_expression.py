@@ -3,24 +3,25 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from stream_app.engine import Place
 from stream_app.errors import ExpressionError
-from stream_app.expressions import (
+from stream_app.expressions.engine import SourcePosition
+from stream_app.expressions.expression import (
     ERROR_LENGTH_MAX,
-    PAYLOAD_BYTES_MAX,
+    EXPRESSION_LENGTH_MAX,
+    LINE_BYTES_MAX,
     SKIP,
-    TEXT_LENGTH_MAX,
-    TP,
     Failure,
     Outcome,
-    Record,
     Route,
     compile_expression,
     evaluate,
 )
+from stream_app.expressions.fast_path import INHERITED
+from stream_app.records import Record, TopicPartition
 
 
 def record(
@@ -41,7 +42,7 @@ def outcome(text: str, value: bytes | None) -> Outcome:
     return only
 
 
-SOURCE = TP("events", 3)
+SOURCE = TopicPartition("events", 3)
 NAME = "events/3@7"
 EVENT = b'{"body":{"id":5,"user":{"e-mail":"a@b.c"}},"inSample":true,"n":null,"text":"abc"}'
 
@@ -90,7 +91,7 @@ def test_plain_paths_are_sliced_from_the_record(text: str, line: bytes) -> None:
         ("$eventual?.x ?? 1", None),
     ],
 )
-def test_everything_else_is_the_engines(text: str, line: bytes | None) -> None:
+def test_everything_else_enters_the_engine(text: str, line: bytes | None) -> None:
     expression = compile_expression(text)
     assert expression.uses_engine
     if line is not None:
@@ -115,7 +116,7 @@ def test_object_of_any_size_is_built(count: int) -> None:
     assert expression.uses_engine == (count > 256)
 
 
-def test_key_that_msgspec_refuses_is_the_engines() -> None:
+def test_key_that_msgspec_refuses_enters_the_engine() -> None:
     value = json.dumps({"a\tb": 1}).encode()
     expression = compile_expression("$event['a\tb']")
     assert expression.uses_engine
@@ -139,13 +140,30 @@ def test_field_that_is_missing_is_left_out_of_an_object() -> None:
     assert outcome("{ a: $event.missing, id: $event.body.id }", EVENT) == b'{"id":5}'
 
 
+def test_names_that_every_object_has_are_those_of_the_engine() -> None:
+    names = outcome("Reflect.ownKeys(Object.prototype)", b"1")
+    assert isinstance(names, bytes)
+    assert set(json.loads(names)) == INHERITED
+
+
+@pytest.mark.parametrize("name", sorted(INHERITED))
+def test_name_that_every_object_has_is_for_the_engine(name: str) -> None:
+    text = f"{{ a: $event.{name}, b: $event.b }}"
+    by_engine = outcome(f"({text})", b'{"b":1}')
+    assert isinstance(by_engine, bytes)
+    assert outcome(text, b'{"b":1.0}') == by_engine.replace(b"1", b"1.0")
+    assert outcome(text, f'{{"{name}":1.0}}'.encode()) == b'{"a":1.0}'
+
+
 def test_length_of_a_string_is_no_key() -> None:
     assert outcome("$event.text.length", EVENT) == b"3"
 
 
 def test_path_through_null_fails() -> None:
     expected = Failure(
-        NAME, "TypeError: cannot read property 'x' of null, at line 1, column 1", Place(1, 1)
+        NAME,
+        "TypeError: cannot read property 'x' of null, at line 1, column 1",
+        SourcePosition(1, 1),
     )
     assert outcome("$event.n.x", EVENT) == expected
     assert outcome("$event.n?.x", EVENT) is SKIP
@@ -153,7 +171,9 @@ def test_path_through_null_fails() -> None:
 
 def test_throw_fails_with_the_engines_message() -> None:
     assert outcome("$event.missing.x", EVENT) == Failure(
-        NAME, "TypeError: cannot read property 'x' of undefined, at line 1, column 1", Place(1, 1)
+        NAME,
+        "TypeError: cannot read property 'x' of undefined, at line 1, column 1",
+        SourcePosition(1, 1),
     )
 
 
@@ -172,7 +192,7 @@ def test_throw_fails_with_the_engines_message() -> None:
         (b"\xff", "not UTF-8 at byte 0"),
     ],
 )
-def test_value_that_is_not_json_fails_alike_on_both_ways(
+def test_value_that_is_not_json_fails_alike_on_both_paths(
     text: str, value: bytes, reason: str
 ) -> None:
     failed = outcome(text, value)
@@ -186,13 +206,45 @@ def test_value_that_is_not_json_fails_alike_on_both_ways(
         (b' {"body" : 1}\t', b'{"body" : 1}'),
         (b'{\n  "body": [\r\n    1.50,\n    "a b"\n  ]\n}\n', b'{"body":[1.50,"a b"]}'),
         (b'{\n"body": 12345678901234567890123}', b'{"body":12345678901234567890123}'),
-        (b'{"body":\n"\\ud800"}', b'{"body":"\\ud800"}'),
-        (b'{"body": "\\ud800"}', b'{"body":"\\ud800"}'),
+        (b'{"body":\n"\\ud800"}', '{"body":"\ufffd"}'.encode()),
+        (b'{"body": "\\uDBFF"}', '{"body":"\ufffd"}'.encode()),
         ('{"body":"é\u2028"}'.encode(), '{"body":"é\u2028"}'.encode()),
     ],
 )
 def test_whole_event_is_one_line(value: bytes, line: bytes) -> None:
     assert outcome("$event", value) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "line"),
+    [
+        ("$event.a", r'{"a":"x\ud83dy"}', '"x\ufffdy"'),
+        ("$event.a", r'{"a":"\ude00\ud83d"}', '"\ufffd\ufffd"'),
+        ("$event.a", r'{"a":"\ud83d\ude00"}', r'"\ud83d\ude00"'),
+        ("{ a: $event.a, b: $event.b }", r'{"a":1.0,"b":"\uDE00"}', '{"a":1,"b":"\ufffd"}'),
+        (
+            '{ a: $event.a["0"], b: $event.b }',
+            '{"a":"\U0001f600","b":1.0}',
+            '{"a":"\ufffd","b":1.0}',
+        ),
+        ("($event)", r'{"\ud83d":"\\ud83d\\\ud83d\\"}', '{"\ufffd":"\\\\ud83d\\\\\ufffd\\\\"}'),
+        (
+            "[$event.n, $event.a]",
+            r'{"n":12345678901234567890,"a":"\ud83d"}',
+            '[12345678901234567890,"\ufffd"]',
+        ),
+        (
+            "$event.n > 1 ? $event : 0",
+            r'{"n":12345678901234567890,"m":12345678901234567891,"a":"\ud83d"}',
+            '{"n":12345678901234567890,"m":12345678901234567891,"a":"\ufffd"}',
+        ),
+    ],
+)
+def test_half_a_surrogate_pair_is_written_as_a_replacement_character(
+    text: str, value: str, line: str
+) -> None:
+    assert outcome(text, value.encode()) == line.encode()
+    orjson.loads(line)
 
 
 def test_deeply_nested_event_fails_alone() -> None:
@@ -216,7 +268,7 @@ def test_outcomes_keep_the_order_of_the_records() -> None:
         assert seven == Failure(
             "events/3@6",
             f"TypeError: cannot read property 'a' of null, at line 1, column {text.index('$') + 1}",
-            Place(1, text.index("$") + 1),
+            SourcePosition(1, text.index("$") + 1),
         )
 
 
@@ -227,7 +279,7 @@ def test_no_records_give_no_outcomes() -> None:
 
 @pytest.mark.parametrize("text", ["$event", "$event.a", "{ a: $event.a }", "[$event]"])
 def test_payload_beyond_its_limit_fails(text: str) -> None:
-    failed = outcome(text, b'{"a":"' + b"x" * PAYLOAD_BYTES_MAX + b'"}')
+    failed = outcome(text, b'{"a":"' + b"x" * LINE_BYTES_MAX + b'"}')
     assert isinstance(failed, Failure)
     assert failed.error.startswith("the payload has 10485")
     assert "at most 1048576 are delivered" in failed.error
@@ -235,7 +287,7 @@ def test_payload_beyond_its_limit_fails(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["$event", "[$event][0]"])
 def test_payload_at_its_limit_is_delivered(text: str) -> None:
-    value = b'"' + b"x" * (PAYLOAD_BYTES_MAX - 2) + b'"'
+    value = b'"' + b"x" * (LINE_BYTES_MAX - 2) + b'"'
     assert outcome(text, value) == value
 
 
@@ -247,30 +299,30 @@ def test_failure_is_one_short_line() -> None:
     assert len(failed.error) == ERROR_LENGTH_MAX
 
 
-def test_failure_without_a_text_says_so() -> None:
+def test_exception_without_a_text_is_described() -> None:
     assert outcome("(() => { throw ''; })()", EVENT) == Failure(NAME, "an exception without a text")
 
 
-def test_place_of_a_long_failure_is_kept() -> None:
+def test_position_of_a_long_failure_is_kept() -> None:
     failed = outcome("(() => {\n throw new Error('x'.repeat(1000)); })()", EVENT)
     assert isinstance(failed, Failure)
     assert failed.error.startswith("Error: xx")
     assert failed.error.endswith("xx…, at line 2, column 22")
     assert len(failed.error) == ERROR_LENGTH_MAX
-    assert failed.place == Place(2, 22)
+    assert failed.position == SourcePosition(2, 22)
 
 
-def test_place_of_what_does_not_compile_is_in_the_error() -> None:
-    for text, place in (("a b", (1, 3)), ("{\n a: 1,", (2, 7)), (" ", None)):
+def test_error_of_text_that_does_not_compile_has_the_position() -> None:
+    for text, position in (("a b", (1, 3)), ("{\n a: 1,", (2, 7)), (" ", None)):
         with pytest.raises(ExpressionError) as caught:
             compile_expression(text)
-        assert caught.value.place == place
+        assert caught.value.position == position
 
 
 # --- Several destinations ------------------------------------------------------------------------
 
 
-def test_each_route_is_answered_for_its_own_records() -> None:
+def test_each_route_has_the_outcomes_of_its_own_records() -> None:
     one, two, three = (record(b'{"n":%d}' % it, offset=it) for it in (1, 2, 3))
     routes = [
         Route(compile_expression("$event.n + 1"), "a", [one, two, three]),
@@ -292,7 +344,9 @@ def test_each_route_is_answered_for_its_own_records() -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, SKIP), (b"\xff", None), (b"{", None)])
-def test_record_without_an_event_is_told_alike_to_all(value: bytes | None, expected: Any) -> None:
+def test_record_without_an_event_has_one_outcome_for_all_routes(
+    value: bytes | None, expected: Any
+) -> None:
     records = [record(value)]
     routes = [Route(compile_expression(it), "a", records) for it in ("[$event]", "event + 1")]
     (one,), (two,) = evaluate(routes, SOURCE)
@@ -304,12 +358,17 @@ def test_record_without_an_event_is_told_alike_to_all(value: bytes | None, expec
     ("text", "value", "fast"),
     [
         ("$event.n", b'{"n":1}', True),
-        ("$event.n", b"{}", False),
+        ("$event.n", b"{}", True),
+        ("{ n: $event.n, a: $event.a?.b }", b"{}", False),
+        ("$event.toString", b"{}", False),
+        ("$event.a?.b?.c", b'{"a":{}}', False),
+        ("$event.a?.b?.c", b'{"a":{"b":{}}}', True),
+        ("$event.n", b"[]", False),
         ("$event.n + 1", b'{"n":1}', False),
         ("$event", None, True),
     ],
 )
-def test_way_that_a_record_takes_is_told(text: str, value: bytes | None, *, fast: bool) -> None:
+def test_path_that_a_record_takes_is_known(text: str, value: bytes | None, *, fast: bool) -> None:
     assert compile_expression(text).takes_fast_path(record(value), SOURCE) is fast
 
 
@@ -340,7 +399,7 @@ def test_record_without_key_has_no_pipeline() -> None:
     "text",
     ["$context.offset", "\\u0024context.offset", "eval('$con' + 'text.offset')"],
 )
-def test_context_is_there_however_it_is_spelt(text: str) -> None:
+def test_context_exists_in_every_spelling(text: str) -> None:
     assert outcome(text, EVENT) == b"7"
 
 
@@ -374,13 +433,19 @@ def test_event_may_be_changed_by_its_expression_only() -> None:
         ("", "the expression is empty; use $event to deliver the whole event"),
         (" \n", "the expression is empty"),
         ("a\0b", "the expression holds a NUL"),
-        ("'\ud800'", "the expression holds a NUL or half a surrogate pair"),
+        (
+            "'\ud800'",
+            "the expression holds a NUL, half a surrogate pair, or bytes that are no text",
+        ),
         ("1 +", "SyntaxError: the expression is not complete, at its end"),
         ("{ a: 1,\n b c }", "SyntaxError: Unexpected identifier 'c', at line 2, column 4"),
-        ("1" * (TEXT_LENGTH_MAX + 1), "the expression has 65537 characters; use at most 65536"),
+        (
+            "1" * (EXPRESSION_LENGTH_MAX + 1),
+            "the expression has 65537 characters; use at most 65536",
+        ),
     ],
 )
-def test_mistake_is_told_with_its_place(text: str, message: str) -> None:
+def test_message_of_a_mistake_has_its_position(text: str, message: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         compile_expression(text)
     assert str(caught.value).startswith(message)

@@ -4,9 +4,15 @@ from pathlib import Path
 import pytest
 from aiokafka import errors
 
+from stream_app.config.settings import Kafka
 from stream_app.errors import SetupError
-from stream_app.kafka import bootstrap_servers, client_options, explained, ssl_context
-from stream_app.settings import Kafka
+from stream_app.kafka.connection import (
+    METADATA_AGE_MS,
+    bootstrap_servers,
+    client_options,
+    translate_errors,
+)
+from stream_app.kafka.tls import ssl_context
 
 PLAIN = Kafka(broker="kafka://a:1;kafka://[::1]")
 
@@ -20,6 +26,7 @@ def test_plaintext_needs_no_certificates() -> None:
         "bootstrap_servers": ["a:1", "[::1]:9092"],
         "security_protocol": "PLAINTEXT",
         "ssl_context": None,
+        "metadata_max_age_ms": METADATA_AGE_MS,
     }
 
 
@@ -28,12 +35,13 @@ def test_login_is_part_of_the_options() -> None:
         security_protocol="sasl_plaintext",
         sasl_mechanism="SCRAM-SHA-256",
         sasl_username="u",
-        sasl_password="p",  # noqa: S106 - a made-up one
+        sasl_password="p",  # noqa: S106 - not a real one
     )
     assert client_options(kafka) == {
         "bootstrap_servers": ["127.0.0.1:9092"],
         "security_protocol": "SASL_PLAINTEXT",
         "ssl_context": None,
+        "metadata_max_age_ms": METADATA_AGE_MS,
         "sasl_mechanism": "SCRAM-SHA-256",
         "sasl_plain_username": "u",
         "sasl_plain_password": "p",
@@ -48,20 +56,20 @@ def test_tls_checks_certificates_and_host_names(protocol: str) -> None:
     assert context.check_hostname
 
 
-def test_missing_authority_file_is_said(tmp_path: Path) -> None:
+def test_missing_authority_file_is_an_error(tmp_path: Path) -> None:
     kafka = Kafka(security_protocol="ssl", ssl_ca_file=str(tmp_path / "ca.pem"))
     with pytest.raises(SetupError, match=r"ssl_ca_file '.*ca\.pem' cannot be used: No such file"):
         ssl_context(kafka)
 
 
-def test_authority_file_without_certificates_is_said(tmp_path: Path) -> None:
+def test_authority_file_without_certificates_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("no certificate", "utf-8")
     with pytest.raises(SetupError, match=r"ssl_ca_file '.*ca\.pem' cannot be used: "):
         ssl_context(Kafka(security_protocol="ssl", ssl_ca_file=str(path)))
 
 
-def test_missing_certificate_is_said(tmp_path: Path) -> None:
+def test_missing_certificate_is_an_error(tmp_path: Path) -> None:
     name = str(tmp_path / "x.pem")
     kafka = Kafka(security_protocol="ssl", ssl_certificate_file=name, ssl_key_file=name)
     with pytest.raises(SetupError, match=r"ssl_certificate_file '.*x\.pem' with ssl_key_file"):
@@ -71,8 +79,8 @@ def test_missing_certificate_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (errors.KafkaConnectionError("x"), "does not answer .*; is it running?"),
-        (TimeoutError(), r"does not answer \(no answer in time\); is it running?"),
+        (errors.KafkaConnectionError("x"), "does not respond .*; is it running?"),
+        (TimeoutError(), r"does not respond \(timed out\); is it running?"),
         (errors.UnknownTopicOrPartitionError(), "topic 't' does not exist .* stream-app topics"),
         (errors.TopicAuthorizationFailedError("t"), "not allow .* 'anonymous' .*topic t"),
         (errors.SaslAuthenticationFailed("x"), "wrong user or password"),
@@ -81,11 +89,11 @@ def test_missing_certificate_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_client_error_is_explained_on_one_line(error: Exception, text: str) -> None:
-    with pytest.raises(SetupError, match=text) as caught, explained(Kafka(), topic="t"):
+    with pytest.raises(SetupError, match=text) as caught, translate_errors(Kafka(), topic="t"):
         raise error
     assert "\n" not in str(caught.value)
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(BrokenPipeError), explained(Kafka()):
+    with pytest.raises(BrokenPipeError), translate_errors(Kafka()):
         raise BrokenPipeError

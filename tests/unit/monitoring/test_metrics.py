@@ -1,35 +1,36 @@
-"""What is counted, and what is read off a worker's state."""
+"""Counters of a worker, and metrics that are read from its state."""
 
 import re
 from dataclasses import replace
 
 import pytest
 
-from stream_app.assignment import Assignment
-from stream_app.breakers import FAILURES_MAX, Breakers
-from stream_app.clockskew import ClockSkew
-from stream_app.closings import Closing, Commit
+from stream_app.config.settings import S3, Delivery, Kafka, Settings
+from stream_app.core.assignment import Assignment
+from stream_app.core.circuit_breaker import FAILURES_MAX, CircuitBreakers
+from stream_app.core.commit_metadata import Closing, Commit
+from stream_app.core.receipt import Problem, Receipt, Source, Status, Stored, Tally
 from stream_app.errors import TransientError
-from stream_app.expressions import TP
-from stream_app.health import Heart
-from stream_app.metrics import (
-    DELAY_BOUNDS_SECONDS,
+from stream_app.monitoring.accumulators import DELAY_BOUNDS_SECONDS, Delays
+from stream_app.monitoring.counts import STATUSES, Counts
+from stream_app.monitoring.health import LoopMonitor
+from stream_app.monitoring.metrics import (
     METRICS,
-    STATUSES,
-    Counts,
-    Delays,
+    HealthStatus,
     Kind,
-    Pulse,
-    ReloadState,
+    MetricSources,
     Samples,
-    Watched,
     readings,
 )
-from stream_app.receipts import Problem, Receipt, Source, Status, Stored, Tally
-from stream_app.settings import S3, Delivery, Kafka, Settings
-from tests.unit.records import EVENTS, EVERY, MINUTE, ORDERS, RULES, answer, batch, record
+from stream_app.monitoring.open_transactions import OpenTransactions
+from stream_app.monitoring.reload_state import ReloadState
+from stream_app.monitoring.unanswered_partitions import Fetch, UnansweredPartitions
+from stream_app.records import TopicPartition
+from stream_app.s3.clock_skew import ClockSkew
+from tests.unit.core.builders import EVENTS, EVERY, MINUTE, ORDERS, RULES, answer, batch, record
 
-PULSE = Pulse(live=True, ready=False, late_seconds=1.5)
+STORED = Stored(100, None, None, "", already_existed=False, stored_at=MINUTE + 61)
+HEALTH = HealthStatus(live=True, ready=False, loop_lag_seconds=1.5)
 NAMES = {it.name: it for it in METRICS}
 SETTINGS = Settings(Kafka(), S3(), Delivery(), ())
 
@@ -39,13 +40,17 @@ class World:
 
     def __init__(self) -> None:
         self.assignment = Assignment(RULES, 1024 * 1024)
-        self.breakers = Breakers(60.0)
+        self.breakers = CircuitBreakers(60.0)
         self.counts = Counts()
-        self.reload = ReloadState(destinations=2, taken_at=5.0)
+        self.reload = ReloadState(destinations=2, succeeded_at=5.0)
         self.skew = ClockSkew()
-        self.log_ends: dict[TP, int] = {}
+        self.not_encrypted = 0
+        self.log_ends: dict[TopicPartition, int] = {}
+        self.high_watermarks: dict[TopicPartition, int] = {}
+        self.open_transactions = OpenTransactions()
+        self.unanswered = UnansweredPartitions()
 
-    def hold(self, commit: Commit, tp: TP = EVENTS) -> None:
+    def hold(self, commit: Commit, tp: TopicPartition = EVENTS) -> None:
         self.assignment.assigned([tp])
         self.assignment.loaded(tp, self.assignment.epoch, commit)
 
@@ -57,17 +62,23 @@ class World:
     def commit(self) -> None:
         self.assignment.recorded(self.assignment.commits())
 
-    def read(self, second: float = 0.0) -> dict[str, Samples | Delays]:
-        watched = Watched(
+    def sources(self) -> MetricSources:
+        return MetricSources(
             SETTINGS,
             self.counts,
             self.assignment,
             self.breakers,
             self.reload,
             self.skew,
+            lambda: self.not_encrypted,
             lambda: self.log_ends,
+            lambda: self.log_ends | self.high_watermarks,
+            self.open_transactions,
+            self.unanswered,
         )
-        return readings(watched, PULSE, MINUTE + second)
+
+    def read(self, second: float = 0.0) -> dict[str, Samples | Delays]:
+        return readings(self.sources(), HEALTH, MINUTE + second)
 
     def value(self, name: str, *labels: str, second: float = 0.0) -> float:
         samples = self.read(second)[f"stream_app_{name}"]
@@ -95,11 +106,9 @@ def receipt(status: Status, **changes: object) -> Receipt:
         bucket="b",
         key="k",
         size_uncompressed=400,
-        uploaded_at=MINUTE + 60,
+        closed_at=MINUTE + 60,
         attempts=1,
-        stored=Stored(100, None, None, "", already_existed=False)
-        if status is Status.DELIVERED
-        else None,
+        stored=STORED if status is Status.DELIVERED else None,
         problem=Problem("NoSuchBucket", "", retryable=False)
         if status in (Status.FAILED, Status.RETRYING)
         else None,
@@ -112,7 +121,7 @@ def receipt(status: Status, **changes: object) -> Receipt:
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda it: it.name)
 def test_name_is_as_prometheus_wants_it(metric: object) -> None:
-    name, kind, labels, text = metric  # type: ignore[misc] # a Metric
+    name, kind, labels, text, _ = metric  # type: ignore[misc] # a Metric
     assert re.fullmatch(r"stream_app_[a-z0-9_]+", name)
     assert name.endswith("_total") is (kind is Kind.COUNTER)
     # Base units, and no reserved ending on what is none.
@@ -128,11 +137,11 @@ def test_every_declared_metric_is_read_with_its_labels_and_no_other() -> None:
     world.hold(Commit(0, ()))
     world.feed(0, 0)
     world.log_ends[EVENTS] = 1
-    world.skew.answered("here", "Tue, 24 Nov 2026 16:31:07 GMT", MINUTE)
-    taken = world.read()
-    assert taken.keys() == NAMES.keys()
+    world.skew.record("here", "Tue, 24 Nov 2026 16:31:07 GMT", MINUTE)
+    samples_by_name = world.read()
+    assert samples_by_name.keys() == NAMES.keys()
     assert len(METRICS) == len(NAMES)
-    for name, samples in taken.items():
+    for name, samples in samples_by_name.items():
         if isinstance(samples, Delays):
             assert NAMES[name].kind is Kind.HISTOGRAM
         else:
@@ -198,25 +207,31 @@ def test_delay_is_from_the_end_of_the_window_and_never_negative() -> None:
     assert counts.delays.seconds == pytest.approx(0 + 0.4 + 1 + 2 + 10**6 - 60)
 
 
+def test_objects_without_the_requested_encryption_are_counted() -> None:
+    world = World()
+    world.not_encrypted = 2
+    assert world.value("not_encrypted_objects_total") == 2
+
+
 def test_failed_attempts_are_counted_by_destination() -> None:
     world = World()
-    world.counts.retried("a")
-    world.counts.retried("a")
-    world.counts.retried("b")
+    world.counts.attempt_failed("a")
+    world.counts.attempt_failed("a")
+    world.counts.attempt_failed("b")
     assert world.value("failed_attempts_total", "a") == 2
-    assert world.counts.total.retries == 3
+    assert world.counts.total.failed_attempts == 3
 
 
-def test_destination_that_is_no_more_is_forgotten_but_for_the_sum() -> None:
+def test_removed_destination_stays_in_the_sum_alone() -> None:
     counts = Counts()
-    counts.retried("a")
-    counts.retried("b")
+    counts.attempt_failed("a")
+    counts.attempt_failed("b")
     counts.keep({"b"})
     assert counts.destinations.keys() == {"b"}
-    assert counts.total.retries == 2
+    assert counts.total.failed_attempts == 2
 
 
-def test_last_commit_is_told() -> None:
+def test_last_commit_has_a_time() -> None:
     world = World()
     assert world.value("last_commit_timestamp_seconds") == 0
     world.counts.committed(7.5)
@@ -235,7 +250,7 @@ def test_destination_appears_with_its_first_event_and_zeros() -> None:
     world.feed(0, 0)
     for id_ in (ORDERS.id, EVERY.id):
         assert world.value("outcomes_total", id_, "delivered") == 0
-        assert world.value("destination_broken", id_) == 0
+        assert world.value("destination_circuit_open", id_) == 0
 
 
 def test_window_is_open_then_pending_then_unsettled_then_gone() -> None:
@@ -253,10 +268,10 @@ def test_window_is_open_then_pending_then_unsettled_then_gone() -> None:
     assert seen() == [1, 1, 1, 2]
     world.commit()
     assert seen() == [1, 0, 1, 2]
-    for work in world.assignment.works():
+    for work in world.assignment.delivery_tasks():
         content = work.partition.content(work)
         assert content is not None
-        work.partition.uploaded(work, Stored(1, None, None, "", already_existed=False), 1)
+        work.partition.uploaded(work, STORED, 1)
         work.partition.published(work)
     assert seen() == [1, 0, 0, 0]
     world.commit()
@@ -271,14 +286,14 @@ def test_age_is_that_of_the_oldest_minute_without_a_receipt() -> None:
     age = "oldest_undelivered_age_seconds"
     assert world.value(age, ORDERS.id, second=70) == 70
     world.commit()
-    orders, every = world.assignment.works()
+    orders, every = world.assignment.delivery_tasks()
     for work in (orders,):
         work.partition.content(work)
-        work.partition.uploaded(work, Stored(1, None, None, "", already_existed=False), 1)
+        work.partition.uploaded(work, STORED, 1)
         work.partition.published(work)
     assert world.value(age, ORDERS.id, second=70) == 10
     assert world.value(age, every.delivery.destination.id, second=70) == 70
-    # A clock that was set back makes nobody younger than new.
+    # A clock that was set back makes no age negative.
     assert world.value(age, ORDERS.id, second=-100) == 0
 
 
@@ -297,16 +312,34 @@ def test_window_that_a_predecessor_recorded_is_as_old_as_its_minute() -> None:
     assert world.value("oldest_undelivered_age_seconds", EVERY.id, second=300) == 300
 
 
-def test_broken_destination_is_told() -> None:
+def test_open_circuit_breaker_is_a_metric() -> None:
     world = World()
-    world.counts.retried(ORDERS.id)
+    world.counts.attempt_failed(ORDERS.id)
     breaker = world.breakers.of(ORDERS.id)
     for number in range(FAILURES_MAX):
-        assert world.value("destination_broken", ORDERS.id) == 0
+        assert world.value("destination_circuit_open", ORDERS.id) == 0
         breaker.failed(TransientError("SlowDown", ""), is_probe=False, now=float(number))
-    assert world.value("destination_broken", ORDERS.id) == 1
+    assert world.value("destination_circuit_open", ORDERS.id) == 1
     breaker.succeeded()
-    assert world.value("destination_broken", ORDERS.id) == 0
+    assert world.value("destination_circuit_open", ORDERS.id) == 0
+
+
+def test_failing_destination_is_a_metric_until_it_is_removed() -> None:
+    world = World()
+    world.counts.published(receipt(Status.DELIVERED), MINUTE + 63)
+    assert world.value("destination_failing", ORDERS.id) == 0
+    world.counts.published(receipt(Status.DELIVERED), MINUTE + 63)
+    world.counts.failing.check(1.0)
+    assert world.value("destination_failing", ORDERS.id) == 1
+    world.counts.keep({EVERY.id})
+    assert world.counts.failing.failing == {}
+
+
+def test_retrying_receipt_makes_no_destination_fail() -> None:
+    world = World()
+    for _ in range(3):
+        world.counts.published(receipt(Status.RETRYING), MINUTE + 63)
+    assert world.counts.failing.check(1.0) == ([], [])
 
 
 # --- partitions ----------------------------------------------------------------------------------
@@ -320,17 +353,48 @@ def test_lag_is_from_the_commit_and_unread_from_the_position() -> None:
     world.feed(10, 0)
     assert world.value("lag_offsets", "3") == 15
     assert world.value("unread_offsets", "3") == 14
-    world.log_ends[EVENTS] = 5  # noted before the partition came to us
+    world.log_ends[EVENTS] = 5  # fetched before the partition was assigned to us
     assert world.value("lag_offsets", "3") == world.value("unread_offsets", "3") == 0
 
 
-def test_partitions_are_told_by_whether_they_are_read_back() -> None:
+def test_events_behind_an_open_transaction_are_lag_and_hidden_and_not_unread() -> None:
     world = World()
-    world.assignment.assigned([EVENTS, TP("events", 4)])
+    world.hold(Commit(10, ()))
+    world.log_ends[EVENTS] = 10
+    for now in (100.0, 101.0, 190.0):
+        world.open_transactions.check(now, world.log_ends, {EVENTS: 110})
+    world.high_watermarks[EVENTS] = 110
+    assert world.value("lag_offsets", "3") == 100
+    assert world.value("unread_offsets", "3") == 0
+    assert world.value("hidden_offsets", "3") == 100
+    assert world.value("hidden_offsets_age_seconds", "3") == 90
+    world.open_transactions.check(191.0, {EVENTS: 111}, {EVENTS: 111})
+    assert world.value("hidden_offsets_age_seconds", "3") == 0
+
+
+def test_partition_without_a_response_for_longer_than_the_session_is_counted() -> None:
+    world = World()
+    for now in range(int(SETTINGS.kafka.session_timeout_seconds) + 1):
+        world.unanswered.check(float(now), {EVENTS: Fetch(None, is_held=False)})
+    assert world.value("partitions_unanswered") == 0
+    world.unanswered.check(now + 1.0, {EVENTS: Fetch(None, is_held=False)})
+    assert world.value("partitions_unanswered") == 1
+
+
+def test_partition_whose_end_was_published_in_part_has_no_lag_yet() -> None:
+    world = World()
+    world.hold(Commit(10, ()))
+    world.high_watermarks[EVENTS] = 110
+    assert world.read()["stream_app_lag_offsets"] == []
+
+
+def test_partitions_are_counted_by_whether_they_are_read_back() -> None:
+    world = World()
+    world.assignment.assigned([EVENTS, TopicPartition("events", 4)])
     world.assignment.loaded(EVENTS, 0, Commit(0, ()))
     assert world.value("partitions_assigned") == 2
     assert world.value("partitions_read_back") == 1
-    assert world.value("partitions_full") == 0
+    assert world.value("partitions_commit_metadata_full") == 0
     world.assignment.revoked()
     assert world.value("partitions_assigned") == 0
     assert world.value("rebalances_total") == 1
@@ -339,7 +403,7 @@ def test_partitions_are_told_by_whether_they_are_read_back() -> None:
 # --- the rest ------------------------------------------------------------------------------------
 
 
-def test_memory_is_told_with_its_bound() -> None:
+def test_memory_has_its_bound_beside_it() -> None:
     world = World()
     world.hold(Commit(0, ()))
     world.feed(0, 0, "x" * 1000)
@@ -347,14 +411,30 @@ def test_memory_is_told_with_its_bound() -> None:
     assert world.value("memory_max_bytes") == Delivery().memory_max_mib * 1024 * 1024
 
 
-def test_reload_health_and_names_are_told() -> None:
+def test_reload_health_and_names_are_metrics() -> None:
     world = World()
-    world.reload.is_right = False
+    world.reload.is_valid = False
     assert world.value("config_last_reload_successful") == 0
     assert world.value("config_last_reload_success_timestamp_seconds") == 5.0
     assert world.value("config_restart_required") == 0
     assert world.value("destinations") == 2
     assert (world.value("live"), world.value("ready")) == (1, 0)
-    assert world.value("loop_late_seconds_total") == PULSE.late_seconds
+    assert world.value("event_loop_lag_seconds_total") == HEALTH.loop_lag_seconds
     assert world.value("worker_info", "stream-app", "events") == 1
-    assert Heart(0.0).late_seconds == 0
+    assert LoopMonitor(0.0).lag_seconds == 0
+
+
+def test_receipt_that_fails_is_counted_until_it_ends_with_the_time_of_its_first_attempt() -> None:
+    world = World()
+    assert world.counts.longest_failing() is None
+    world.counts.receipt_failed("a", "KafkaConnectionError", 10.0)
+    world.counts.receipt_failed("b", "ReceiptTimeout", 11.0)
+    world.counts.receipt_failed("a", "ReceiptTimeout", 12.0)
+    assert world.value("receipts_failing") == 2
+    assert world.value("failed_receipts_total") == 3
+    assert world.counts.longest_failing() == (10.0, "ReceiptTimeout")
+    world.counts.receipt_ended("a")
+    assert world.counts.longest_failing() == (11.0, "ReceiptTimeout")
+    world.counts.receipt_ended("b")
+    world.counts.receipt_ended("b")
+    assert world.value("receipts_failing") == 0

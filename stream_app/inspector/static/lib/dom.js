@@ -1,16 +1,16 @@
 /**
- * Elements, out of text and nothing else.
+ * DOM elements, built from text only.
  *
- * What an event holds reaches the page only through here: as text nodes and attribute values, never
- * as markup, script, style or the target of a link.
+ * Data of events reaches the page through this module alone: as text nodes and attribute values,
+ * never as markup, script, style or link target.
  */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Attributes through which a text could become more than a text. */
+/** Attributes whose value the browser would execute or parse as markup. */
 const FORBIDDEN = /^(on|style$|srcdoc$|innerhtml$|outerhtml$|formaction$)/i;
 
-/** Where a link may lead: a page of the Inspector, or a place on this one. `/\` would be another host. */
+/** Allowed link targets: a page of the Inspector or an anchor. `/\` would be another host. */
 const TARGET = /^(#|\/(?![/\\]))/;
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "open", "selected"]);
@@ -27,7 +27,7 @@ export function el(tag, attributes, ...children) {
   return node;
 }
 
-/** The same for SVG. */
+/** Make an SVG element, with the arguments of `el`. */
 export function svg(tag, attributes, ...children) {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes ?? {})) set(node, name, value);
@@ -35,7 +35,7 @@ export function svg(tag, attributes, ...children) {
   return node;
 }
 
-/** A mark or an icon of index.html's sprite; decoration, since words always stand beside it. */
+/** Icon of the sprite in index.html; decoration, since a text always accompanies it. */
 export function icon(name, className = "icon") {
   return svg(
     "svg",
@@ -56,32 +56,33 @@ function set(node, name, value) {
     return;
   }
   if (value === null || value === undefined || value === false) return;
-  if (FORBIDDEN.test(name)) throw new TypeError(`attribute ${name} is not for the page to set`);
-  if (name === "href" && !TARGET.test(value)) throw new TypeError(`no link may lead to ${value}`);
+  if (FORBIDDEN.test(name)) throw new TypeError(`attribute ${name} must not be set`);
+  if (name === "href" && !TARGET.test(value))
+    throw new TypeError(`link target ${value} is not a page of the Inspector`);
   if (PROPERTIES.has(name)) node[name] = value;
   else node.setAttribute(name, value === true ? "" : String(value));
 }
 
-/** Replace what a node holds. */
+/** Replace the children of a node. */
 export function fill(node, ...children) {
   node.replaceChildren(...kept(children));
   return node;
 }
 
 /** Text for screen readers only. */
-export function unseen(text) {
-  return el("span", { class: "unseen" }, text);
+export function visuallyHidden(text) {
+  return el("span", { class: "visually-hidden" }, text);
 }
 
 /**
- * Characters that would not be seen, or would turn what is seen around: control and format
- * characters, halves of surrogate pairs, line and paragraph separators. Joiners within an emoji stay.
+ * Characters that are invisible or change the direction of text: control and format characters,
+ * unpaired surrogates, line and paragraph separators. Joiners within an emoji stay.
  */
 const HIDDEN =
   /(?!(?<=[\p{Extended_Pictographic}\ufe0f])\u200d(?=\p{Extended_Pictographic}))[\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]|[\x00-\x08\x0b-\x1f\x7f-\x9f]/gu;
 const LINES = /[\n\t]/g;
 
-/** `text` with every hidden character written as `\u202e`; newlines and tabs stay. */
+/** Return `text` with every hidden character written as `\u202e`; newlines and tabs stay. */
 export function visibleBlock(text) {
   return text.replace(HIDDEN, (character) => {
     const code = character.codePointAt(0);
@@ -89,29 +90,29 @@ export function visibleBlock(text) {
   });
 }
 
-/** The same for one line: newlines and tabs are written out too. */
+/** Return `text` as one line: hidden characters, newlines and tabs written as escapes. */
 export function visible(text) {
   return visibleBlock(text).replace(LINES, (character) => (character === "\n" ? "\\n" : "\\t"));
 }
 
 let statusTimer = 0;
 
-/** Say something once to screen readers, politely. */
+/** Announce a text to screen readers once, politely. */
 export function announce(text) {
   const status = document.getElementById("status");
   status.textContent = "";
   clearTimeout(statusTimer);
-  // A text that is set at once after another may be swallowed, and the same text said twice is no change.
+  // Screen readers may drop a text set right after another, and ignore one equal to the last.
   statusTimer = setTimeout(() => {
     status.textContent = text;
   }, 60);
 }
 
-/** Put exactly `text` on the clipboard. */
+/** Copy exactly `text` to the clipboard; return whether it succeeded. */
 export async function copy(text) {
   try {
-    // Only there on https and on loopback.
-    if (!navigator.clipboard) throw new Error("no clipboard here");
+    // Browsers offer it on https and loopback only.
+    if (!navigator.clipboard) throw new Error("no clipboard");
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
@@ -135,34 +136,34 @@ function copyBySelection(text) {
   return copied;
 }
 
-/** A button that copies what `text()` gives; it says so on itself and to screen readers. */
-export function copyButton(label, text, { what = "", small = false } = {}) {
-  const words = el("span", {}, label);
+/** Button that copies `text`, or the result of `text()`, and confirms it to all readers. */
+export function copyButton(label, text, { noun = "", small = false } = {}) {
+  const caption = el("span", {}, label);
   const button = el(
     "button",
     {
       type: "button",
       class: small ? "copy small" : "copy",
-      "aria-label": what === "" ? null : `${label} ${what}`,
+      "aria-label": noun === "" ? null : `${label} ${noun}`,
       on: {
         click: async (event) => {
           event.stopPropagation();
           const copied = await copy(typeof text === "function" ? text() : text);
-          words.textContent = copied ? "Copied" : "Not copied";
-          announce(copied ? `Copied ${what}`.trim() : "The browser does not let the page copy");
+          caption.textContent = copied ? "Copied" : "Not copied";
+          announce(copied ? `Copied ${noun}`.trim() : "The browser denied access to the clipboard");
           setTimeout(() => {
-            words.textContent = label;
+            caption.textContent = label;
           }, 1500);
         },
       },
     },
     icon("icon-copy"),
-    words,
+    caption,
   );
   return button;
 }
 
-/** Terms and what they are; pairs whose second is null are left out. */
+/** Description list of `[term, value]` pairs; those without a value are left out. */
 export function terms(pairs, className = "terms") {
   return el(
     "dl",
@@ -173,59 +174,77 @@ export function terms(pairs, className = "terms") {
   );
 }
 
-let tabsMade = 0;
+/** Breadcrumb navigation: `[href, text]` of each page above, the current page, and more nodes. */
+export function breadcrumbs(links, current, ...more) {
+  return el(
+    "nav",
+    { class: "crumbs", "aria-label": "Breadcrumb" },
+    links.map(([href, text]) => [
+      el("a", { href }, visible(text)),
+      el("span", { "aria-hidden": "true" }, "/"),
+    ]),
+    el("span", {}, visible(current)),
+    more,
+  );
+}
 
-/** Tabs as WAI-ARIA has them; each panel is made when it is first shown: `[["Tree", () => node], …]`. */
+let tabsCount = 0;
+
+/** Tabs (WAI-ARIA pattern) of `[["Tree", () => node], …]`; a panel is built when first shown. */
 export function tabs(label, entries, { extra = null } = {}) {
-  const id = `tabs-${(tabsMade += 1)}`;
-  const panels = entries.map(([, make], at) => ({ make, made: false, node: panel(id, at) }));
-  const buttons = entries.map(([name], at) =>
+  const id = `tabs-${(tabsCount += 1)}`;
+  const panels = entries.map(([, build], index) => ({
+    build,
+    isBuilt: false,
+    node: panel(id, index),
+  }));
+  const buttons = entries.map(([name], index) =>
     el(
       "button",
       {
         type: "button",
         role: "tab",
-        id: `${id}-tab-${at}`,
-        "aria-controls": `${id}-panel-${at}`,
-        on: { click: () => choose(at) },
+        id: `${id}-tab-${index}`,
+        "aria-controls": `${id}-panel-${index}`,
+        on: { click: () => select(index) },
       },
       name,
     ),
   );
-  function choose(chosen) {
-    panels.forEach((it, at) => {
-      it.node.hidden = at !== chosen;
-      buttons[at].setAttribute("aria-selected", String(at === chosen));
-      buttons[at].tabIndex = at === chosen ? 0 : -1;
-      if (at === chosen && !it.made) {
-        it.made = true;
-        fill(it.node, it.make());
+  function select(selected) {
+    panels.forEach((each, index) => {
+      each.node.hidden = index !== selected;
+      buttons[index].setAttribute("aria-selected", String(index === selected));
+      buttons[index].tabIndex = index === selected ? 0 : -1;
+      if (index === selected && !each.isBuilt) {
+        each.isBuilt = true;
+        fill(each.node, each.build());
       }
     });
   }
   const list = el("div", { role: "tablist", class: "tabs", "aria-label": label }, buttons);
   list.addEventListener("keydown", (event) => {
-    const at = buttons.indexOf(event.target);
+    const index = buttons.indexOf(event.target);
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (at < 0 || step === undefined) return;
+    if (index < 0 || step === undefined) return;
     event.preventDefault();
-    const next = (at + step + buttons.length) % buttons.length;
-    choose(next);
+    const next = (index + step + buttons.length) % buttons.length;
+    select(next);
     buttons[next].focus();
   });
-  choose(0);
+  select(0);
   return el(
     "div",
     { class: "tabbed" },
     el("div", { class: "tabs-bar" }, list, extra),
-    panels.map((it) => it.node),
+    panels.map(({ node }) => node),
   );
 }
 
-function panel(id, at) {
+function panel(id, index) {
   return el("div", {
     role: "tabpanel",
-    id: `${id}-panel-${at}`,
-    "aria-labelledby": `${id}-tab-${at}`,
+    id: `${id}-panel-${index}`,
+    "aria-labelledby": `${id}-tab-${index}`,
   });
 }

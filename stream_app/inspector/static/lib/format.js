@@ -1,4 +1,4 @@
-/** Times, sizes and numbers as a person reads them. */
+/** Times, sizes and numbers for display. */
 
 import { el } from "./dom.js";
 
@@ -12,13 +12,13 @@ export const number = (value) => whole.format(value);
 export const count = (value, one, many = `${one}s`) =>
   `${number(value)} ${value === 1 ? one : many}`;
 
-/** The reader's own clock with milliseconds; the date too, unless it is today's. */
+/** Local time, with milliseconds if `iso` has any, and the date unless it is today. */
 export function clock(iso, { milliseconds = true, date = "unless today" } = {}) {
   const at = new Date(iso);
   if (Number.isNaN(at.getTime())) return String(iso);
   const time =
     `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}` +
-    (milliseconds ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "");
+    (milliseconds && /\.\d/.test(iso) ? `.${String(at.getMilliseconds()).padStart(3, "0")}` : "");
   const today = new Date();
   const isToday = at.toDateString() === today.toDateString();
   if (date === "never" || (isToday && date !== "always")) return time;
@@ -28,7 +28,7 @@ export function clock(iso, { milliseconds = true, date = "unless today" } = {}) 
     : `${at.getFullYear()}-${day} ${time}`;
 }
 
-/** A time element: local to read, UTC on hover. */
+/** Time element: local time, UTC on hover. */
 export function time(iso, options) {
   if (iso === null || iso === undefined) return "–";
   return el("time", { datetime: iso, title: utc(iso) }, clock(iso, options));
@@ -63,21 +63,21 @@ export function duration(seconds) {
   return `${Math.round(seconds / 86400)} days`;
 }
 
-/** How long ago, in words. */
+/** Time since `iso`: "3 min ago". */
 export function ago(iso, now = Date.now()) {
   return `${duration(Math.max(0, (now - new Date(iso).getTime()) / 1000))} ago`;
 }
 
-/** Text that is no longer than `most`, cut between characters. */
-export function cut(text, most) {
-  if (text.length <= most) return text;
-  const end = /[\ud800-\udbff]/.test(text[most - 1]) ? most - 1 : most;
+/** Text of at most `lengthMax` UTF-16 units, cut between characters. */
+export function cut(text, lengthMax) {
+  if (text.length <= lengthMax) return text;
+  const end = /[\ud800-\udbff]/.test(text[lengthMax - 1]) ? lengthMax - 1 : lengthMax;
   return text.slice(0, end);
 }
 
 /**
- * What a person types to jump to: `partition@offset`, a time of today, a date and time (their own
- * clock's unless it names a zone) or `15m` ago. Gives what /api/events takes as `at`, or null.
+ * Parse the target of a jump: `partition@offset`, a time of today, a date and time (local unless it
+ * names a zone) or `15m` ago. Return the `at` parameter of /api/events, or null.
  */
 export function jumpTarget(typed, now = new Date()) {
   const text = typed.trim();
@@ -106,7 +106,7 @@ export function jumpTarget(typed, now = new Date()) {
   }
   if (!/^\d{4}-\d{2}-\d{2}/.test(text)) return null;
   const shape = text.replace(" ", "T").replace(/\s+/g, "");
-  // A date alone would be read as UTC; the rest of the page speaks of local time.
+  // JavaScript parses a date alone as UTC; the page shows local time.
   return iso(new Date(shape.length === 10 ? `${shape}T00:00` : shape));
 }
 

@@ -1,9 +1,9 @@
 /**
- * JSON text as ranges of itself, level by level.
+ * Lossless JSON parser: values as ranges of the source text, one level at a time.
  *
- * JSON.parse would round 9007199254740993, sort the key "7" before "a", drop a key that comes twice
- * and lose itself in ten thousand levels. Here a value is the range of its own text; what is inside
- * is looked for when somebody opens it, without recursion.
+ * JSON.parse rounds 9007199254740993, sorts the key "7" before "a", drops repeated keys and
+ * overflows the stack at ten thousand levels. Here a value is a range of the text; its members are
+ * parsed when it is opened, without recursion.
  */
 
 const QUOTE = 0x22;
@@ -15,62 +15,62 @@ const CLOSE = new Set([0x5d, 0x7d]);
 const SPACE = new Set([0x20, 0x09, 0x0a, 0x0d]);
 
 /**
- * A value: `kind` (object, array, string, number, true, false, null), its range in the text, how
- * many members it has, and its `key`: a text in an object, a number in an array, null for the root.
- * `overridden`: a later member of its object has the same key, and JavaScript keeps that one.
+ * A value: `kind` (object, array, string, number, true, false, null), range in the text, `count` of
+ * members, and `key`: a string in an object, a number in an array, null for the root.
+ * `overridden`: a later member of the object has the same key, which JavaScript keeps instead.
  */
-function value(text, at, key) {
-  const first = text.charCodeAt(at);
+function value(text, index, key) {
+  const first = text.charCodeAt(index);
   if (first === QUOTE)
     return {
       kind: "string",
       key,
-      start: at,
-      end: stringEnd(text, at),
+      start: index,
+      end: stringEnd(text, index),
       count: 0,
       overridden: false,
     };
   if (OPEN.has(first)) {
-    const { end, count } = containerEnd(text, at);
+    const { end, count } = containerEnd(text, index);
     return {
       kind: first === 0x7b ? "object" : "array",
       key,
-      start: at,
+      start: index,
       end,
       count,
       overridden: false,
     };
   }
-  let end = at;
+  let end = index;
   while (end < text.length && !isBoundary(text.charCodeAt(end))) end += 1;
-  const word = text.slice(at, end);
-  if (end === at) throw new SyntaxError(`no JSON value at character ${at}`);
+  const word = text.slice(index, end);
+  if (end === index) throw new SyntaxError(`no JSON value at character ${index}`);
   const kind = word === "true" || word === "false" || word === "null" ? word : "number";
-  return { kind, key, start: at, end, count: 0, overridden: false };
+  return { kind, key, start: index, end, count: 0, overridden: false };
 }
 
-/** The whole text as a value. */
+/** The root value of a text. */
 export const rootOf = (text) => value(text, skipSpace(text, 0), null);
 
-/** The members of an object or an array, in the order of the text. */
+/** The members of an object or array, in source order. */
 export function membersOf(text, container) {
   const members = [];
   const isObject = container.kind === "object";
   const last = container.end - 1;
-  let at = skipSpace(text, container.start + 1);
-  while (at < last) {
+  let index = skipSpace(text, container.start + 1);
+  while (index < last) {
     let key = members.length;
     if (isObject) {
-      const end = stringEnd(text, at);
-      key = JSON.parse(text.slice(at, end));
-      at = skipSpace(text, end);
-      if (text.charCodeAt(at) !== COLON) throw new SyntaxError(`no colon at character ${at}`);
-      at = skipSpace(text, at + 1);
+      const end = stringEnd(text, index);
+      key = JSON.parse(text.slice(index, end));
+      index = skipSpace(text, end);
+      if (text.charCodeAt(index) !== COLON) throw new SyntaxError(`no colon at character ${index}`);
+      index = skipSpace(text, index + 1);
     }
-    const member = value(text, at, key);
+    const member = value(text, index, key);
     members.push(member);
-    at = skipSpace(text, member.end);
-    if (text.charCodeAt(at) === COMMA) at = skipSpace(text, at + 1);
+    index = skipSpace(text, member.end);
+    if (text.charCodeAt(index) === COMMA) index = skipSpace(text, index + 1);
   }
   if (isObject) markOverridden(members);
   return members;
@@ -78,16 +78,16 @@ export function membersOf(text, container) {
 
 function markOverridden(members) {
   const seen = new Set();
-  for (let at = members.length - 1; at >= 0; at -= 1) {
-    members[at].overridden = seen.has(members[at].key);
-    seen.add(members[at].key);
+  for (let index = members.length - 1; index >= 0; index -= 1) {
+    members[index].overridden = seen.has(members[index].key);
+    seen.add(members[index].key);
   }
 }
 
 function skipSpace(text, from) {
-  let at = from;
-  while (SPACE.has(text.charCodeAt(at))) at += 1;
-  return at;
+  let index = from;
+  while (SPACE.has(text.charCodeAt(index))) index += 1;
+  return index;
 }
 
 function isBoundary(code) {
@@ -95,14 +95,14 @@ function isBoundary(code) {
 }
 
 function stringEnd(text, start) {
-  let at = start + 1;
+  let index = start + 1;
   for (;;) {
-    const quote = text.indexOf('"', at);
-    if (quote < 0) throw new SyntaxError(`the string at character ${start} has no end`);
+    const quote = text.indexOf('"', index);
+    if (quote < 0) throw new SyntaxError(`the string at character ${start} is not terminated`);
     let before = quote - 1;
     while (text.charCodeAt(before) === BACKSLASH) before -= 1;
     if ((quote - before) % 2 === 1) return quote + 1;
-    at = quote + 1;
+    index = quote + 1;
   }
 }
 
@@ -110,12 +110,12 @@ function containerEnd(text, start) {
   let depth = 0;
   let commas = 0;
   let hasMember = false;
-  let at = start;
-  while (at < text.length) {
-    const code = text.charCodeAt(at);
+  let index = start;
+  while (index < text.length) {
+    const code = text.charCodeAt(index);
     if (code === QUOTE) {
       hasMember = true;
-      at = stringEnd(text, at);
+      index = stringEnd(text, index);
       continue;
     }
     if (OPEN.has(code)) {
@@ -123,13 +123,13 @@ function containerEnd(text, start) {
       depth += 1;
     } else if (CLOSE.has(code)) {
       depth -= 1;
-      if (depth === 0) return { end: at + 1, count: hasMember ? commas + 1 : 0 };
+      if (depth === 0) return { end: index + 1, count: hasMember ? commas + 1 : 0 };
     } else if (code === COMMA) {
       if (depth === 1) commas += 1;
     } else if (!SPACE.has(code)) hasMember = true;
-    at += 1;
+    index += 1;
   }
-  throw new SyntaxError(`the container at character ${start} has no end`);
+  throw new SyntaxError(`the container at character ${start} is not terminated`);
 }
 
 const NAME = /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u;

@@ -1,21 +1,21 @@
-/** What a reader chose, kept in the browser where it may be kept, else until the page is left. */
+/** Preferences of the reader, in localStorage where allowed, else in memory. */
 
-const here = new Map();
+const memory = new Map();
 
-/** Keep a text; null forgets it. */
+/** Store a text under a name; null removes it. */
 export function remember(name, text) {
-  here.set(name, text);
+  memory.set(name, text);
   try {
     if (text === null) localStorage.removeItem(name);
     else localStorage.setItem(name, text);
   } catch {
-    // Storage may be forbidden or full: `here` has it.
+    // Storage may be forbidden or full: `memory` has the text.
   }
 }
 
-/** The text kept under a name, or null. */
+/** The text stored under a name, or null. */
 export function remembered(name) {
-  if (here.has(name)) return here.get(name);
+  if (memory.has(name)) return memory.get(name);
   try {
     return localStorage.getItem(name);
   } catch {

@@ -1,18 +1,19 @@
-/** The live stream, opened again with growing patience when it breaks. */
+/** Live stream of /api/live, reconnected with exponential back-off. */
 
 import { queryText } from "./api.js";
 
 const BACKOFF_SECONDS_FIRST = 1;
 const BACKOFF_SECONDS_MAX = 30;
 
-/** A ping comes every 15 s; without anything for so long the connection is dead, whatever TCP says. */
+/** The server pings every 15 s: a silence of this length means a dead connection. */
 const SILENCE_SECONDS_MAX = 40;
 
 /**
  * Server-sent events of /api/live.
  *
- * `on.rows`, `on.receipts`, `on.behind` and `on.kafka` are handed a message's content, `on.open(again)` is called
- * at each connection, `on.broken(seconds)` when the next try is so far away.
+ * `on.rows`, `on.receipts`, `on.behind` and `on.kafka` take the data of a message;
+ * `on.open(isAgain)` follows each connection, `on.disconnected(seconds)` each loss, with the seconds
+ * until the next attempt.
  */
 export class Stream {
   #source = null;
@@ -27,7 +28,7 @@ export class Stream {
     this.#connect();
   }
 
-  /** For good. */
+  /** Close the stream permanently. */
   close() {
     clearTimeout(this.#timer);
     clearTimeout(this.#silence);
@@ -36,7 +37,7 @@ export class Stream {
     this.on = {};
   }
 
-  /** Try now instead of later. */
+  /** Reconnect now. */
   retry() {
     if (this.#source === null) {
       clearTimeout(this.#timer);
@@ -47,38 +48,38 @@ export class Stream {
   #connect() {
     const source = new EventSource(`/api/live${queryText(this.query)}`);
     this.#source = source;
-    this.#listen();
+    this.#watchSilence();
     source.addEventListener("open", () => {
       this.#failures = 0;
-      this.#listen();
+      this.#watchSilence();
       this.on.open?.(this.#opened);
       this.#opened = true;
     });
-    source.addEventListener("error", () => this.#broken(source));
-    source.addEventListener("ping", () => this.#listen());
+    source.addEventListener("error", () => this.#disconnect(source));
+    source.addEventListener("ping", () => this.#watchSilence());
     for (const type of ["rows", "receipts", "behind", "kafka"]) {
       source.addEventListener(type, (event) => {
-        this.#listen();
+        this.#watchSilence();
         this.on[type]?.(JSON.parse(event.data));
       });
     }
   }
 
-  #listen() {
+  #watchSilence() {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#broken(this.#source), SILENCE_SECONDS_MAX * 1000);
+    this.#silence = setTimeout(() => this.#disconnect(this.#source), SILENCE_SECONDS_MAX * 1000);
   }
 
-  #broken(source) {
+  #disconnect(source) {
     if (source === null || source !== this.#source) return;
-    // The browser's own second try has no back-off and tells nobody.
+    // EventSource's own reconnection has no back-off and no event.
     source.close();
     clearTimeout(this.#silence);
     this.#source = null;
-    const most = Math.min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2 ** this.#failures);
-    const seconds = most * (0.75 + Math.random() / 4);
+    const secondsMax = Math.min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_FIRST * 2 ** this.#failures);
+    const seconds = secondsMax * (0.75 + Math.random() / 4);
     this.#failures += 1;
     this.#timer = setTimeout(() => this.#connect(), seconds * 1000);
-    this.on.broken?.(seconds);
+    this.on.disconnected?.(seconds);
   }
 }

@@ -1,9 +1,9 @@
-/** The last hour by minute, as bars; what they show is said in words and stands in a table too. */
+/** Bar charts of the last hour by minute, with a text alternative and a table of the numbers. */
 
-import { el, svg } from "./dom.js";
-import { bytes, clock, duration, number } from "./format.js";
+import { el, svg } from "../lib/dom.js";
+import { bytes, clock, duration, number } from "../lib/format.js";
 
-/** [name in Minutes, title, how a value reads, how the hour reads, class of the bars] */
+/** [field of `minutes`, title, format of a value, aggregate of the hour, class of the bars] */
 export const SERIES = [
   ["events", "Events", number, "sum", "is-accent"],
   ["bytes", "Bytes, compressed", bytes, "sum", "is-accent"],
@@ -15,7 +15,7 @@ export const SERIES = [
 
 const WIDTH = 240;
 
-/** A small chart: bars only, and one sentence for those who do not see them. */
+/** Small chart: bars, and one sentence for screen readers. */
 export function sparkline(minutes, [name, title, format, total, kind], { height = 28 } = {}) {
   const values = minutes[name];
   return svg(
@@ -25,14 +25,14 @@ export function sparkline(minutes, [name, title, format, total, kind], { height 
       viewBox: `0 0 ${WIDTH} ${height}`,
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": words(minutes, name, title, format, total),
+      "aria-label": description(minutes, name, title, format, total),
     },
     svg("path", { class: "base", d: `M0 ${height - 0.5}H${WIDTH}` }),
     svg("path", { class: "bars", d: bars(values, height - 1) }),
   );
 }
 
-/** The same, large: with its greatest value, its hours, what is pointed at, and its numbers as a table. */
+/** Large chart: with its maximum, its start and end, and the value under the pointer. */
 export function chart(minutes, series) {
   const [name, title, format, total] = series;
   const values = minutes[name];
@@ -41,19 +41,21 @@ export function chart(minutes, series) {
   const start = new Date(minutes.start).getTime();
   picture.addEventListener("pointermove", (event) => {
     const box = picture.getBoundingClientRect();
-    const at = Math.max(
+    const index = Math.max(
       0,
       Math.min(
         values.length - 1,
         Math.floor(((event.clientX - box.left) / box.width) * values.length),
       ),
     );
-    readout.textContent = `${clock(new Date(start + at * 60000).toISOString(), { milliseconds: false, date: "never" })}  ${values[at] === null ? "–" : format(values[at])}`;
+    const minute = new Date(start + index * 60000).toISOString();
+    const value = values[index];
+    readout.textContent = `${clock(minute, { milliseconds: false, date: "never" })}  ${value === null ? "–" : format(value)}`;
   });
   picture.addEventListener("pointerleave", () => {
     readout.textContent = hour(values, format, total);
   });
-  const most = greatest(values);
+  const maximum = maximumOf(values);
   return el(
     "figure",
     { class: "chart" },
@@ -62,7 +64,9 @@ export function chart(minutes, series) {
       "div",
       { class: "chart-area" },
       picture,
-      most > 0 ? el("span", { class: "chart-most", "aria-hidden": "true" }, format(most)) : null,
+      maximum > 0
+        ? el("span", { class: "chart-maximum", "aria-hidden": "true" }, format(maximum))
+        : null,
     ),
     el(
       "div",
@@ -73,10 +77,10 @@ export function chart(minutes, series) {
   );
 }
 
-/** All numbers of the hour, newest first. */
+/** Table of all numbers of the hour, newest first. */
 export function minutesTable(minutes) {
   const start = new Date(minutes.start).getTime();
-  const at = minutes.events.map((_, index) => index).reverse();
+  const indexes = minutes.events.map((_, index) => index).reverse();
   return el(
     "div",
     {
@@ -101,7 +105,7 @@ export function minutesTable(minutes) {
       el(
         "tbody",
         {},
-        at.map((index) =>
+        indexes.map((index) =>
           el(
             "tr",
             {},
@@ -119,38 +123,35 @@ export function minutesTable(minutes) {
 const short = (milliseconds) =>
   clock(new Date(milliseconds).toISOString(), { milliseconds: false, date: "never" }).slice(0, 5);
 
-const greatest = (values) =>
-  values.reduce((most, value) => (value !== null && value > most ? value : most), 0);
+const maximumOf = (values) =>
+  values.reduce((maximum, value) => (value !== null && value > maximum ? value : maximum), 0);
 
 function hour(values, format, total) {
   const known = values.filter((value) => value !== null);
   if (known.length === 0) return "none";
-  if (total === "max") return `at most ${format(greatest(known))}`;
+  if (total === "max") return `at most ${format(maximumOf(known))}`;
   return `${format(known.reduce((sum, value) => sum + value, 0))} in the hour`;
 }
 
-function words(minutes, name, title, format, total) {
+function description(minutes, name, title, format, total) {
   const values = minutes[name];
-  const most = greatest(values);
-  if (most === 0) return `${title} in the last hour: none`;
-  const at = new Date(
-    new Date(minutes.start).getTime() + values.indexOf(most) * 60000,
-  ).toISOString();
-  const when = clock(at, { milliseconds: false, date: "never" }).slice(0, 5);
-  return `${title} by minute in the last hour: ${hour(values, format, total)}, most ${format(most)} at ${when}`;
+  const maximum = maximumOf(values);
+  if (maximum === 0) return `${title} in the last hour: none`;
+  const when = short(new Date(minutes.start).getTime() + values.indexOf(maximum) * 60000);
+  return `${title} by minute in the last hour: ${hour(values, format, total)}, maximum ${format(maximum)} at ${when}`;
 }
 
 /** One path for all bars: a page of destinations has thousands of them. */
 function bars(values, height) {
-  const most = greatest(values);
-  if (most === 0) return "";
+  const maximum = maximumOf(values);
+  if (maximum === 0) return "";
   const step = WIDTH / values.length;
   const width = step * 0.72;
   return values
-    .map((value, at) => {
+    .map((value, index) => {
       if (value === null || value <= 0) return "";
-      const tall = Math.max(1.5, (value / most) * height);
-      return `M${(at * step).toFixed(2)} ${height.toFixed(1)}v${(-tall).toFixed(2)}h${width.toFixed(2)}v${tall.toFixed(2)}z`;
+      const barHeight = Math.max(1.5, (value / maximum) * height);
+      return `M${(index * step).toFixed(2)} ${height.toFixed(1)}v${(-barHeight).toFixed(2)}h${width.toFixed(2)}v${barHeight.toFixed(2)}z`;
     })
     .join("");
 }

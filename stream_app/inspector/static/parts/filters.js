@@ -1,18 +1,18 @@
-/** The form above the events: search, pipeline, and where to jump to. */
+/** Filters of the event list: search, pipeline, and the target of a jump. */
 
-import { el, fill, icon } from "./dom.js";
-import { clock, jumpTarget } from "./format.js";
+import { el, fill, icon } from "../lib/dom.js";
+import { clock, jumpTarget } from "../lib/format.js";
 
 const SEARCH_AFTER_MILLISECONDS = 400;
 
-const MISTAKEN = "A time (12:30, 2026-11-25 12:30, 15m) or partition@offset (0@42)";
+const JUMP_HINT = "Enter a time (12:30, 2026-11-25 12:30, 15m) or partition@offset (0@42)";
 
-/** `onChange({search, pipeline, at})` is told what a reader wants; `beside` stands to its right. */
+/** Form of the filters; `onChange({search, pipeline, at})` takes changes, `trailing` comes last. */
 export class Filters {
   #timer = 0;
   #at = "";
 
-  constructor(onChange, beside) {
+  constructor(onChange, trailing) {
     this.onChange = onChange;
     this.search = el("input", {
       type: "search",
@@ -21,7 +21,7 @@ export class Filters {
       "aria-keyshortcuts": "/",
       autocomplete: "off",
       spellcheck: "false",
-      on: { input: () => this.#soon() },
+      on: { input: () => this.#changeSoon() },
     });
     this.pipeline = el("input", {
       type: "text",
@@ -30,21 +30,21 @@ export class Filters {
       "aria-label": "Pipeline",
       autocomplete: "off",
       spellcheck: "false",
-      on: { change: () => this.#tell() },
+      on: { change: () => this.#change() },
     });
     this.pipelines = el("datalist", { id: "pipelines" });
-    this.place = el("input", {
+    this.jump = el("input", {
       type: "text",
       placeholder: "12:30, 15m, 0@42",
-      "aria-label": "Jump to a time or to partition@offset",
-      title: "A time of today (12:30), a date and time, 15m ago, or partition@offset",
+      "aria-label": "Jump to a time or partition@offset",
+      title: "A time today (12:30), a date and time, 15m ago, or partition@offset",
       autocomplete: "off",
       spellcheck: "false",
-      on: { input: () => this.place.setCustomValidity("") },
+      on: { input: () => this.jump.setCustomValidity("") },
     });
     this.node = el(
       "form",
-      { class: "filters", role: "search", on: { submit: (event) => this.#submitted(event) } },
+      { class: "filters", role: "search", on: { submit: (event) => this.#onSubmit(event) } },
       el(
         "span",
         { class: "field search" },
@@ -55,24 +55,24 @@ export class Filters {
       el("span", { class: "field pipeline" }, this.pipeline, this.pipelines),
       el(
         "span",
-        { class: "field at" },
-        this.place,
+        { class: "field jump" },
+        this.jump,
         el("button", { type: "submit", class: "quiet" }, "Jump"),
       ),
-      beside,
+      trailing,
     );
   }
 
-  /** Show what is looked for; what somebody is typing stays. */
+  /** Show a query; the text of a focused search stays. */
   show({ search, pipeline, at }) {
     this.#at = at;
     if (document.activeElement !== this.search) this.search.value = search;
     this.pipeline.value = pipeline;
-    this.place.value = at === "" || at.includes("@") ? at : clock(at, { date: "always" });
+    this.jump.value = at === "" || at.includes("@") ? at : clock(at, { date: "always" });
   }
 
-  /** Offer the pipelines that there are. */
-  offer(names) {
+  /** Suggest names of pipelines. */
+  suggest(names) {
     fill(
       this.pipelines,
       names.map((name) => el("option", { value: name })),
@@ -84,26 +84,26 @@ export class Filters {
     this.search.select();
   }
 
-  #soon() {
+  #changeSoon() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#tell(), SEARCH_AFTER_MILLISECONDS);
+    this.#timer = setTimeout(() => this.#change(), SEARCH_AFTER_MILLISECONDS);
   }
 
-  #tell(at = this.#at) {
+  #change(at = this.#at) {
     clearTimeout(this.#timer);
     this.onChange({ search: this.search.value, pipeline: this.pipeline.value.trim(), at });
   }
 
-  #submitted(event) {
+  #onSubmit(event) {
     event.preventDefault();
-    const typed = this.place.value.trim();
-    const shown = this.#at !== "" && typed === clock(this.#at, { date: "always" });
-    const at = typed === "" ? "" : shown ? this.#at : jumpTarget(typed);
+    const typed = this.jump.value.trim();
+    const isShown = this.#at !== "" && typed === clock(this.#at, { date: "always" });
+    const at = typed === "" ? "" : isShown ? this.#at : jumpTarget(typed);
     if (at === null) {
-      this.place.setCustomValidity(MISTAKEN);
-      this.place.reportValidity();
+      this.jump.setCustomValidity(JUMP_HINT);
+      this.jump.reportValidity();
       return;
     }
-    this.#tell(at);
+    this.#change(at);
   }
 }

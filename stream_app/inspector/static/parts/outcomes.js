@@ -1,26 +1,26 @@
-/** Outcomes as marks, told apart by shape and colour, and as words. */
+/** Outcomes as marks, which differ in shape and color, and as text. */
 
-import { el, icon, unseen } from "./dom.js";
-import { number } from "./format.js";
+import { el, icon, visuallyHidden } from "../lib/dom.js";
+import { number } from "../lib/format.js";
 
-/** Every outcome, worst last: [name, words for a destination that has it]. */
+/** Every outcome, worst last: [name, explanation]. */
 const OUTCOMES = [
-  ["delivered", "its payload is a line of an object"],
-  ["skipped", "the expression gave undefined"],
-  ["pending", "no receipt yet"],
-  ["retrying", "late because of its destination; tried again"],
-  ["unknown", "the receipts that would tell are older than those held"],
+  ["delivered", "the payload is a line of an object"],
+  ["skipped", "the expression returned undefined, or the record has no value"],
+  ["pending", "no receipt yet: the window is open, or waits for the destination"],
+  ["retrying", "the destination is failing; the upload is retried"],
+  ["unknown", "no receipt in memory covers the event"],
   ["failed", "not delivered"],
 ];
 
 const NAMES = OUTCOMES.map(([name]) => name);
 
-/** The mark of one outcome or state, with its name beside it. */
+/** Mark of an outcome or state, followed by its name. */
 export function outcome(name) {
   return el("span", { class: `outcome is-${known(name)}` }, mark(name), name);
 }
 
-/** Only the mark: words must stand beside it. */
+/** The mark alone; a text must accompany it. */
 export function mark(name) {
   return icon(`mark-${known(name)}`, `mark is-${known(name)}`);
 }
@@ -28,27 +28,27 @@ export function mark(name) {
 const STATES = new Set([...NAMES, "quiet"]);
 const known = (name) => (STATES.has(name) ? name : "unknown");
 
-/** "1 of 3 delivered, 2 pending" */
-export function destWords(dest) {
-  if (dest.matched === 0) return "no destination matches it";
+/** Text of a Dest. cell: "1 of 3 delivered, 2 pending". */
+export function destText(dest) {
+  if (dest.matched === 0) return "no matching destination";
   const rest = NAMES.filter((name) => name !== "delivered" && dest[name] > 0).map(
     (name) => `${number(dest[name])} ${name}`,
   );
   return [`${number(dest.delivered)} of ${number(dest.matched)} delivered`, ...rest].join(", ");
 }
 
-/** The worst that stands, for the colour of the numbers. */
+/** The worst outcome, for the color of the count. */
 function worst(dest) {
   if (dest.matched === 0) return "quiet";
   return ["failed", "retrying", "unknown", "pending"].find((name) => dest[name] > 0) ?? "delivered";
 }
 
-/** The content of a Dest. cell: `1/3` and a mark for every outcome that there is. */
+/** Content of a Dest. cell: `1/3` and a mark for each outcome present. */
 export function destContent(dest) {
   if (dest.matched === 0)
     return [
       el("span", { class: "dest-none", "aria-hidden": "true" }, "–"),
-      unseen(destWords(dest)),
+      visuallyHidden(destText(dest)),
     ];
   const state = worst(dest);
   const marks = NAMES.filter(
@@ -66,37 +66,37 @@ export function destContent(dest) {
       `${number(dest.delivered)}/${number(dest.matched)}`,
     ),
     el("span", { class: "dest-marks", "aria-hidden": "true" }, marks),
-    unseen(destWords(dest)),
+    visuallyHidden(destText(dest)),
   ];
 }
 
-/** What hovering a Dest. cell shows: a line for every outcome. */
-export function destTip(dest) {
-  if (dest.matched === 0) return [el("p", {}, "No destination matches it.")];
+/** Tooltip of a Dest. cell: a line for each outcome. */
+export function destTooltip(dest) {
+  if (dest.matched === 0) return [el("p", {}, "No matching destination.")];
   return [
     el(
       "p",
-      { class: "tip-title" },
+      { class: "tooltip-title" },
       `${number(dest.delivered)} of ${number(dest.matched)} delivered`,
     ),
-    ...OUTCOMES.filter(([name]) => dest[name] > 0).map(([name, words]) =>
+    ...OUTCOMES.filter(([name]) => dest[name] > 0).map(([name, explanation]) =>
       el(
         "p",
-        { class: "tip-line" },
+        { class: "tooltip-line" },
         mark(name),
         el("strong", {}, `${number(dest[name])} ${name}`),
-        `: ${words}`,
+        `: ${explanation}`,
       ),
     ),
   ];
 }
 
-/** Whether a receipt may still change it soon. */
+/** Whether a receipt is expected soon. */
 export const isOpen = (dest) => dest.pending > 0 || dest.retrying > 0;
 
-/** Whether a receipt may still change it at all: what failed can be delivered again. */
+/** Whether a receipt may change it: failed events can be redelivered. */
 export const canChange = (dest) => isOpen(dest) || dest.failed > 0 || dest.unknown > 0;
 
-/** Whether two Dest are the same. */
+/** Whether two counts of outcomes are equal. */
 export const isSame = (one, other) =>
   one.matched === other.matched && NAMES.every((name) => one[name] === other[name]);

@@ -1,17 +1,17 @@
-/** Rows that came and are not shown: while paused, scrolled down, or pointed at. */
+/** Rows received but not shown yet: while paused, scrolled down, or hovered. */
 
 import { ROWS_MAX, idOf } from "./rows.js";
 
-/** Newest first and bounded; `count` is of all that came, also those that were let go. */
-export class Held {
+/** Queue of rows, newest first and bounded; `count` includes dropped rows. */
+export class PendingRows {
   #items = [];
   #ids = new Set();
   #rows = 0;
   count = 0;
 
-  /** Take a message of the stream; `more` came beside its rows, or may have, if it is not known. */
+  /** Add the rows of a message; `more` counts further events, if `isKnown`. */
   add(rows, more, { isKnown = true } = {}) {
-    // After a break the same may be read and be told.
+    // After a reconnection a row can come both by a request and by the stream.
     const fresh = rows.filter((row) => !this.#ids.has(idOf(row)));
     const items = fresh.map((row) => ({ row }));
     for (const row of fresh) this.#ids.add(idOf(row));
@@ -19,15 +19,15 @@ export class Held {
     this.#items = [...items, ...this.#items];
     this.#rows += fresh.length;
     this.count += fresh.length + (isKnown ? more : 0);
-    if (this.#rows > ROWS_MAX) this.#letGo();
+    if (this.#rows > ROWS_MAX) this.#drop();
   }
 
-  /** Where events may be missing, and nobody knows how many. */
-  addBreak() {
+  /** Add a gap: an unknown number of events may be missing. */
+  addGap() {
     this.#items.unshift({ gap: { count: null } });
   }
 
-  /** Hand out all, newest first. */
+  /** Remove and return all items, newest first. */
   take() {
     const items = this.#items;
     this.clear();
@@ -45,19 +45,19 @@ export class Held {
     return this.#items.length === 0;
   }
 
-  /** The oldest become part of a gap, which says how many they are. */
-  #letGo() {
-    let gone = 0;
-    let unknown = false;
+  /** Replace the oldest rows by a gap with their count. */
+  #drop() {
+    let dropped = 0;
+    let isUnknown = false;
     while (this.#rows > ROWS_MAX || this.#items.at(-1)?.gap !== undefined) {
       const item = this.#items.pop();
       if (item.row !== undefined) {
         this.#rows -= 1;
         this.#ids.delete(idOf(item.row));
-        gone += 1;
-      } else if (item.gap.count === null) unknown = true;
-      else gone += item.gap.count;
+        dropped += 1;
+      } else if (item.gap.count === null) isUnknown = true;
+      else dropped += item.gap.count;
     }
-    this.#items.push({ gap: { count: unknown ? null : gone } });
+    this.#items.push({ gap: { count: isUnknown ? null : dropped } });
   }
 }

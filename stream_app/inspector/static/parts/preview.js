@@ -1,20 +1,20 @@
-/** An expression tried on an event; nothing is sent anywhere. */
+/** Preview of an expression on an event; nothing is sent. */
 
-import { post } from "./api.js";
-import { announce, copyButton, el, fill, visible } from "./dom.js";
-import { duration } from "./format.js";
+import { post } from "../lib/api.js";
+import { announce, copyButton, el, fill, visible } from "../lib/dom.js";
+import { duration } from "../lib/format.js";
 import { outcome } from "./outcomes.js";
 import { folded } from "./receipt.js";
-import { rawText, treeOrWords } from "./tree.js";
+import { rawText, treeOrText } from "./tree.js";
 
-/** What /api/try takes. */
+/** Limit of /api/try. */
 const EVENT_BYTES_MAX = 1024 * 1024;
 
-let made = 0;
+let previewsCount = 0;
 
-/** The box: `payload` is the destination's expression, `event` a `partition@offset` to begin with. */
-export function tryBox({ payload, event = "", signal }) {
-  const id = `try-${(made += 1)}`;
+/** Form of the preview: `payload` is the first expression, `event` a `partition@offset` or "". */
+export function previewForm({ payload, event = "", signal }) {
+  const id = `preview-${(previewsCount += 1)}`;
   const expression = el("textarea", {
     id: `${id}-expression`,
     class: "code",
@@ -43,40 +43,41 @@ export function tryBox({ payload, event = "", signal }) {
   const byText = radio(id, "JSON", false);
   const positionField = el(
     "div",
-    { class: "try-field" },
+    { class: "preview-field" },
     el("label", { for: position.id }, "partition@offset"),
     position,
   );
   const textField = el(
     "div",
-    { class: "try-field", hidden: true },
+    { class: "preview-field", hidden: true },
     el("label", { for: pasted.id }, "The event as JSON"),
     pasted,
   );
-  const result = el("div", { class: "try-result", "aria-live": "polite" });
+  const result = el("div", { class: "preview-result", "aria-live": "polite" });
   const button = el("button", { type: "submit", class: "primary" }, "Try");
-  const choose = () => {
+  const showFields = () => {
     positionField.hidden = !byPosition.input.checked;
     textField.hidden = byPosition.input.checked;
   };
-  byPosition.input.addEventListener("change", choose);
-  byText.input.addEventListener("change", choose);
-  const attempt = async (submitted) => {
+  byPosition.input.addEventListener("change", showFields);
+  byText.input.addEventListener("change", showFields);
+  const submit = async (submitted) => {
     submitted.preventDefault();
-    const asked = question({
+    const request = requestOf({
       expression: expression.value,
       position: byPosition.input.checked ? position.value : null,
       text: pasted.value,
     });
-    if (typeof asked === "string") {
-      fill(result, el("p", { class: "error-text" }, asked));
+    if (typeof request === "string") {
+      fill(result, el("p", { class: "error-text" }, request));
       return;
     }
     button.disabled = true;
     try {
-      const answer = await post("/api/try", asked, { signal });
-      fill(result, resultContent(answer));
-      announce(`The expression: ${answer.outcome}`);
+      const preview = await post("/api/try", request, { signal });
+      fill(result, resultContent(preview));
+      result.scrollIntoView({ block: "nearest" });
+      announce(`Preview: ${preview.outcome}`);
     } catch (error) {
       if (signal.aborted) return;
       if (error.status === undefined) throw error;
@@ -88,25 +89,25 @@ export function tryBox({ payload, event = "", signal }) {
   const form = el(
     "form",
     {
-      class: "try",
+      class: "preview",
       on: {
-        submit: attempt,
-        keydown: (pressed) => {
-          if (pressed.key === "Enter" && (pressed.ctrlKey || pressed.metaKey)) form.requestSubmit();
+        submit,
+        keydown: ({ key, ctrlKey, metaKey }) => {
+          if (key === "Enter" && (ctrlKey || metaKey)) form.requestSubmit();
         },
       },
     },
     el(
       "div",
-      { class: "try-field" },
+      { class: "preview-field" },
       el(
         "label",
         { for: expression.id },
-        "JavaScript over ",
+        "JavaScript expression: ",
         el("code", {}, "$event"),
-        "; ",
+        " is the event; ",
         el("code", {}, "undefined"),
-        " skips",
+        " skips it",
       ),
       expression,
     ),
@@ -121,7 +122,7 @@ export function tryBox({ payload, event = "", signal }) {
     textField,
     el(
       "div",
-      { class: "try-buttons" },
+      { class: "preview-buttons" },
       button,
       el("span", { class: "note" }, "Ctrl + Enter. Nothing is sent or changed."),
     ),
@@ -130,57 +131,58 @@ export function tryBox({ payload, event = "", signal }) {
   return form;
 }
 
-function radio(name, words, checked) {
+function radio(name, label, checked) {
   const input = el("input", { type: "radio", name, checked });
-  return { input, node: el("label", { class: "choice" }, input, words) };
+  return { input, node: el("label", { class: "choice" }, input, label) };
 }
 
-/** What to ask, or the words why nothing can be asked. */
-function question({ expression, position, text }) {
-  if (expression.trim() === "") return "Write an expression, for example $event.body";
+/** The request body, or the text of a mistake. */
+function requestOf({ expression, position, text }) {
+  if (expression.trim() === "") return "Enter an expression, for example $event.body";
   if (position === null) {
     if (text.trim() === "") return "Paste an event as JSON";
     if (new Blob([text]).size > EVENT_BYTES_MAX)
-      return "The event is longer than 1 MiB: try it by its partition@offset";
+      return "The event exceeds 1 MiB: enter its partition@offset instead";
     return { expression, event: text };
   }
-  const found = /^(\d+)@(\d+)$/.exec(position.trim());
-  if (found === null) return "Name the event as partition@offset, for example 0@42";
-  return { expression, partition: Number(found[1]), offset: Number(found[2]) };
+  const match = /^(\d+)@(\d+)$/.exec(position.trim());
+  if (match === null) return "Enter partition@offset of an event, for example 0@42";
+  return { expression, partition: Number(match[1]), offset: Number(match[2]) };
 }
 
 const PATHS = {
-  fast: "cut out of the event's own bytes",
-  engine: "computed by the JavaScript engine",
+  fast: "copied from the bytes of the event",
+  engine: "evaluated by the JavaScript engine",
 };
 
-function resultContent(answer) {
+function resultContent(preview) {
   const facts = [
-    PATHS[answer.path] ?? answer.path,
-    answer.microseconds === null || answer.microseconds === undefined
+    PATHS[preview.path] ?? preview.path,
+    preview.microseconds === null || preview.microseconds === undefined
       ? null
-      : duration(answer.microseconds / 1e6),
+      : duration(preview.microseconds / 1e6),
   ];
   return [
     el(
       "div",
       { class: "sent-head" },
-      outcome(answer.outcome),
+      el("span", { class: "badge from-computed" }, "preview"),
+      outcome(preview.outcome),
       el("span", { class: "note" }, facts.filter(Boolean).join(", ")),
-      answer.line === null
+      preview.line === null
         ? null
-        : copyButton("Copy", answer.line, { what: "the line", small: true }),
+        : copyButton("Copy", preview.line, { noun: "the line", small: true }),
     ),
-    answer.error ? el("p", { class: "error-text" }, visible(answer.error)) : null,
-    answer.place ? el("pre", { class: "raw place" }, answer.place) : null,
-    answer.outcome === "skipped"
-      ? el("p", { class: "note" }, "The expression gave undefined: the event is not sent there.")
+    preview.error ? el("p", { class: "error-text" }, visible(preview.error)) : null,
+    preview.place ? el("pre", { class: "raw place" }, preview.place) : null,
+    preview.outcome === "skipped"
+      ? el("p", { class: "note" }, "The expression returned undefined, or the record has no value: the event would be skipped.")
       : null,
-    answer.line === null ? null : rawText(answer.line, { label: "The line" }),
-    answer.line === null
+    preview.line === null ? null : rawText(preview.line, { label: "The line" }),
+    preview.line === null
       ? null
       : folded("As a tree", () =>
-          treeOrWords(answer.line, { rootPath: "line", label: "The line as a tree" }),
+          treeOrText(preview.line, { rootPath: "line", label: "The line as a tree" }),
         ),
   ];
 }

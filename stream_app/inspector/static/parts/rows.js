@@ -1,26 +1,24 @@
-/**
- * The list of events on the page: rows and gaps, newest first, and no more than so many.
- */
+/** Bounded list of events: rows and gaps, newest first. */
 
-import { el, fill, visible } from "./dom.js";
-import { clock, count, number, utc } from "./format.js";
-import { canChange, destContent, destTip, isSame } from "./outcomes.js";
-import { tipFor } from "./tip.js";
+import { el, fill, visible } from "../lib/dom.js";
+import { clock, count, utc } from "../lib/format.js";
+import { canChange, destContent, destTooltip, isSame } from "./outcomes.js";
+import { tooltipFor } from "./tooltip.js";
 
-/** How many rows the page keeps; the oldest are let go, or the newest when older ones are read. */
+/** Most rows on the page; the oldest are dropped, or the newest when older ones are loaded. */
 export const ROWS_MAX = 2_000;
 
 export const idOf = (row) => `${row.partition}@${row.offset}`;
 
-/** What a row is about: method and path of an HTTP event, else its summary. */
+/** Title of a row: method and path of an HTTP event, else the summary. */
 export function titleOf(row) {
   if (row.method !== null && row.method !== undefined)
     return `${row.method} ${row.path ?? ""}`.trim();
-  return row.summary || "an empty value";
+  return row.summary || "(empty value)";
 }
 
-/** The cells that tell what an event is. */
-export function whatContent(row) {
+/** Content of the Event cell: method, path and summary. */
+export function eventContent(row) {
   if (row.method !== null && row.method !== undefined) {
     return [
       el(
@@ -35,7 +33,7 @@ export function whatContent(row) {
   return [el("span", { class: "summary" }, visible(row.summary || "(no value)"))];
 }
 
-/** A table whose roles stay when narrow screens lay its rows out as cards. */
+/** Table with explicit roles, which stay when narrow screens show its rows as cards. */
 export function table(label, columns, className) {
   const head = el(
     "thead",
@@ -64,26 +62,26 @@ export function table(label, columns, className) {
   };
 }
 
-/** A cell with its role. */
+/** Table cell with its role. */
 export const cell = (className, ...children) =>
   el("td", { role: "cell", class: className }, ...children);
 
-const pattern = el(
+const template = el(
   "tr",
   { role: "row", class: "event" },
-  cell("at", el("a", { class: "row-link", href: "/", tabindex: "-1" }, el("time", {}))),
+  cell("time", el("a", { class: "row-link", href: "/", tabindex: "-1" }, el("time", {}))),
   cell("pipeline"),
-  cell("what"),
+  cell("content"),
   cell("dest"),
-  cell("where"),
+  cell("position"),
 );
 
 const COLUMNS = [
-  ["Time", "Your clock; UTC on hover"],
+  ["Time", "Local time; UTC on hover"],
   ["Pipeline"],
   ["Event"],
   ["Dest.", "Destinations: delivered / matched", "dest"],
-  ["Position", "partition@offset", "where"],
+  ["Position", "partition@offset", "position"],
 ];
 
 /** Rows and gaps as a table body. */
@@ -92,29 +90,29 @@ export class RowList {
   #gaps = new WeakMap(); // node -> {count, cursor}
   #body;
 
-  /** Whether the oldest rows were let go since somebody last asked. */
+  /** Whether old rows were dropped since the caller last reset it. */
   trimmed = false;
 
-  /** `onGap(gapNode)` is called when a reader asks what is in a gap. */
+  /** `onGap(gapNode)` is called to load a gap. */
   constructor({ onGap }) {
     const { node, body } = table("Events, newest first", COLUMNS, "events");
     this.node = node;
     this.#body = body;
     this.onGap = onGap;
-    body.addEventListener("focusin", (event) => this.#rove(event.target));
-    body.addEventListener("keydown", (event) => this.#pressed(event));
+    body.addEventListener("focusin", (event) => this.#moveTabStop(event.target));
+    body.addEventListener("keydown", (event) => this.#onKeydown(event));
     body.addEventListener("click", (event) => {
       const gap = event.target.closest("tr.gap");
-      // It lies above the row's link, so that it can be pointed at.
+      // The cell lies above the link of the row, for its tooltip.
       if (event.target.closest(".dest") !== null)
         event.target.closest("tr").querySelector("a").click();
       if (gap !== null && event.target.closest("button") !== null) this.onGap(gap);
     });
-    tipFor(body, ".dest, .row-link", (target) => {
+    tooltipFor(body, ".dest, .row-link", (target) => {
       const entry = this.#entries.get(target.closest("tr").dataset.id);
       return entry === undefined
         ? null
-        : { at: entry.node.querySelector(".dest"), content: destTip(entry.row.dest) };
+        : { at: entry.node.querySelector(".dest"), content: destTooltip(entry.row.dest) };
     });
   }
 
@@ -143,7 +141,7 @@ export class RowList {
     this.#body.replaceChildren();
   }
 
-  /** Put items (`{row}` or `{gap}`, newest first) above all others. */
+  /** Insert items (`{row}` or `{gap}`, newest first) at the top. */
   prepend(items) {
     const nodes = this.#nodes(items);
     this.#body.prepend(...nodes);
@@ -152,7 +150,7 @@ export class RowList {
     return nodes.length;
   }
 
-  /** Put older rows below all others. True when the newest had to go for them. */
+  /** Append older rows; return whether newest rows were dropped to make room. */
   append(rows) {
     this.#body.append(...this.#nodes(rows.map((row) => ({ row }))));
     this.#tabStop();
@@ -163,12 +161,12 @@ export class RowList {
     return this.#gaps.get(node);
   }
 
-  /** The row above a gap: where reading it begins. */
+  /** The row above a gap, from which the gap is loaded. */
   above(gap) {
     return eventAbove(gap, (node) => this.#row(node));
   }
 
-  /** Put what was read of a gap in its place; what is left of it stays a gap. */
+  /** Insert loaded rows into a gap; the rest stays a gap. */
   fillGap(gap, rows, cursor) {
     const joins = rows.some((row) => {
       const entry = this.#entries.get(idOf(row));
@@ -178,8 +176,8 @@ export class RowList {
       );
     });
     const nodes = this.#nodes(rows.map((row) => ({ row })));
-    const known = this.#gaps.get(gap).count;
-    const left = known === null ? null : known - nodes.length;
+    const { count: total } = this.#gaps.get(gap);
+    const left = total === null ? null : total - nodes.length;
     gap.before(...nodes);
     if (joins || cursor === null || (left !== null && left <= 0)) gap.remove();
     else gap.replaceWith(this.#gapNode({ count: left, cursor }));
@@ -187,7 +185,7 @@ export class RowList {
     this.#trimOldest();
   }
 
-  /** Ids of rows that lie in any of `runs` ({partition, first_offset, end_offset}). */
+  /** Ids of rows in any of `runs` ({partition, first_offset, end_offset}). */
   within(runs) {
     const byPartition = new Map();
     for (const run of runs) {
@@ -196,9 +194,9 @@ export class RowList {
     }
     const found = [];
     for (const [id, { row }] of this.#entries) {
-      const near = byPartition.get(row.partition);
-      if (near === undefined) continue;
-      for (const run of near.values()) {
+      const runsOfPartition = byPartition.get(row.partition);
+      if (runsOfPartition === undefined) continue;
+      for (const run of runsOfPartition.values()) {
         if (run.first_offset <= row.offset && row.offset < run.end_offset) {
           found.push(id);
           break;
@@ -208,28 +206,28 @@ export class RowList {
     return found;
   }
 
-  /** Ids of rows that a receipt may still change. */
+  /** Ids of rows that a receipt may change. */
   changeable() {
     return [...this.#entries].filter(([, { row }]) => canChange(row.dest)).map(([id]) => id);
   }
 
-  /** The rows with these ids that are still on the page. */
+  /** The rows with these ids, as far as they are on the page. */
   rowsOf(ids) {
     return ids.map((id) => this.#entries.get(id)?.row).filter((row) => row !== undefined);
   }
 
-  /** Change a row's Dest. in its place. */
+  /** Update the Dest. cell of a row. */
   update(id, dest) {
     const entry = this.#entries.get(id);
     if (entry === undefined || isSame(entry.row.dest, dest)) return;
     entry.row.dest = dest;
     fill(entry.node.querySelector(".dest"), destContent(dest));
     entry.node.classList.remove("changed");
-    // Starting the animation again needs a style flush in between.
+    // Restarting the animation needs a style flush in between.
     requestAnimationFrame(() => entry.node.classList.add("changed"));
   }
 
-  /** The element of a row, to look where it is on the screen. */
+  /** The element of a row, or null. */
   nodeOf(id) {
     return this.#entries.get(id)?.node ?? null;
   }
@@ -251,10 +249,10 @@ export class RowList {
 
   #eventNode(row) {
     const id = idOf(row);
-    const node = pattern.cloneNode(true);
+    const node = template.cloneNode(true);
     node.dataset.id = id;
-    const [at, pipeline, what, dest, where] = node.children;
-    const link = at.firstChild;
+    const [time, pipeline, content, dest, position] = node.children;
+    const link = time.firstChild;
     link.setAttribute("href", `/events/${Number(row.partition)}/${Number(row.offset)}`);
     link.setAttribute("aria-label", `${clock(row.time)}, ${visible(titleOf(row))}`);
     link.firstChild.dateTime = row.time;
@@ -262,32 +260,32 @@ export class RowList {
     link.firstChild.textContent = clock(row.time);
     pipeline.textContent = row.pipeline === null ? "–" : visible(row.pipeline);
     if (row.pipeline !== null) pipeline.title = visible(row.pipeline);
-    fill(what, whatContent(row));
+    fill(content, eventContent(row));
     fill(dest, destContent(row.dest));
-    where.textContent = id;
+    position.textContent = id;
     this.#entries.set(id, { row, node });
     return node;
   }
 
   #gapNode(gap) {
-    const words =
+    const text =
       gap.count === null
-        ? "Events came in between"
-        : `${count(gap.count, "more event")} came in between`;
+        ? "More events in between"
+        : `${count(gap.count, "more event")} in between`;
     const node = el(
       "tr",
       { role: "row", class: "gap" },
       el(
         "td",
         { role: "cell", colspan: COLUMNS.length },
-        el("button", { type: "button", class: "link" }, `${words}: show`),
+        el("button", { type: "button", class: "link" }, `${text}: load`),
       ),
     );
     this.#gaps.set(node, { cursor: null, ...gap });
     return node;
   }
 
-  /** Let the oldest go, so that a list nobody looks at is quick to show again. */
+  /** Drop the oldest rows, so that a list left behind is quick to show again. */
   keepNewest(rows) {
     this.#trimOldest(rows);
   }
@@ -299,24 +297,24 @@ export class RowList {
       last.remove();
       this.trimmed = true;
     }
-    // A gap below the last row leads nowhere that scrolling does not.
+    // Scrolling loads what a gap below the last row stands for.
     while (this.#body.lastElementChild?.classList.contains("gap") && this.#entries.size > 0)
       this.#body.lastElementChild.remove();
   }
 
   #trimNewest() {
-    let trimmed = false;
+    let isTrimmed = false;
     while (this.#entries.size > ROWS_MAX) {
       const first = this.#body.firstElementChild;
       this.#entries.delete(first.dataset.id);
       first.remove();
-      trimmed = true;
+      isTrimmed = true;
     }
-    if (trimmed) this.#tabStop();
-    return trimmed;
+    if (isTrimmed) this.#tabStop();
+    return isTrimmed;
   }
 
-  /** One row is in the tab order: the one that has or had the focus, else the first. */
+  /** Keep one row in the tab order: the last focused one, else the first. */
   #tabStop() {
     const stop = this.#body.querySelector('.row-link[tabindex="0"]');
     const first = this.#body.querySelector(".row-link");
@@ -326,13 +324,13 @@ export class RowList {
     first.tabIndex = 0;
   }
 
-  #rove(target) {
+  #moveTabStop(target) {
     if (!target.classList.contains("row-link")) return;
     for (const other of this.#body.querySelectorAll('.row-link[tabindex="0"]')) other.tabIndex = -1;
     target.tabIndex = 0;
   }
 
-  #pressed(event) {
+  #onKeydown(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const row = event.target.closest("tr");
     const next = {
@@ -349,10 +347,10 @@ export class RowList {
 
 /** The nearest row at or above `node`. */
 function eventAbove(node, rowOf) {
-  let at = node;
-  while (at !== null && !at.classList.contains("event")) at = at.previousElementSibling;
-  return rowOf(at);
+  let above = node;
+  while (above !== null && !above.classList.contains("event")) above = above.previousElementSibling;
+  return rowOf(above);
 }
 
-/** "2,000 events" for the words under the list. */
-export const rowsWords = (list) => `${number(list.size)} ${list.size === 1 ? "event" : "events"}`;
+/** Count of rows: "2,000 events". */
+export const rowsText = (list) => count(list.size, "event");

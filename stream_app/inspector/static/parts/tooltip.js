@@ -1,6 +1,6 @@
-/** One box of words for whatever is pointed at or has the focus. */
+/** The tooltip of the hovered or focused element; one on the page. */
 
-import { fill } from "./dom.js";
+import { fill } from "../lib/dom.js";
 
 const SHOW_AFTER_MILLISECONDS = 120;
 const HIDE_AFTER_MILLISECONDS = 150;
@@ -8,15 +8,21 @@ const HIDE_AFTER_MILLISECONDS = 150;
 let timer = 0;
 let shownFor = null;
 
-const box = () => document.getElementById("tip");
+const box = () => document.getElementById("tooltip");
 
-/** Within `container`, what `selector` finds has a tip: `make(target)` gives `{at, content}` or null. */
-export function tipFor(container, selector, make) {
+/**
+ * Add tooltips to the elements of `container` that match `selector`:
+ * `build(target)` returns `{at, content}`, or null.
+ */
+export function tooltipFor(container, selector, build) {
   const over = (event) => {
     const target = event.target.closest(selector);
     if (target === null || !container.contains(target)) return;
     if (event.type === "pointerover" && target.matches(".row-link")) return;
-    later(() => show(target, make(target)), event.type === "focusin" ? 0 : SHOW_AFTER_MILLISECONDS);
+    later(
+      () => show(target, build(target)),
+      event.type === "focusin" ? 0 : SHOW_AFTER_MILLISECONDS,
+    );
   };
   const out = (event) => {
     if (event.target.closest(selector) !== null) later(hide, HIDE_AFTER_MILLISECONDS);
@@ -29,18 +35,18 @@ export function tipFor(container, selector, make) {
   container.addEventListener("focusout", out);
 }
 
-function later(act, milliseconds) {
+function later(action, milliseconds) {
   clearTimeout(timer);
-  timer = setTimeout(act, milliseconds);
+  timer = setTimeout(action, milliseconds);
 }
 
-function show(target, tip) {
-  if (tip === null || !target.isConnected) return;
+function show(target, tooltip) {
+  if (tooltip === null || !target.isConnected) return;
   const node = box();
-  fill(node, tip.content);
+  fill(node, tooltip.content);
   node.hidden = false;
   shownFor = target;
-  const anchor = tip.at.getBoundingClientRect();
+  const anchor = tooltip.at.getBoundingClientRect();
   const { width, height } = node.getBoundingClientRect();
   const left = Math.max(8, Math.min(anchor.left, document.documentElement.clientWidth - width - 8));
   const below = anchor.bottom + 6;
@@ -48,17 +54,17 @@ function show(target, tip) {
   node.style.top = `${below + height < innerHeight ? below : Math.max(8, anchor.top - height - 6)}px`;
 }
 
-/** Take the tip away; true when there was one. */
+/** Hide the tooltip; return whether one was shown. */
 export function hide() {
   clearTimeout(timer);
-  const was = shownFor !== null;
+  const wasShown = shownFor !== null;
   shownFor = null;
   box().hidden = true;
-  return was;
+  return wasShown;
 }
 
-/** What is in the tip may be pointed at and read without its going away. */
-export function keepWhilePointedAt() {
+/** Keep the tooltip while the pointer is on it (WCAG 1.4.13). */
+export function keepWhileHovered() {
   box().addEventListener("pointerenter", () => clearTimeout(timer));
   box().addEventListener("pointerleave", () => later(hide, HIDE_AFTER_MILLISECONDS));
   addEventListener("scroll", hide, { passive: true });

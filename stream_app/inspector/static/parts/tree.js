@@ -1,8 +1,8 @@
 /**
- * A JSON text as a collapsible tree whose nodes copy their path.
+ * Collapsible tree of a JSON text, whose nodes copy their path.
  *
- * The rows are one flat list, a level each in `aria-level`: ten thousand levels nest no elements.
- * Members become rows when their container is opened, 200 at a time.
+ * The rows are one flat list with `aria-level`: ten thousand levels nest no elements. Members
+ * become rows when their container is opened, 200 at a time.
  */
 
 import {
@@ -12,28 +12,28 @@ import {
   el,
   fill,
   icon,
-  unseen,
   visible,
   visibleBlock,
-} from "./dom.js";
-import { bytes, count, cut, number } from "./format.js";
-import { membersOf, pathOf, rootOf } from "./json.js";
+  visuallyHidden,
+} from "../lib/dom.js";
+import { bytes, count, cut, number } from "../lib/format.js";
+import { membersOf, pathOf, rootOf } from "../lib/json.js";
 
 const ROWS_AT_A_TIME = 200;
 
-/** What is open at first: as many levels as fit into so many rows. */
-const ROWS_OPEN_FIRST_MAX = 60;
+/** Levels are open at first as long as they fit into this number of rows. */
+const ROWS_INITIAL_MAX = 60;
 
-/** "Expand all" stops here; what is deeper opens by hand. */
+/** "Expand all" stops at this number of rows. */
 const ROWS_EXPANDED_MAX = 2_000;
 
-/** Beyond this depth rows are no longer moved to the right: they would leave the page. */
+/** Deeper rows are not indented further: they would leave the page. */
 const INDENT_LEVELS_MAX = 24;
 
 const STRING_SHOWN_CHARACTERS_MAX = 300;
 const STRING_OPENED_CHARACTERS_MAX = 20_000;
 
-/** The tree of `text`; `rootPath` is what paths begin with. */
+/** Tree of `text`; paths begin with `rootPath`. */
 export class Tree {
   #text;
   #rows = new Map(); // element -> {value, path, level, open, parent, from}
@@ -45,8 +45,8 @@ export class Tree {
     this.#text = text;
     this.label = label;
     this.#list = el("div", { role: "tree", class: "tree", "aria-label": label });
-    this.#list.addEventListener("click", (event) => this.#clicked(event));
-    this.#list.addEventListener("keydown", (event) => this.#pressed(event));
+    this.#list.addEventListener("click", (event) => this.#onClick(event));
+    this.#list.addEventListener("keydown", (event) => this.#onKeydown(event));
     this.#list.addEventListener("focusin", (event) =>
       this.#select(event.target.closest("[role=treeitem]")),
     );
@@ -55,11 +55,11 @@ export class Tree {
       path: rootPath,
       level: 1,
       parent: null,
-      at: 0,
-      of: 1,
+      index: 0,
+      total: 1,
     });
     this.#list.append(root);
-    this.#openFirst(root);
+    this.#openInitial(root);
     this.#select(root);
     this.node = el("div", { class: "tree-box" }, this.#bar(rootPath), this.#list);
   }
@@ -73,9 +73,9 @@ export class Tree {
       el(
         "span",
         { class: "path-tools" },
-        copyButton("Path", path, { what: "the path of the chosen node", small: true }),
+        copyButton("Path", path, { noun: "the path of the selected node", small: true }),
         copyButton("Value", () => this.#source(this.#rows.get(this.#current).value), {
-          what: "the value of the chosen node",
+          noun: "the value of the selected node",
           small: true,
         }),
         el(
@@ -88,7 +88,9 @@ export class Tree {
           { type: "button", class: "copy small", on: { click: () => this.#collapseAll() } },
           "Collapse",
         ),
-        unseen(`Arrow keys move in the tree, Enter opens, c copies the path below ${rootPath}.`),
+        visuallyHidden(
+          `Arrow keys move in the tree, Enter opens, c copies the path below ${rootPath}.`,
+        ),
       ),
     );
   }
@@ -97,7 +99,7 @@ export class Tree {
     return this.#text.slice(value.start, value.end);
   }
 
-  #row({ value, path, level, parent, at, of }) {
+  #row({ value, path, level, parent, index, total }) {
     const isContainer = value.count > 0;
     const row = el(
       "div",
@@ -106,8 +108,8 @@ export class Tree {
         class: "node",
         tabindex: "-1",
         "aria-level": level,
-        "aria-setsize": of,
-        "aria-posinset": at + 1,
+        "aria-setsize": total,
+        "aria-posinset": index + 1,
         "aria-expanded": isContainer ? "false" : null,
         "aria-selected": "false",
       },
@@ -122,7 +124,7 @@ export class Tree {
       el("span", { class: "colon" }, value.key === null ? " " : ": "),
       this.#valueOf(value),
       value.overridden
-        ? el("span", { class: "note" }, "overridden by a later member of this name")
+        ? el("span", { class: "note" }, "overridden by a later member with this name")
         : null,
       el(
         "button",
@@ -143,18 +145,18 @@ export class Tree {
 
   #valueOf(value) {
     if (value.kind === "object" || value.kind === "array") {
-      const words =
+      const size =
         value.kind === "object" ? count(value.count, "member") : count(value.count, "item");
       const brackets = value.kind === "object" ? "{}" : "[]";
       if (value.count === 0) return el("span", { class: "value empty" }, brackets);
-      return el("span", { class: "value container" }, `${brackets[0]} ${words} ${brackets[1]}`);
+      return el("span", { class: "value container" }, `${brackets[0]} ${size} ${brackets[1]}`);
     }
     if (value.kind !== "string") {
-      const known = ["true", "false", "null"].includes(value.kind);
-      // The source, not what a double makes of it.
+      const isKeyword = ["true", "false", "null"].includes(value.kind);
+      // The source text: a double would round it.
       return el(
         "span",
-        { class: `value ${known ? "word" : "number"}` },
+        { class: `value ${isKeyword ? "word" : "number"}` },
         cut(this.#source(value), STRING_SHOWN_CHARACTERS_MAX),
       );
     }
@@ -179,11 +181,11 @@ export class Tree {
       { class: "value string" },
       visible(cut(source, STRING_SHOWN_CHARACTERS_MAX)),
       el("span", { class: "note" }, `… ${number(characters)} characters `),
-      el("button", { type: "button", class: "link node-whole", tabindex: "-1" }, "show more"),
+      el("button", { type: "button", class: "link node-full", tabindex: "-1" }, "show more"),
     );
   }
 
-  #openFirst(root) {
+  #openInitial(root) {
     let level = [root];
     let rows = 1;
     while (level.length > 0) {
@@ -192,14 +194,14 @@ export class Tree {
         (sum, row) => sum + Math.min(ROWS_AT_A_TIME, this.#rows.get(row).value.count),
         0,
       );
-      // The first level is always open: a single closed line would be no page.
-      if (containers.length === 0 || (rows > 1 && rows + more > ROWS_OPEN_FIRST_MAX)) return;
+      // The first level is always open: a single closed row would show nothing.
+      if (containers.length === 0 || (rows > 1 && rows + more > ROWS_INITIAL_MAX)) return;
       rows += more;
       level = containers.flatMap((row) => this.#open(row));
     }
   }
 
-  /** Open a container; gives the rows that came. */
+  /** Open a container; return the new rows. */
   #open(row) {
     const state = this.#rows.get(row);
     if (state.open || state.value.count === 0) return [];
@@ -214,21 +216,21 @@ export class Tree {
     const state = this.#rows.get(row);
     const from = state.shown;
     const chunk = state.members.slice(from, from + ROWS_AT_A_TIME);
-    const made = chunk.map((value, at) =>
+    const added = chunk.map((value, index) =>
       this.#row({
         value,
         path: pathOf(state.path, value.key),
         level: state.level + 1,
         parent: row,
-        at: from + at,
-        of: state.members.length,
+        index: from + index,
+        total: state.members.length,
       }),
     );
     state.shown = from + chunk.length;
     const left = state.members.length - state.shown;
-    const rows = left > 0 ? [...made, this.#moreRow(row, left)] : made;
+    const rows = left > 0 ? [...added, this.#moreRow(row, left)] : added;
     after.after(...rows);
-    return made;
+    return added;
   }
 
   #moreRow(parent, left) {
@@ -289,7 +291,7 @@ export class Tree {
     }
     announce(
       this.#rows.size >= ROWS_EXPANDED_MAX
-        ? `Expanded to ${number(this.#rows.size)} rows; open what is deeper by hand`
+        ? `Expanded to ${number(this.#rows.size)} rows; expand deeper levels one by one`
         : "Expanded",
     );
   }
@@ -322,49 +324,49 @@ export class Tree {
   async #copyPath(row) {
     const { path } = this.#rows.get(row);
     const copied = await copy(path);
-    announce(copied ? `Copied ${cut(path, 200)}` : "The browser does not let the page copy");
+    announce(copied ? `Copied ${cut(path, 200)}` : "The browser denied access to the clipboard");
     if (!copied) return;
     row.classList.add("copied");
     setTimeout(() => row.classList.remove("copied"), 1200);
   }
 
-  #clicked(event) {
+  #onClick(event) {
     const row = event.target.closest("[role=treeitem]");
     if (row === null) return;
     this.#focus(row);
     if (event.target.closest(".node-copy")) this.#copyPath(row);
-    else if (event.target.closest(".node-whole"))
-      this.#showWhole(row, event.target.closest(".node-whole"));
+    else if (event.target.closest(".node-full"))
+      this.#showFull(row, event.target.closest(".node-full"));
     else if (getSelection().isCollapsed) this.#toggle(row);
   }
 
-  #showWhole(row, button) {
+  #showFull(row, button) {
     const { value } = this.#rows.get(row);
-    const whole = JSON.parse(this.#source(value));
-    const shown = cut(whole, STRING_OPENED_CHARACTERS_MAX);
-    const rest = whole.length - shown.length;
+    const full = JSON.parse(this.#source(value));
+    const shown = cut(full, STRING_OPENED_CHARACTERS_MAX);
+    const rest = full.length - shown.length;
     button.replaceWith(
       el(
         "span",
-        { class: "whole" },
+        { class: "full" },
         visibleBlock(shown),
         rest > 0
-          ? el("span", { class: "note" }, `… and ${bytes(rest)} more: “Value” copies all of it`)
+          ? el("span", { class: "note" }, `… and ${bytes(rest)} more: “Value” copies the full text`)
           : null,
       ),
     );
   }
 
-  #pressed(event) {
+  #onKeydown(event) {
     const row = event.target.closest("[role=treeitem]");
     if (row === null || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (this.#act(event.key, row)) {
+    if (this.#handleKey(event.key, row)) {
       event.preventDefault();
       event.stopPropagation();
     }
   }
 
-  #act(key, row) {
+  #handleKey(key, row) {
     const state = this.#rows.get(row);
     switch (key) {
       case "ArrowDown":
@@ -389,8 +391,8 @@ export class Tree {
         return true;
       case "Enter":
       case " ":
-        if (state.value.kind === "string" && row.querySelector(".node-whole"))
-          this.#showWhole(row, row.querySelector(".node-whole"));
+        if (state.value.kind === "string" && row.querySelector(".node-full"))
+          this.#showFull(row, row.querySelector(".node-full"));
         else this.#toggle(row);
         return true;
       case "*":
@@ -407,12 +409,12 @@ export class Tree {
   #siblings(row) {
     const { parent, level } = this.#rows.get(row);
     return [...this.#rows]
-      .filter(([, it]) => it.parent === parent && it.level === level && !it.more)
-      .map(([it]) => it);
+      .filter(([, state]) => state.parent === parent && state.level === level && !state.more)
+      .map(([sibling]) => sibling);
   }
 }
 
-/** Through the CSSOM: a style attribute would be against the page's own rules. */
+/** Set the indentation through the CSSOM: the Content-Security-Policy forbids style attributes. */
 function indent(row, level) {
   row.style.setProperty("--level", String(Math.min(level - 1, INDENT_LEVELS_MAX)));
   if (level - 1 > INDENT_LEVELS_MAX)
@@ -421,37 +423,37 @@ function indent(row, level) {
 
 const RAW_SHOWN_CHARACTERS_MAX = 200_000;
 
-/** A text as it is, in a box that scrolls; hidden characters are written out and said to be. */
+/** Scrollable block of raw text; hidden characters are shown as escapes, with a note. */
 export function rawText(text, { label = "Text", wrap = true } = {}) {
   const shown = cut(text, RAW_SHOWN_CHARACTERS_MAX);
-  const seen = visibleBlock(shown);
+  const escaped = visibleBlock(shown);
   return el(
     "div",
     { class: "raw-box" },
     el(
       "pre",
       { class: wrap ? "raw" : "raw one-line", tabindex: "0", role: "region", "aria-label": label },
-      seen,
+      escaped,
     ),
     shown.length < text.length
       ? el(
           "p",
           { class: "note" },
-          `The first ${number(shown.length)} of ${number(text.length)} characters; Copy gives all.`,
+          `The first ${number(shown.length)} of ${number(text.length)} characters; Copy copies all.`,
         )
       : null,
-    seen === shown
+    escaped === shown
       ? null
       : el(
           "p",
           { class: "note" },
-          "Characters that would not be seen are written as \\u….; Copy gives the exact text.",
+          "Invisible characters are shown as \\u…; Copy copies the exact text.",
         ),
   );
 }
 
-/** The tree, or the words why there is none. */
-export function treeOrWords(text, options) {
+/** The tree, or the raw text with the reason. */
+export function treeOrText(text, options) {
   try {
     return new Tree(text, options).node;
   } catch (error) {

@@ -1,22 +1,23 @@
-/** One destination: its hour, what failed, its windows, its expression, its policy. */
+/** Page of one destination: last hour, failed windows, expression, bucket policy, windows. */
 
-import { get } from "./api.js";
-import { SERIES, chart, minutesTable } from "./charts.js";
-import { copyButton, el, fill, terms, visible } from "./dom.js";
-import { ago, bytes, clock, count, duration, number, time, utc } from "./format.js";
+import { get } from "../lib/api.js";
+import { breadcrumbs, copyButton, el, fill, terms, visible } from "../lib/dom.js";
+import { ago, bytes, clock, count, duration, number, time, utc } from "../lib/format.js";
+import { SERIES, chart, minutesTable } from "../parts/charts.js";
+import { policySection } from "../parts/policy.js";
+import { previewForm } from "../parts/preview.js";
+import { folded, status, windowPath } from "../parts/receipt.js";
+import { cell, table } from "../parts/rows.js";
 import { stateOf } from "./destinations.js";
-import { folded, status, windowPath } from "./receipt.js";
-import { cell, table } from "./rows.js";
-import { tryBox } from "./try.js";
 
 const REFRESH_SECONDS = 10;
 
 /** The page `/destinations/ID`. */
 export class DestinationView {
-  place = "destinations";
+  section = "destinations";
   #left = new AbortController();
   #timer = 0;
-  /** The event to try the expression on, `partition@offset`. */
+  /** `partition@offset` of the event to preview the expression on, or "". */
   #event = "";
   #parts = null;
   #opened = new Set();
@@ -28,7 +29,7 @@ export class DestinationView {
     this.node = el(
       "div",
       { class: "view destination-view" },
-      el("p", { class: "loading" }, "Reading the destination…"),
+      el("p", { class: "loading" }, "Loading the destination…"),
     );
   }
 
@@ -58,24 +59,24 @@ export class DestinationView {
         this.context.showError(this.node, this.id, error);
         return;
       }
-      // The banner says it; what is on the page stays.
+      // A banner shows the error; the content stays.
     }
-    this.#timer = setTimeout(() => this.#again(), REFRESH_SECONDS * 1000);
+    this.#timer = setTimeout(() => this.#refresh(), REFRESH_SECONDS * 1000);
   }
 
-  #again() {
-    // Nothing is replaced under a reader's hands: what is hidden or pointed at waits.
+  #refresh() {
+    // Content that is hovered or focused is not replaced: the refresh waits.
     const isBusy =
       document.hidden ||
       this.#parts.charts.matches(":hover") ||
       [this.#parts.alarm, this.#parts.live, this.#parts.windows].some((part) =>
         part.contains(document.activeElement),
       );
-    if (isBusy) this.#timer = setTimeout(() => this.#again(), 2000);
+    if (isBusy) this.#timer = setTimeout(() => this.#refresh(), 2000);
     else this.#load();
   }
 
-  /** What stays; what is typed into the box must not be replaced. */
+  /** Build the permanent parts; a refresh must not replace what is typed into the preview. */
   #build(it) {
     const box = (className) => el("div", { class: className });
     this.#parts = {
@@ -88,13 +89,7 @@ export class DestinationView {
     };
     fill(
       this.node,
-      el(
-        "nav",
-        { class: "crumbs", "aria-label": "Where this is" },
-        el("a", { href: "/destinations" }, "Destinations"),
-        el("span", { "aria-hidden": "true" }, "/"),
-        el("span", {}, visible(this.id)),
-      ),
+      breadcrumbs([["/destinations", "Destinations"]], this.id),
       el(
         "header",
         { class: "page-head" },
@@ -102,12 +97,7 @@ export class DestinationView {
         this.#parts.state,
       ),
       this.#parts.alarm,
-      el(
-        "section",
-        { "aria-label": "The last hour" },
-        el("h2", {}, "The last hour"),
-        this.#parts.charts,
-      ),
+      el("section", { "aria-label": "Last hour" }, el("h2", {}, "Last hour"), this.#parts.charts),
       this.#parts.live,
       this.#parts.fixed,
       this.#parts.windows,
@@ -116,34 +106,13 @@ export class DestinationView {
       this.#parts.fixed,
       el(
         "section",
-        { class: "panel", id: "try", "aria-label": "Expression" },
+        { class: "panel", id: "preview", "aria-label": "Expression" },
         el("h2", {}, "Expression"),
-        tryBox({ payload: it.payload, event: this.#event, signal: this.#left.signal }),
+        previewForm({ payload: it.payload, event: this.#event, signal: this.#left.signal }),
       ),
-      it.policy === null || it.policy === undefined
-        ? null
-        : el(
-            "section",
-            { class: "panel", "aria-label": "Bucket policy" },
-            el(
-              "div",
-              { class: "panel-head" },
-              el("h2", {}, "Bucket policy"),
-              copyButton("Copy", it.policy, { what: "the bucket policy", small: true }),
-            ),
-            el(
-              "p",
-              { class: "note" },
-              `What the owner of ${visible(it.bucket)} attaches to it, so that this job may write there and do nothing else.`,
-            ),
-            el(
-              "pre",
-              { class: "raw", tabindex: "0", role: "region", "aria-label": "The policy as JSON" },
-              it.policy,
-            ),
-          ),
+      it.configured ? policySection(this.id, { signal: this.#left.signal }) : null,
     );
-    this.context.titled(this);
+    this.context.showTitle(this);
     if (this.#event !== "")
       requestAnimationFrame(() => this.#parts.fixed.querySelector("textarea").focus());
   }
@@ -189,7 +158,7 @@ export class DestinationView {
                 `, ${ago(it.last_object)}`,
               ),
           ],
-          ["Configured", it.configured ? null : "no: it is only in the receipts held"],
+          ["Configured", it.configured ? null : "no: known from receipts only"],
         ],
         "terms across",
       ),
@@ -200,48 +169,48 @@ export class DestinationView {
       el("h2", {}, "Windows"),
       it.windows.length > 0
         ? windows(it.id, it.windows, "Windows, newest first")
-        : el("p", { class: "note" }, "No receipt of it is held."),
+        : el("p", { class: "note" }, "No receipt in memory."),
     );
   }
 
   #numbers(minutes) {
-    return this.#remembered("numbers", "The numbers as a table", () => minutesTable(minutes));
+    return this.#remembered("numbers", "Numbers as a table", () => minutesTable(minutes));
   }
 
-  /** What is alarming, with the way out. */
+  /** Panel of failed windows, with the command to redeliver them. */
   #failed(it) {
-    const many = it.failed_windows;
+    const total = it.failed_windows;
     return el(
       "section",
       { class: "panel alarm", "aria-label": "Failed windows" },
       el(
         "h2",
         {},
-        `${count(many, "failed window")} ${many === 1 ? "waits" : "wait"} for redelivery`,
+        `${count(total, "failed window")} ${total === 1 ? "waits" : "wait"} for redelivery`,
       ),
       el("p", { class: "error-text" }, visible(it.failed[0].error ?? "")),
       el(
         "p",
         {},
-        "The events are in Kafka still. When the reason is gone, this delivers each of them once, under the keys that they would have had:",
+        "The events are still in Kafka. After the cause is fixed, this command delivers each of them once, under the original keys:",
       ),
       el(
         "div",
         { class: "command" },
         el("code", {}, visible(it.redeliver)),
-        copyButton("Copy", it.redeliver, { what: "the command", small: true }),
+        copyButton("Copy", it.redeliver, { noun: "the command", small: true }),
       ),
       this.#remembered(
         "failed",
-        `Show ${many > it.failed.length ? `the newest ${number(it.failed.length)}` : "them"}`,
+        `Show ${total > it.failed.length ? `the newest ${number(it.failed.length)}` : "them"}`,
         () => windows(it.id, it.failed, "Failed windows"),
       ),
     );
   }
 
-  /** A part that stays open or closed when its numbers are replaced. */
-  #remembered(name, words, make) {
-    const node = folded(words, make, { open: this.#opened.has(name) });
+  /** Fold that stays open or closed over refreshes. */
+  #remembered(name, summary, build) {
+    const node = folded(summary, build, { open: this.#opened.has(name) });
     node.addEventListener("toggle", () => {
       if (node.open) this.#opened.add(name);
       else this.#opened.delete(name);
@@ -257,7 +226,7 @@ const COLUMNS = [
   ["Skipped", null, "number"],
   ["Failed", null, "number"],
   ["Size", "compressed", "number"],
-  ["Freshness", "From the end of the window to its receipt", "number"],
+  ["Freshness", "From the end of the window until its object was stored", "number"],
   ["Offsets"],
 ];
 
@@ -269,10 +238,10 @@ function windows(id, rows, label) {
 
 function windowRow(id, it) {
   const { counts } = it;
-  const named = (at, ...content) =>
+  const named = (index, ...content) =>
     cell(
       "number",
-      el("span", { class: "cell-name", "aria-hidden": "true" }, COLUMNS[at][0]),
+      el("span", { class: "cell-name", "aria-hidden": "true" }, COLUMNS[index][0]),
       ...content,
     );
   return el(
@@ -296,12 +265,18 @@ function windowRow(id, it) {
       status(it.status),
       it.error ? el("span", { class: "under error-text" }, visible(it.error)) : null,
     ),
-    named(2, `${number(counts.delivered)}/${number(counts.matched)}`),
+    named(
+      2,
+      `${number(counts.delivered)}/${number(counts.matched)}`,
+      counts.undelivered > 0
+        ? el("span", { class: "under" }, `${number(counts.undelivered)} not delivered`)
+        : null,
+    ),
     named(3, number(counts.skipped)),
     named(4, number(counts.failed)),
     named(5, bytes(it.size)),
     named(6, duration(it.freshness_seconds)),
-    cell("where", offsetsOf(it)),
+    cell("position", offsetsOf(it)),
   );
 }
 

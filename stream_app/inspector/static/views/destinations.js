@@ -1,47 +1,44 @@
-/** The destinations: how each did in the last hour. */
+/** Page of all destinations, each with its last hour. */
 
-import { get } from "./api.js";
-import { SERIES, sparkline } from "./charts.js";
-import { el, fill, visible } from "./dom.js";
-import { ago, bytes, count, duration, number } from "./format.js";
-import { mark } from "./outcomes.js";
-import { destinationPath } from "./receipt.js";
-import { cell, table } from "./rows.js";
+import { get } from "../lib/api.js";
+import { el, fill, visible } from "../lib/dom.js";
+import { ago, bytes, count, duration, number } from "../lib/format.js";
+import { SERIES, sparkline } from "../parts/charts.js";
+import { mark } from "../parts/outcomes.js";
+import { destinationPath } from "../parts/receipt.js";
+import { cell, table } from "../parts/rows.js";
 
-/** So many destinations are on the page; the box above finds the others. */
+/** Most rows on the page; search finds the others. */
 const SHOWN_MAX = 200;
 
 const REFRESH_SECONDS = 10;
-/** Ten thousand destinations are megabytes of numbers. */
+/** The numbers of ten thousand destinations are megabytes. */
 const REFRESH_SECONDS_OF_MANY = 60;
 
-/** The worst first. */
-const STATES = ["failed", "retrying", "delivering", "quiet"];
+/** Worst first. */
+const STATES = ["failed", "retrying", "degraded", "delivering", "quiet"];
 
 const STATE_MARK = {
   failed: "failed",
   retrying: "retrying",
+  degraded: "failed",
   delivering: "delivered",
   quiet: "quiet",
 };
 
-/** A destination's state as a mark and in words. */
+/** State of a destination as mark and text. */
 export function stateOf(it) {
-  const words = {
+  const text = {
     failed: count(it.failed_windows, "failed window"),
     retrying: it.retrying_since
       ? `retrying for ${ago(it.retrying_since).replace(" ago", "")}`
       : "retrying",
+    degraded: `degraded (${it.failing} failing)`,
     delivering: "delivering",
     quiet: "quiet",
   }[it.state];
   const kind = STATE_MARK[it.state] ?? "unknown";
-  return el(
-    "span",
-    { class: `outcome is-${kind}` },
-    mark(kind),
-    words ?? visible(String(it.state)),
-  );
+  return el("span", { class: `outcome is-${kind}` }, mark(kind), text ?? visible(String(it.state)));
 }
 
 const COLUMNS = [
@@ -52,17 +49,17 @@ const COLUMNS = [
   ["Objects", null, "chart-cell"],
   ["Skipped", null, "chart-cell"],
   ["Failed", null, "chart-cell"],
-  ["Freshness", "From the end of a window to its receipt", "chart-cell"],
+  ["Freshness", "From the end of a window until its object was stored", "chart-cell"],
 ];
 
 /** The page `/destinations`. */
 export class DestinationsView {
   title = "Destinations";
-  place = "destinations";
+  section = "destinations";
   #left = new AbortController();
   #timer = 0;
   #all = [];
-  #find;
+  #search;
   #body;
   #table;
   #foot;
@@ -70,10 +67,10 @@ export class DestinationsView {
 
   constructor(context) {
     this.context = context;
-    this.#find = el("input", {
+    this.#search = el("input", {
       type: "search",
-      placeholder: "Find a destination, a pipeline, a bucket",
-      "aria-label": "Find a destination, a pipeline, a bucket",
+      placeholder: "Search destinations, pipelines, buckets",
+      "aria-label": "Search destinations, pipelines, buckets",
       autocomplete: "off",
       spellcheck: "false",
       on: { input: () => this.#show() },
@@ -81,7 +78,7 @@ export class DestinationsView {
     const { node, body } = table("Destinations in the last hour", COLUMNS, "destinations");
     this.#body = body;
     this.#table = node;
-    this.#foot = el("p", { class: "list-foot" }, "Reading…");
+    this.#foot = el("p", { class: "list-foot" }, "Loading…");
     this.#counts = el("p", { class: "states" });
     this.node = el(
       "div",
@@ -92,7 +89,7 @@ export class DestinationsView {
         el("h1", { tabindex: "-1" }, "Destinations"),
         this.#counts,
       ),
-      el("div", { class: "filters" }, el("span", { class: "field search" }, this.#find)),
+      el("div", { class: "filters" }, el("span", { class: "field search" }, this.#search)),
       this.#table,
       this.#foot,
     );
@@ -108,14 +105,14 @@ export class DestinationsView {
   }
 
   focusSearch() {
-    this.#find.focus();
+    this.#search.focus();
   }
 
   async #load() {
     if (!document.hidden || this.#all.length === 0) {
       try {
-        const answer = await get("/api/destinations", {}, { signal: this.#left.signal });
-        this.#all = answer.destinations.toSorted(byStateAndId);
+        const response = await get("/api/destinations", {}, { signal: this.#left.signal });
+        this.#all = response.destinations.toSorted(byStateAndId);
         this.#show();
       } catch (error) {
         if (this.#left.signal.aborted || error.status === 401) return;
@@ -128,7 +125,7 @@ export class DestinationsView {
   }
 
   #show() {
-    const text = this.#find.value.trim().toLowerCase();
+    const text = this.#search.value.trim().toLowerCase();
     const found = this.#all.filter((it) =>
       [it.id, it.pipeline, it.bucket].some((part) => part?.toLowerCase().includes(text)),
     );
@@ -144,22 +141,22 @@ export class DestinationsView {
     fill(
       this.#counts,
       STATES.map((state) => [state, this.#all.filter((it) => it.state === state).length])
-        .filter(([, many]) => many > 0)
-        .map(([state, many]) =>
+        .filter(([, total]) => total > 0)
+        .map(([state, total]) =>
           el(
             "span",
             { class: `outcome is-${STATE_MARK[state]}` },
             mark(STATE_MARK[state]),
-            `${number(many)} ${state}`,
+            `${number(total)} ${state}`,
           ),
         ),
     );
     if (this.#all.length === 0)
-      fill(this.#foot, "No destination is configured, and none is in the receipts held.");
+      fill(this.#foot, "No destinations: none is configured, and no receipt in memory names one.");
     else if (found.length > shown.length)
       fill(
         this.#foot,
-        `${number(shown.length)} of ${number(found.length)}: find the others by name.`,
+        `${number(shown.length)} of ${number(found.length)}: search to find the others.`,
       );
     else
       fill(
@@ -183,7 +180,7 @@ function row(it) {
     number(totals.objects),
     number(totals.skipped),
     number(totals.failed),
-    freshest(minutes),
+    latestFreshness(minutes),
   ];
   return el(
     "tr",
@@ -197,22 +194,22 @@ function row(it) {
         it.pipeline === null ? "every pipeline" : visible(it.pipeline),
         " → ",
         visible(it.bucket ?? "?"),
-        it.configured ? null : " · not configured now",
+        it.configured ? null : " · not configured",
       ),
     ),
     cell("state", stateOf(it)),
-    SERIES.map((series, at) =>
+    SERIES.map((series, index) =>
       cell(
         "chart-cell",
-        el("span", { class: "cell-name", "aria-hidden": "true" }, COLUMNS[at + 2][0]),
-        el("span", { class: "cell-number" }, numbers[at]),
+        el("span", { class: "cell-name", "aria-hidden": "true" }, COLUMNS[index + 2][0]),
+        el("span", { class: "cell-number" }, numbers[index]),
         sparkline(minutes, series),
       ),
     ),
   );
 }
 
-/** The latest minute's freshness that is known. */
-function freshest(minutes) {
+/** Freshness of the latest minute that has one. */
+function latestFreshness(minutes) {
   return duration(minutes.freshness_seconds.findLast((value) => value !== null) ?? null);
 }

@@ -1,10 +1,20 @@
-/** One event: what is in it, and what became of it at every destination. */
+/** Page of one event: content, and outcome at each destination. */
 
-import { get, post } from "./api.js";
-import { named } from "./asker.js";
-import { announce, copyButton, el, fill, tabs, terms, visible, visibleBlock } from "./dom.js";
-import { bytes, count, number, time } from "./format.js";
-import { canChange, destContent, destWords, isOpen, isSame, outcome } from "./outcomes.js";
+import { get, post } from "../lib/api.js";
+import {
+  announce,
+  breadcrumbs,
+  copyButton,
+  el,
+  fill,
+  tabs,
+  terms,
+  visible,
+  visibleBlock,
+} from "../lib/dom.js";
+import { bytes, count, number, time } from "../lib/format.js";
+import { keyOf } from "../parts/outcome-loader.js";
+import { canChange, destContent, destText, isOpen, isSame, outcome } from "../parts/outcomes.js";
 import {
   copyable,
   destinationPath,
@@ -12,25 +22,26 @@ import {
   otherReceipts,
   receiptTerms,
   span,
-  wholeReceipt,
+  fullReceipt,
   windowPath,
-} from "./receipt.js";
-import { titleOf } from "./rows.js";
-import { rawText, treeOrWords } from "./tree.js";
+} from "../parts/receipt.js";
+import { titleOf } from "../parts/rows.js";
+import { rawText, treeOrText } from "../parts/tree.js";
 
-/** While a receipt is awaited, it is asked for so often. */
-const ASK_SECONDS = 1.5;
-/** The same while only a redelivery would change something. */
-const ASK_SECONDS_FAILED = 5;
+/** Poll interval while a receipt is expected. */
+const POLL_SECONDS = 1.5;
+/** Poll interval while only a redelivery can change outcomes. */
+const POLL_SECONDS_FAILED = 5;
 
-/** So many destinations are open at first; their lines are read at once. */
-const OPEN_FIRST_MAX = 3;
+/** Most destinations open at first; their lines are loaded at once. */
+const OPEN_INITIAL_MAX = 3;
 
-const DESTINATIONS_AT_ONCE = 50;
+/** Destinations added by one click. */
+const DESTINATIONS_PER_CLICK = 50;
 
 /** The page `/events/P/O`. */
 export class EventView {
-  place = "events";
+  section = "events";
   #left = new AbortController();
   #timer = 0;
   #dest;
@@ -38,13 +49,13 @@ export class EventView {
 
   constructor(context, { partition, offset }) {
     this.context = context;
-    this.at = `${partition}@${offset}`;
+    this.position = `${partition}@${offset}`;
     this.path = `/api/events/${partition}/${offset}`;
-    this.title = `Event ${this.at}`;
+    this.title = `Event ${this.position}`;
     this.node = el(
       "div",
       { class: "view event-view" },
-      el("p", { class: "loading" }, "Reading the event…"),
+      el("p", { class: "loading" }, "Loading the event…"),
     );
   }
 
@@ -64,32 +75,29 @@ export class EventView {
     } catch (error) {
       if (this.#left.signal.aborted || error.status === 401) return;
       if (error.status === undefined) throw error;
-      this.context.showError(this.node, `Event ${this.at}`, error);
+      this.context.showError(this.node, `Event ${this.position}`, error);
       return;
     }
     this.#show(event);
-    this.#await(event.row);
+    this.#poll(event.row);
   }
 
   #show(event) {
     const { row } = event;
-    this.title = `${titleOf(row)} · ${this.at}`;
-    this.context.titled(this);
+    this.title = `${titleOf(row)} · ${this.position}`;
+    this.context.showTitle(this);
     this.#dest = el("span", { class: "dest big" }, destContent(row.dest));
     this.#destinations = el("div", { class: "deliveries" });
     fill(
       this.node,
-      el(
-        "nav",
-        { class: "crumbs", "aria-label": "Events around it" },
-        el("a", { href: "/" }, "Events"),
-        el("span", { "aria-hidden": "true" }, "/"),
-        el("span", {}, this.at),
+      breadcrumbs(
+        [["/", "Events"]],
+        this.position,
         el(
           "span",
-          { class: "neighbours" },
-          neighbour(event.older, "← Older"),
-          neighbour(event.newer, "Newer →"),
+          { class: "neighbors" },
+          neighbor(event.older, "← Older"),
+          neighbor(event.newer, "Newer →"),
         ),
       ),
       el(
@@ -102,7 +110,7 @@ export class EventView {
         [
           ["Time", time(row.time, { date: "always" })],
           ["Pipeline", row.pipeline === null ? "none" : el("code", {}, visible(row.pipeline))],
-          ["Position", copyable(this.at, "the position")],
+          ["Position", copyable(this.position, "the position")],
           ["Size", bytes(row.size)],
         ],
         "terms across",
@@ -115,12 +123,13 @@ export class EventView {
           "section",
           { class: "panel event-body", "aria-label": "The event" },
           el("h2", {}, "Event"),
-          body(event),
+          eventContent(event),
         ),
         el(
           "section",
           { class: "event-deliveries", "aria-label": "Destinations" },
           this.#heading(event),
+          event.unmatched ? el("p", { class: "note" }, visible(event.unmatched)) : null,
           this.#destinations,
         ),
       ),
@@ -131,8 +140,11 @@ export class EventView {
   #heading(event) {
     const all = event.destinations.length + (event.more_destinations ?? 0);
     const shown = event.more_destinations > 0 ? `, ${number(event.destinations.length)} shown` : "";
-    const words = all === 0 ? "No destination matches it" : `${count(all, "destination")}${shown}`;
-    return el("h2", {}, words);
+    return el(
+      "h2",
+      {},
+      all === 0 ? "No matching destination" : `${count(all, "destination")}${shown}`,
+    );
   }
 
   #showDestinations(event) {
@@ -145,16 +157,14 @@ export class EventView {
     const focused = this.#destinations.contains(document.activeElement)
       ? document.activeElement.closest("details.delivery")?.dataset.id
       : undefined;
-    const waiting = event.destinations.map((it, at) => ({
+    const waiting = event.destinations.map((it, index) => ({
       it,
-      open: isFirst ? at < OPEN_FIRST_MAX : open.has(it.id),
+      isOpen: isFirst ? index < OPEN_INITIAL_MAX : open.has(it.id),
     }));
     fill(this.#destinations);
     const showMore = () => {
-      const chunk = waiting.splice(0, DESTINATIONS_AT_ONCE);
-      this.#destinations.append(
-        ...chunk.map(({ it, open: isOpened }) => this.#delivery(event, it, isOpened)),
-      );
+      const chunk = waiting.splice(0, DESTINATIONS_PER_CLICK);
+      this.#destinations.append(...chunk.map((each) => this.#delivery(each.it, each.isOpen)));
       if (waiting.length === 0) return;
       const more = el(
         "button",
@@ -169,16 +179,18 @@ export class EventView {
     };
     showMore();
     if (focused === undefined) return;
-    const again = [...this.#destinations.children].find((node) => node.dataset.id === focused);
-    again?.querySelector("summary").focus({ preventScroll: true });
+    const replacement = [...this.#destinations.children].find(
+      (node) => node.dataset.id === focused,
+    );
+    replacement?.querySelector("summary").focus({ preventScroll: true });
   }
 
-  #delivery(event, it, open) {
+  #delivery(it, open) {
     const summary = [
       outcome(it.outcome),
       el("span", { class: "delivery-id" }, visible(it.id)),
       it.line === null ? null : el("span", { class: "delivery-line" }, `line ${number(it.line)}`),
-      it.configured ? null : el("span", { class: "badge" }, "not configured now"),
+      it.configured ? null : el("span", { class: "badge" }, "not configured"),
     ];
     const node = folded(
       summary,
@@ -214,7 +226,7 @@ export class EventView {
         ]),
         tabs(`${it.id}: sent and response`, [
           ["Sent", () => this.#sent(it)],
-          ["Response", () => response(it)],
+          ["Response", () => responseContent(it)],
         ]),
       ],
       { open, className: `fold delivery is-${it.outcome}` },
@@ -227,14 +239,14 @@ export class EventView {
     if (!it.configured) return null;
     return el(
       "a",
-      { href: `${destinationPath(it.id)}?event=${encodeURIComponent(this.at)}#try` },
+      { href: `${destinationPath(it.id)}?event=${encodeURIComponent(this.position)}#preview` },
       "Try it",
     );
   }
 
-  /** The line that was or would be sent. */
+  /** The line that was sent, or would be. */
   #sent(it) {
-    const node = el("div", { class: "sent" }, el("p", { class: "loading" }, "Reading the line…"));
+    const node = el("div", { class: "sent" }, el("p", { class: "loading" }, "Loading the line…"));
     const path = `${this.path}/sent/${encodeURIComponent(it.id)}`;
     get(path, {}, { signal: this.#left.signal })
       .then((sent) => fill(node, sentContent(sent)))
@@ -246,27 +258,27 @@ export class EventView {
     return node;
   }
 
-  /** Ask whether something changed, as long as a receipt may still come. */
-  #await(row) {
+  /** Poll for a change as long as a receipt can come. */
+  #poll(row) {
     if (!canChange(row.dest)) return;
     this.#timer = setTimeout(
       async () => {
         let dest = row.dest;
         try {
-          const asked = named(row);
-          const answer = document.hidden
+          const request = { events: [keyOf(row)] };
+          const response = document.hidden
             ? { outcomes: [] }
-            : await post("/api/outcomes", { events: [asked] }, { signal: this.#left.signal });
-          dest = answer.outcomes[0]?.dest ?? dest;
+            : await post("/api/outcomes", request, { signal: this.#left.signal });
+          dest = response.outcomes[0]?.dest ?? dest;
         } catch (error) {
           if (this.#left.signal.aborted || error.status === 401) return;
           if (error.status === undefined) throw error;
-          // The banner says it; the next question may be answered.
+          // A banner shows the error; the next poll may succeed.
         }
-        if (isSame(dest, row.dest)) this.#await(row);
+        if (isSame(dest, row.dest)) this.#poll(row);
         else await this.#refresh(row);
       },
-      (isOpen(row.dest) ? ASK_SECONDS : ASK_SECONDS_FAILED) * 1000,
+      (isOpen(row.dest) ? POLL_SECONDS : POLL_SECONDS_FAILED) * 1000,
     );
   }
 
@@ -277,25 +289,25 @@ export class EventView {
     } catch (error) {
       if (this.#left.signal.aborted || error.status === 401) return;
       if (error.status === undefined) throw error;
-      // Its Dest. is kept as it was, so that the next answer is a change again.
-      this.#await(row);
+      // The row keeps its old Dest., so that the next poll sees a change again.
+      this.#poll(row);
       return;
     }
     fill(this.#dest, destContent(event.row.dest));
-    announce(destWords(event.row.dest));
+    announce(destText(event.row.dest));
     this.#showDestinations(event);
-    this.#await(event.row);
+    this.#poll(event.row);
   }
 }
 
-function neighbour(at, words) {
-  if (at === null || at === undefined)
-    return el("span", { class: "none", "aria-hidden": "true" }, words);
-  const [partition, offset] = at.split("@").map(Number);
+function neighbor(position, label) {
+  if (position === null || position === undefined)
+    return el("span", { class: "none", "aria-hidden": "true" }, label);
+  const [partition, offset] = position.split("@").map(Number);
   return el(
     "a",
     { href: `/events/${partition}/${offset}`, title: `${partition}@${offset}` },
-    words,
+    label,
   );
 }
 
@@ -311,23 +323,23 @@ function headers(pairs) {
   );
 }
 
-function body(event) {
+function eventContent(event) {
   if (event.text === null)
-    return el("p", { class: "note" }, visible(event.why ?? "It has no value."));
-  const copyAll = copyButton("Copy", event.text, { what: "the whole event", small: true });
+    return el("p", { class: "note" }, visible(event.why ?? "The record has no value."));
+  const copyEvent = copyButton("Copy", event.text, { noun: "the event", small: true });
   const raw = ["Text", () => rawText(event.text, { label: "The event's text" })];
   if (!event.is_json) {
     return el(
       "div",
       {},
       event.why ? el("p", { class: "note" }, visible(event.why)) : null,
-      tabs("How to show it", [raw], { extra: copyAll }),
+      tabs("View as", [raw], { extra: copyEvent }),
     );
   }
   return tabs(
-    "How to show it",
-    [["Tree", () => treeOrWords(event.text, { rootPath: "$event", label: "The event" })], raw],
-    { extra: copyAll },
+    "View as",
+    [["Tree", () => treeOrText(event.text, { rootPath: "$event", label: "The event" })], raw],
+    { extra: copyEvent },
   );
 }
 
@@ -343,28 +355,29 @@ function sentContent(sent) {
       "div",
       { class: "sent-head" },
       el("span", { class: `badge ${isRead ? "from-object" : "from-computed"}` }, from),
-      copyButton("Copy", sent.line, { what: "the line", small: true }),
+      copyButton("Copy", sent.line, { noun: "the line", small: true }),
     ),
     isRead || !sent.why ? null : el("p", { class: "note" }, visible(sent.why)),
     rawText(sent.line, { label: "The line" }),
     folded("As a tree", () =>
-      treeOrWords(sent.line, { rootPath: "line", label: "The line as a tree" }),
+      treeOrText(sent.line, { rootPath: "line", label: "The line as a tree" }),
     ),
   ];
 }
 
-function response(it) {
+function responseContent(it) {
   if (it.receipt === null)
     return el(
       "p",
       { class: "note" },
-      it.outcome === "unknown" ? "No receipt is held that tells." : "No receipt yet.",
+      it.outcome === "unknown" ? "No receipt in memory covers this event." : "No receipt yet.",
     );
   return el(
     "div",
     { class: "response" },
+    el("p", { class: "note" }, "Receipt of the event's window: it covers all events of the window."),
     receiptTerms(it.receipt, { line: it.line }),
-    wholeReceipt(it.receipt),
+    fullReceipt(it.receipt),
     otherReceipts(it.receipts, it.receipt),
   );
 }

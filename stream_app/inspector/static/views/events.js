@@ -1,61 +1,62 @@
-/** The events, newest first and live. */
+/** Page of all events, newest first and live. */
 
-import { get } from "./api.js";
-import { Asker } from "./asker.js";
-import { announce, el, fill, icon, visible } from "./dom.js";
-import { Filters } from "./filters.js";
-import { clock, count, number } from "./format.js";
-import { Held } from "./held.js";
-import { RowList, idOf, rowsWords } from "./rows.js";
-import { Stream } from "./stream.js";
+import { get } from "../lib/api.js";
+import { announce, el, fill, icon, visible } from "../lib/dom.js";
+import { clock, count, number } from "../lib/format.js";
+import { Stream } from "../lib/stream.js";
+import { Filters } from "../parts/filters.js";
+import { OutcomeLoader } from "../parts/outcome-loader.js";
+import { PendingRows } from "../parts/pending-rows.js";
+import { RowList, idOf, rowsText } from "../parts/rows.js";
 
-const ROWS_READ_AT_ONCE = 100;
+/** Rows of one request. */
+const ROWS_PER_REQUEST = 100;
 
-/** Of a list left at its top so many rows wait for the reader's return. */
-const ROWS_KEPT_AWAY = 100;
+/** Rows kept while another page is shown, if the list was left at its top. */
+const ROWS_KEPT_ON_LEAVE = 100;
 
-/** Scrolled less than this, a reader is at the top. */
+/** Scrolled less than this, the list is at its top. */
 const TOP_PIXELS = 24;
 
-/** Rows stand still while a pointer moves over them and so long after it, so that they can be hit. */
+/** Rows do not move for this long after a pointer moved over them, so that they can be clicked. */
 const POINTER_SECONDS = 1.5;
 
-/** Rows are put in no oftener. */
+/** Shortest time between two insertions of rows. */
 const UPDATE_MILLISECONDS = 250;
 
-/** Rows are read without waiting longer for the stream. */
+/** Longest wait for the stream before the first rows are loaded. */
 const OPEN_SECONDS_MAX = 4;
 
-/** What receipts spoke of while rows were on their way is remembered up to here. */
-const RUNS_REMEMBERED_MAX = 2_000;
+/** Most runs of receipts kept for rows that are still pending. */
+const RUNS_KEPT_MAX = 2_000;
 
-/** The page `/`; one for the whole visit, so that going back finds the list as it was. */
+/** The page `/`; one instance for the whole visit, so that going back restores the list. */
 export class EventsView {
   title = "Events";
-  place = "events";
+  section = "events";
 
   #query = { search: "", pipeline: "", at: "" };
-  #held = new Held();
+  #pending = new PendingRows();
   #list = new RowList({ onGap: (gap) => this.#readGap(gap) });
   #stream = null;
   #paused = false;
   #loaded = false;
-  /** The first rows could not be read; they are asked for when Kafka or the Inspector is back. */
+  /** Whether the first request failed; a reconnection repeats it. */
   #hasFailed = false;
-  /** The top of the list is not the newest event: after a jump, or when older ones pushed it out. */
+  /** Whether the newest events are not in the list: after a jump, or dropped for older ones. */
   #detached = false;
   #cursor = null;
   #complete = false;
   #searched = null;
   #loading = null;
   #reading = null;
-  #asker = new Asker(this.#list, () => this.#stream !== null);
+  #loader = new OutcomeLoader(this.#list, () => this.#stream !== null);
   #runs = [];
-  #pointedAt = 0;
+  #pointerMovedAt = 0;
   #flushTimer = 0;
   #scrollTop = 0;
   #observer;
-  // Parts of the page.
+  // Elements.
   #filters;
   #pause;
   #state;
@@ -67,27 +68,27 @@ export class EventsView {
   constructor(context) {
     this.context = context;
     this.#build();
-    this.#observer = new IntersectionObserver((seen) => this.#reachedEnd(seen), {
+    this.#observer = new IntersectionObserver((entries) => this.#onSentinel(entries), {
       rootMargin: "600px",
     });
   }
 
-  // ------------------------------------------------------------------ life
+  // ------------------------------------------------------------------ life cycle
 
-  /** Show it for the address's query; the same query again goes on where it was left. */
+  /** Show the list of a query; a return to the same query continues where it was left. */
   enter(query, { isReturn }) {
     const wanted = {
       search: query.get("search") ?? "",
       pipeline: query.get("pipeline") ?? "",
       at: query.get("at") ?? "",
     };
-    const same = this.#loaded && isSameQuery(wanted, this.#query);
+    const isSame = this.#loaded && isSameQuery(wanted, this.#query);
     addEventListener("scroll", this.#onScroll, { passive: true });
     document.addEventListener("visibilitychange", this.#onVisible);
     this.#observer.observe(this.#sentinel);
-    if (same && isReturn) {
+    if (isSame && isReturn) {
       requestAnimationFrame(() => scrollTo(0, this.#scrollTop));
-      this.#listen().then(() => this.#catchUp());
+      this.#connect().then(() => this.#catchUp());
       return;
     }
     this.#query = wanted;
@@ -98,7 +99,7 @@ export class EventsView {
     return this.#query.search !== "" || this.#query.pipeline !== "";
   }
 
-  /** Where going back to the events leads. */
+  /** The address of the list, with its query. */
   get address() {
     return addressOf(this.#query);
   }
@@ -107,7 +108,7 @@ export class EventsView {
     this.#loading = null;
     this.#scrollTop = scrollY;
     if (scrollY <= TOP_PIXELS) {
-      this.#list.keepNewest(ROWS_KEPT_AWAY);
+      this.#list.keepNewest(ROWS_KEPT_ON_LEAVE);
       if (this.#list.trimmed) this.#complete = false;
     }
     this.context.banners.clear("stream");
@@ -122,7 +123,7 @@ export class EventsView {
     this.#flushTimer = 0;
   }
 
-  // ------------------------------------------------------------------ what is on the page
+  // ------------------------------------------------------------------ elements
 
   #build() {
     this.#pause = el("button", {
@@ -145,16 +146,16 @@ export class EventsView {
     });
     this.#foot = el("p", { class: "list-foot" });
     this.#sentinel = el("div", { class: "sentinel" });
-    const still = (event) => {
-      if (event.pointerType !== "touch") this.#pointedAt = performance.now();
+    const onPointer = (event) => {
+      if (event.pointerType !== "touch") this.#pointerMovedAt = performance.now();
     };
-    this.#list.node.addEventListener("pointermove", still);
-    this.#list.node.addEventListener("pointerdown", still);
+    this.#list.node.addEventListener("pointermove", onPointer);
+    this.#list.node.addEventListener("pointerdown", onPointer);
     this.#list.node.addEventListener("focusout", () => this.#flushSoon());
     this.node = el(
       "div",
       { class: "view events-view" },
-      el("h1", { class: "unseen", tabindex: "-1" }, "Events"),
+      el("h1", { class: "visually-hidden", tabindex: "-1" }, "Events"),
       this.#filters.node,
       this.#notice,
       el("div", { class: "pill-place" }, this.#pill),
@@ -174,102 +175,110 @@ export class EventsView {
     this.#paused = !this.#paused;
     announce(
       this.#paused
-        ? "Paused: new events are held back"
-        : `Resumed, ${count(this.#held.count, "new event")}`,
+        ? "Paused: new events are collected"
+        : `Resumed, ${count(this.#pending.count, "new event")}`,
     );
-    if (!this.#paused) this.#toNewest({ move: scrollY <= TOP_PIXELS || this.#held.count > 0 });
+    if (!this.#paused) this.#toNewest({ move: scrollY <= TOP_PIXELS || this.#pending.count > 0 });
     this.#showPause();
     this.#showPill();
   }
 
-  /** Offer the pipelines that there are. */
-  offerPipelines(names) {
-    this.#filters.offer(names);
+  /** Suggest pipelines in the filter. */
+  suggestPipelines(names) {
+    this.#filters.suggest(names);
   }
 
   #showPause() {
-    const held = this.#held.count;
-    const words = this.#paused ? (held > 0 ? `Resume (${number(held)} new)` : "Resume") : "Pause";
-    if (this.#pause.textContent !== words) {
-      fill(this.#pause, icon(this.#paused ? "icon-resume" : "icon-pause"), el("span", {}, words));
+    const pending = this.#pending.count;
+    const label = this.#paused
+      ? pending > 0
+        ? `Resume (${number(pending)} new)`
+        : "Resume"
+      : "Pause";
+    if (this.#pause.textContent !== label) {
+      fill(this.#pause, icon(this.#paused ? "icon-resume" : "icon-pause"), el("span", {}, label));
     }
     this.#pause.classList.toggle("is-paused", this.#paused);
-    if (this.#stream !== null && this.#state.dataset.state !== "broken")
+    if (this.#stream !== null && this.#state.dataset.state !== "disconnected")
       this.#showState(this.#paused ? "paused" : "live");
   }
 
   #showState(state) {
-    const words = {
+    const label = {
       live: "Live",
       paused: "Paused",
-      broken: "Reconnecting",
+      disconnected: "Reconnecting",
       connecting: "Connecting",
     }[state];
     if (this.#state.dataset.state === state) return;
     this.#state.dataset.state = state;
-    this.#state.textContent = words;
+    this.#state.textContent = label;
   }
 
-  /** The button above the rows: new ones that wait because the reader is elsewhere. */
+  /** Show or hide the button for pending rows, offered while the reader is not at the top. */
   #showPill() {
-    const held = this.#held.count;
-    const elsewhere = scrollY > TOP_PIXELS || this.#detached || this.#list.hasFocus;
-    this.#pill.hidden = this.#paused || !elsewhere || held === 0;
-    if (!this.#pill.hidden) this.#pill.textContent = `${number(held)} new ↑`;
+    const pending = this.#pending.count;
+    const isElsewhere = scrollY > TOP_PIXELS || this.#detached || this.#list.hasFocus;
+    this.#pill.hidden = this.#paused || !isElsewhere || pending === 0;
+    if (!this.#pill.hidden) this.#pill.textContent = `${number(pending)} new ↑`;
   }
 
   #showNotice() {
     const { at } = this.#query;
     this.#notice.hidden = !this.#detached;
     if (!this.#detached) return;
-    const words =
+    const text =
       at === ""
-        ? "The newest events were let go to make room for older ones."
-        : `From ${at.includes("@") ? at : clock(at)} back.`;
+        ? "The newest events were removed to make room for older ones."
+        : `Events up to ${at.includes("@") ? at : clock(at)}.`;
     fill(
       this.#notice,
-      el("span", {}, words),
+      el("span", {}, text),
       el(
         "button",
         { type: "button", class: "link", on: { click: () => this.#toNewest() } },
-        "Go to the newest",
+        "Go to newest",
       ),
     );
   }
 
   #showFoot() {
-    const filtered = this.#isFiltered;
-    const words = [];
-    if (this.#reading !== null) words.push(filtered ? "Searching…" : "Reading…");
+    const isFiltered = this.#isFiltered;
+    const sentences = [];
+    if (this.#reading !== null) sentences.push(isFiltered ? "Searching…" : "Loading…");
     else if (this.#list.size === 0 && this.#complete)
-      words.push(
-        filtered ? "Nothing found." : "No events yet. As soon as one is sent, it stands here.",
-      );
-    else words.push(`${rowsWords(this.#list)} on the page.`);
-    if (filtered && this.#searched !== null) {
-      const back = this.#searched.to === null ? "" : ` back to ${clock(this.#searched.to)}`;
-      words.push(`Looked at ${count(this.#searched.count, "event")}${back}.`);
+      sentences.push(isFiltered ? "No matching events." : this.#emptyText);
+    else sentences.push(`${rowsText(this.#list)} shown.`);
+    if (isFiltered && this.#searched !== null) {
+      const range = this.#searched.to === null ? "" : ` back to ${clock(this.#searched.to)}`;
+      sentences.push(`Searched ${count(this.#searched.count, "event")}${range}.`);
     }
     if (this.#complete && this.#list.size > 0 && this.#reading === null)
-      words.push("That is the beginning of what Kafka keeps.");
-    const goOn = this.#loaded && !this.#complete && this.#reading === null;
+      sentences.push("Kafka retains no older ones.");
+    const canContinue = this.#loaded && !this.#complete && this.#reading === null;
     fill(
       this.#foot,
-      words.join(" "),
-      goOn ? " " : null,
-      goOn
+      sentences.join(" "),
+      canContinue ? " " : null,
+      canContinue
         ? el(
             "button",
             { type: "button", class: "quiet", on: { click: () => this.#readOlder() } },
-            filtered ? "Search older ones" : "Show older ones",
+            isFiltered ? "Search older events" : "Load older events",
           )
         : null,
     );
   }
 
-  // ------------------------------------------------------------------ reading
+  get #emptyText() {
+    return this.#query.at === ""
+      ? "No events yet. New events appear here."
+      : "No events up to this time.";
+  }
 
-  /** Go where the rows are that a reader wants; the address has it. */
+  // ------------------------------------------------------------------ loading
+
+  /** Apply a change of the query, through the address. */
   #go(change) {
     const wanted = { ...this.#query, ...change };
     if (isSameQuery(wanted, this.#query)) return;
@@ -288,34 +297,34 @@ export class EventsView {
     this.#cursor = null;
     this.#searched = null;
     this.#list.clear();
-    this.#held.clear();
-    this.#asker.clear();
+    this.#pending.clear();
+    this.#loader.clear();
     this.#runs = [];
     scrollTo(0, 0);
     this.#showNotice();
     this.#showPause();
     const loading = {};
     this.#loading = loading;
-    // First the stream, then the rows: what comes in between comes twice rather than never.
-    await this.#listen();
+    // First the stream, then the rows: events in between come twice rather than never.
+    await this.#connect();
     if (this.#loading === loading) await this.#read({ at });
   }
 
-  /** Read on: from the cursor, from the last row when the list was cut, or from a place. */
+  /** Load rows from `where`: a cursor or a position. */
   async #read(where) {
     const reading = new AbortController();
     this.#reading = reading;
     this.#showFoot();
     const { search, pipeline } = this.#query;
     try {
-      const answer = await get(
+      const response = await get(
         "/api/events",
-        { limit: ROWS_READ_AT_ONCE, search, pipeline, ...where },
+        { limit: ROWS_PER_REQUEST, search, pipeline, ...where },
         { signal: reading.signal },
       );
       if (this.#reading !== reading) return;
       this.#reading = null;
-      this.#took(answer);
+      this.#showOlder(response);
     } catch (error) {
       if (reading.signal.aborted) return;
       this.#reading = null;
@@ -327,41 +336,41 @@ export class EventsView {
 
   #showFailure(error, where) {
     this.#hasFailed = !this.#loaded;
-    const again = () => (this.#hasFailed ? this.#load() : this.#read(where));
+    const retry = () => (this.#hasFailed ? this.#load() : this.#read(where));
     fill(
       this.#foot,
       el("span", { class: "is-failed" }, visible(error.message)),
-      el("button", { type: "button", class: "quiet", on: { click: again } }, "Try again"),
+      el("button", { type: "button", class: "quiet", on: { click: retry } }, "Try again"),
     );
   }
 
-  #took(answer) {
+  #showOlder(response) {
     const anchor = this.#anchor();
-    if (this.#list.append(answer.rows) && !this.#detached) {
+    if (this.#list.append(response.rows) && !this.#detached) {
       this.#detached = true;
       this.#showNotice();
     }
     this.#restore(anchor);
     this.#list.trimmed = false;
-    this.#cursor = answer.cursor;
-    this.#complete = answer.cursor === null;
+    this.#cursor = response.cursor;
+    this.#complete = response.cursor === null;
     this.#searched = {
-      count: (this.#searched?.count ?? 0) + (answer.searched ?? 0),
-      to: answer.searched_to ?? this.#list.oldest?.time ?? null,
+      count: (this.#searched?.count ?? 0) + (response.searched ?? 0),
+      to: response.searched_to ?? this.#list.oldest?.time ?? null,
     };
-    const first = !this.#loaded;
+    const isFirst = !this.#loaded;
     this.#loaded = true;
-    this.#asker.about(this.#list.within(this.#runs));
+    this.#loader.load(this.#list.within(this.#runs));
     this.#runs = [];
     this.#showFoot();
     this.#flushSoon();
-    if (first && this.#isFiltered) announce(`${rowsWords(this.#list)} found`);
-    this.#readOnIfShort(answer);
+    if (isFirst && this.#isFiltered) announce(`${rowsText(this.#list)} found`);
+    this.#readOnIfShort(response);
   }
 
-  /** The end is on the screen still, and nobody will scroll to it. */
-  #readOnIfShort(answer) {
-    if (this.#complete || answer.rows.length === 0 || answer.complete === false) return;
+  /** Load more while the end of the list is on the screen, where no scrolling would load it. */
+  #readOnIfShort(response) {
+    if (this.#complete || response.rows.length === 0 || response.complete === false) return;
     const { top } = this.#sentinel.getBoundingClientRect();
     if (top < innerHeight) this.#readOlder();
   }
@@ -376,14 +385,14 @@ export class EventsView {
     this.#read(where);
   }
 
-  #reachedEnd(seen) {
-    if (!seen.some((it) => it.isIntersecting)) return;
-    // A search that finds little would go through the whole log unasked.
-    const sparse =
+  #onSentinel(entries) {
+    if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+    // A search with few matches would read the whole log unasked.
+    const isSparse =
       this.#query.search !== "" &&
       this.#searched !== null &&
       this.#searched.count > 50 * Math.max(1, this.#list.size);
-    if (!sparse && this.#list.size > 0) this.#readOlder();
+    if (!isSparse && this.#list.size > 0) this.#readOlder();
   }
 
   async #readGap(gap) {
@@ -394,15 +403,15 @@ export class EventsView {
     const { search, pipeline } = this.#query;
     const where = cursor === null ? { at: above === null ? "" : idOf(above) } : { cursor };
     try {
-      const answer = await get("/api/events", {
-        limit: ROWS_READ_AT_ONCE,
+      const response = await get("/api/events", {
+        limit: ROWS_PER_REQUEST,
         search,
         pipeline,
         ...where,
       });
       if (!gap.isConnected) return;
-      this.#list.fillGap(gap, answer.rows, answer.cursor);
-      this.#asker.about(answer.rows.map(idOf));
+      this.#list.fillGap(gap, response.rows, response.cursor);
+      this.#loader.load(response.rows.map(idOf));
     } catch (error) {
       if (error.status === undefined) throw error;
       button.disabled = false;
@@ -410,7 +419,7 @@ export class EventsView {
     }
   }
 
-  /** The first row on the screen and where it stands, so that it can stand there again. */
+  /** A row and its place on the screen, for `#restore`. */
   #anchor() {
     if (scrollY <= TOP_PIXELS) return null;
     const oldest = this.#list.oldest;
@@ -425,44 +434,44 @@ export class EventsView {
 
   // ------------------------------------------------------------------ live
 
-  /** Open the stream; done when it is open, broken, or late. */
-  #listen() {
+  /** Open the stream; resolves when it is open, has failed, or is late. */
+  #connect() {
     this.#stream?.close();
     const { search, pipeline } = this.#query;
     return new Promise((done) => {
       setTimeout(done, OPEN_SECONDS_MAX * 1000);
-      this.#stream = new Stream({ search, pipeline }, this.#heard(done));
+      this.#stream = new Stream({ search, pipeline }, this.#handlers(done));
     });
   }
 
-  /** What is done about all that the stream says. */
-  #heard(done) {
+  /** Handlers of the stream's messages. */
+  #handlers(done) {
     return {
-      open: (again) => {
+      open: (isAgain) => {
         this.context.banners.clear("stream");
         this.#showState(this.#paused ? "paused" : "live");
         done();
-        if (again) this.#catchUp();
+        if (isAgain) this.#catchUp();
       },
-      broken: (seconds) => {
-        this.#showState("broken");
-        this.context.streamBroken(seconds, () => this.#stream?.retry());
+      disconnected: (seconds) => {
+        this.#showState("disconnected");
+        this.context.streamDisconnected(seconds, () => this.#stream?.retry());
         done();
       },
-      rows: ({ rows, more }) => this.#came(rows, more),
-      receipts: ({ runs }) => this.#answered(runs),
+      rows: ({ rows, more }) => this.#onRows(rows, more),
+      receipts: ({ runs }) => this.#onReceipts(runs),
       behind: () => this.#catchUp(),
       kafka: ({ error }) => {
-        this.context.kafkaIs(error);
+        this.context.showKafka(error);
         if (error === null) this.#catchUp();
       },
     };
   }
 
-  #came(rows, more) {
-    // Of what is searched for, nobody knows how many more there are: they were not looked at.
+  #onRows(rows, more) {
+    // With a filter, the number of further matches is unknown: the server has not searched them.
     const fresh = rows.filter((row) => !this.#list.has(idOf(row)));
-    this.#held.add(fresh, more ?? 0, { isKnown: !this.#isFiltered });
+    this.#pending.add(fresh, more ?? 0, { isKnown: !this.#isFiltered });
     this.#flushSoon();
     if (this.#paused) this.#showPause();
     else this.#showPill();
@@ -475,26 +484,26 @@ export class EventsView {
 
   #flush() {
     this.#flushTimer = 0;
-    if (this.#stream === null || this.#held.isEmpty) return;
-    const pointed = performance.now() - this.#pointedAt < POINTER_SECONDS * 1000;
-    if (pointed && !this.#paused && !this.#detached) {
+    if (this.#stream === null || this.#pending.isEmpty) return;
+    const isPointed = performance.now() - this.#pointerMovedAt < POINTER_SECONDS * 1000;
+    if (isPointed && !this.#paused && !this.#detached) {
       this.#flushSoon();
       return;
     }
-    const elsewhere = scrollY > TOP_PIXELS || this.#list.hasFocus || document.hidden;
-    if (this.#paused || this.#detached || elsewhere || !this.#loaded) return;
+    const isElsewhere = scrollY > TOP_PIXELS || this.#list.hasFocus || document.hidden;
+    if (this.#paused || this.#detached || isElsewhere || !this.#loaded) return;
     const wasEmpty = this.#list.size === 0;
-    this.#list.prepend(this.#held.take());
-    // What was let go for them can be read again by scrolling.
+    this.#list.prepend(this.#pending.take());
+    // Rows dropped for them can be loaded again by scrolling.
     if (this.#list.trimmed) this.#complete = false;
-    this.#refreshOpenSoon();
+    this.#loadMissedOutcomes();
     this.#showPill();
     if (wasEmpty || this.#foot.firstElementChild === null) this.#showFoot();
   }
 
-  /** Rows that were held back missed the receipts that came meanwhile. */
-  #refreshOpenSoon() {
-    this.#asker.about(this.#list.within(this.#runs));
+  /** Load outcomes of rows whose receipts came while they were pending. */
+  #loadMissedOutcomes() {
+    this.#loader.load(this.#list.within(this.#runs));
     this.#runs = [];
   }
 
@@ -508,44 +517,44 @@ export class EventsView {
     }
     if (move) scrollTo(0, 0);
     if (this.#list.hasFocus) document.activeElement.blur();
-    this.#pointedAt = 0;
+    this.#pointerMovedAt = 0;
     this.#flush();
   }
 
-  /** After a break: the newest rows, and a gap where they do not join those that are here. */
+  /** Load the newest rows after a reconnection, with a gap where they do not join the list. */
   async #catchUp() {
     if (this.#hasFailed) {
       this.#load();
       return;
     }
     if (!this.#loaded) return;
-    this.#asker.about(this.#list.changeable());
-    // Far from the newest, nobody asked for them.
+    this.#loader.load(this.#list.changeable());
+    // A detached list does not show the newest rows.
     if (this.#detached) return;
     const { search, pipeline } = this.#query;
-    let answer;
+    let response;
     try {
-      answer = await get("/api/events", { limit: ROWS_READ_AT_ONCE, search, pipeline });
+      response = await get("/api/events", { limit: ROWS_PER_REQUEST, search, pipeline });
     } catch (error) {
       if (error.status === undefined) throw error;
-      // The banner says it; the next connection catches up.
+      // A banner shows the error; the next connection catches up.
       return;
     }
-    const fresh = answer.rows.filter((row) => !this.#list.has(idOf(row)));
-    if (fresh.length === answer.rows.length && this.#list.size > 0 && answer.cursor !== null)
-      this.#held.addBreak();
-    if (fresh.length > 0) this.#came(fresh, 0);
+    const fresh = response.rows.filter((row) => !this.#list.has(idOf(row)));
+    if (fresh.length === response.rows.length && this.#list.size > 0 && response.cursor !== null)
+      this.#pending.addGap();
+    if (fresh.length > 0) this.#onRows(fresh, 0);
   }
 
   // ------------------------------------------------------------------ outcomes
 
-  #answered(runs) {
-    if (!this.#held.isEmpty || !this.#loaded)
-      this.#runs = [...this.#runs, ...runs].slice(-RUNS_REMEMBERED_MAX);
-    this.#asker.about(this.#list.within(runs));
+  #onReceipts(runs) {
+    if (!this.#pending.isEmpty || !this.#loaded)
+      this.#runs = [...this.#runs, ...runs].slice(-RUNS_KEPT_MAX);
+    this.#loader.load(this.#list.within(runs));
   }
 
-  // ------------------------------------------------------------------ the reader moves
+  // ------------------------------------------------------------------ scrolling and visibility
 
   #onScroll = () => {
     this.#showPill();

@@ -1,10 +1,10 @@
-/** The form that stands instead of a page when the Inspector wants a token. */
+/** Login form, shown in place of a page when the Inspector requires a token. */
 
-import { post } from "./api.js";
-import { el, fill, visible } from "./dom.js";
+import { post } from "../lib/api.js";
+import { el, fill, visible } from "../lib/dom.js";
 
-/** The form; `onIn()` is called when the token was right. */
-export function loginForm(onIn) {
+/** The form; `onLogin()` is called after a correct token. */
+export function loginForm(onLogin) {
   const token = el("input", {
     type: "password",
     id: "token",
@@ -12,7 +12,7 @@ export function loginForm(onIn) {
     autocomplete: "current-password",
     required: true,
     spellcheck: "false",
-    "aria-describedby": "login-words login-error",
+    "aria-describedby": "login-hint login-error",
   });
   const error = el("p", { class: "error-text", id: "login-error", role: "alert" });
   const button = el("button", { type: "submit", class: "primary" }, "Log in");
@@ -22,7 +22,7 @@ export function loginForm(onIn) {
     fill(error);
     try {
       await post("/api/login", { token: token.value.trim() });
-      onIn();
+      onLogin();
     } catch (failure) {
       if (failure.status === undefined) throw failure;
       fill(error, visible(failure.message));
@@ -40,10 +40,10 @@ export function loginForm(onIn) {
       el("h1", { tabindex: "-1" }, "Log in"),
       el(
         "p",
-        { id: "login-words" },
-        "The token is in the file that ",
+        { id: "login-hint" },
+        "The token is in the file of the option ",
         el("code", {}, "--token-file"),
-        " names where the Inspector was started.",
+        " with which the Inspector was started.",
       ),
       el("label", { for: "token" }, "Token"),
       token,

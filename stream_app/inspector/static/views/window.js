@@ -1,46 +1,46 @@
-/** One window of a destination: its object, its receipt, its events. */
+/** Page of one window of a destination: object, receipts, events. */
 
-import { get } from "./api.js";
-import { copyButton, el, fill, visible } from "./dom.js";
-import { bytes, clock, count, number, utc } from "./format.js";
-import { outcome } from "./outcomes.js";
+import { get } from "../lib/api.js";
+import { breadcrumbs, copyButton, el, fill, visible } from "../lib/dom.js";
+import { bytes, clock, count, number, utc } from "../lib/format.js";
+import { outcome } from "../parts/outcomes.js";
 import {
   destinationPath,
   otherReceipts,
   receiptTerms,
   span,
   status,
-  wholeReceipt,
-} from "./receipt.js";
-import { cell, idOf, table, titleOf, whatContent } from "./rows.js";
+  fullReceipt,
+} from "../parts/receipt.js";
+import { cell, idOf, table, titleOf, eventContent } from "../parts/rows.js";
 
-/** So many events are on the page; the list of events has the others. */
+/** Most events on the page; the event list has the others. */
 const ROWS_MAX = 2_000;
 
 const COLUMNS = [
-  ["Line", "Of the object", "number"],
+  ["Line", "Line of the object", "number"],
   ["Outcome"],
-  ["Time", "Your clock; UTC on hover"],
+  ["Time", "Local time; UTC on hover"],
   ["Event"],
-  ["Position", "partition@offset", "where"],
+  ["Position", "partition@offset", "position"],
 ];
 
 /** The page `/windows/ID/P/FIRST`. */
 export class WindowView {
-  place = "destinations";
+  section = "destinations";
   #left = new AbortController();
   #rows = 0;
 
   constructor(context, { id, partition, first }) {
     this.context = context;
     this.id = id;
-    this.at = `${partition}@${first}`;
+    this.position = `${partition}@${first}`;
     this.path = `/api/windows/${encodeURIComponent(id)}/${partition}/${first}`;
-    this.title = `Window ${this.at} of ${id}`;
+    this.title = `Window ${this.position} of ${id}`;
     this.node = el(
       "div",
       { class: "view window-view" },
-      el("p", { class: "loading" }, "Reading the window…"),
+      el("p", { class: "loading" }, "Loading the window…"),
     );
   }
 
@@ -66,20 +66,18 @@ export class WindowView {
     const { node, body } = table("Events of the window, in offset order", COLUMNS, "window-events");
     const foot = el("p", { class: "list-foot" });
     const object = receipt.object;
-    const isThere =
+    const isStored =
       object !== null &&
       typeof object.size === "number" &&
       !["failed", "retrying"].includes(receipt.status);
     fill(
       this.node,
-      el(
-        "nav",
-        { class: "crumbs", "aria-label": "Where this is" },
-        el("a", { href: "/destinations" }, "Destinations"),
-        el("span", { "aria-hidden": "true" }, "/"),
-        el("a", { href: destinationPath(this.id) }, visible(this.id)),
-        el("span", { "aria-hidden": "true" }, "/"),
-        el("span", {}, this.at),
+      breadcrumbs(
+        [
+          ["/destinations", "Destinations"],
+          [destinationPath(this.id), this.id],
+        ],
+        this.position,
       ),
       el(
         "header",
@@ -93,12 +91,12 @@ export class WindowView {
         el(
           "section",
           { class: "panel", "aria-label": "Object" },
-          el("h2", {}, isThere ? "Object" : object === null ? "No object" : "Object that would be"),
+          el("h2", {}, isStored ? "Object" : object === null ? "No object" : "Planned object"),
           object === null
             ? el(
                 "p",
                 { class: "note" },
-                "Every event that matched was skipped or failed: there is nothing to write.",
+                "All matching events were skipped or failed: there is nothing to write.",
               )
             : el(
                 "div",
@@ -108,14 +106,14 @@ export class WindowView {
                   { class: "object-name" },
                   el("code", {}, visible(`s3://${object.bucket}/${object.key}`)),
                   copyButton("Copy", `s3://${object.bucket}/${object.key}`, {
-                    what: "the object's address",
+                    noun: "the URI of the object",
                     small: true,
                   }),
                 ),
                 el(
                   "p",
                   { class: "note" },
-                  isThere
+                  isStored
                     ? `${count(object.lines, "line")}, ${bytes(object.size)} compressed, ${bytes(object.uncompressed_size)} uncompressed.`
                     : `${count(object.lines, "line")}.`,
                 ),
@@ -126,26 +124,26 @@ export class WindowView {
           { class: "panel", "aria-label": "Receipt" },
           el("h2", {}, "Receipt"),
           receiptTerms(it.receipt, { withWindow: false }),
-          wholeReceipt(it.receipt),
+          fullReceipt(it.receipt),
           otherReceipts(it.receipts, it.receipt),
         ),
       ),
       el("section", { "aria-label": "Events" }, el("h2", {}, "Events"), node, foot),
     );
-    this.context.titled(this);
+    this.context.showTitle(this);
     this.#append(body, foot, it);
   }
 
   #append(body, foot, it) {
     body.append(...it.rows.map(row));
     this.#rows += it.rows.length;
-    const words = `${count(this.#rows, "event")} shown`;
+    const text = `${count(this.#rows, "event")} shown`;
     if (it.cursor === null || this.#rows >= ROWS_MAX) {
       fill(
         foot,
         it.cursor === null
           ? `${count(this.#rows, "event")}.`
-          : `${words}; the others are in the list of events.`,
+          : `${text}; the others are in the event list.`,
       );
       return;
     }
@@ -165,7 +163,7 @@ export class WindowView {
         foot.append(el("span", { class: "is-failed" }, visible(` ${error.message}`)));
       }
     });
-    fill(foot, `${words}. `, more);
+    fill(foot, `${text}. `, more);
   }
 }
 
@@ -184,8 +182,8 @@ function row(it) {
     { role: "row", class: "event" },
     cell("line number", it.line === null ? "–" : number(it.line)),
     cell("outcome-cell", outcome(it.outcome)),
-    cell("at", link),
-    cell("what", whatContent(it)),
-    cell("where", idOf(it)),
+    cell("time", link),
+    cell("content", eventContent(it)),
+    cell("position", idOf(it)),
   );
 }

@@ -1,31 +1,19 @@
-"""Receipts as messages, for tests of the Inspector's core."""
+"""Receipts, and indexes of them, for tests of the Inspector's core."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from stream_app.inspector.outcomes import Index
-from stream_app.objects import identifier, object_key
-from stream_app.receipts import Problem, Receipt, Source, Status, Stored, Tally
+from stream_app.core.object_key import identifier, object_key
+from stream_app.core.receipt import Problem, Receipt, Source, Status, Stored, Tally
+from stream_app.inspector.core.index import Entry, Index
+from tests.unit.samples import MINUTE
 
-MINUTE = 1_795_537_860
-"""2026-11-24T16:31:00Z."""
-STORED = Stored(812, '"e"', "v1", "c2hhMjU2", already_existed=False)
+STORED = Stored(812, '"e"', "v1", "c2hhMjU2", already_existed=False, stored_at=MINUTE + 62)
 DENIED = Problem("AccessDenied", "Access Denied", retryable=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A record as a consumer hands it out."""
-
-    offset: int = 42
-    key: bytes | None = b"orders"
-    value: bytes | None = b"{}"
-    partition: int = 0
-    timestamp: int = MINUTE * 1000
-
-
-def receipt(  # a receipt as a worker makes it
+def receipt(
     first: int = 0,
     end: int = 10,
     *,
@@ -39,7 +27,10 @@ def receipt(  # a receipt as a worker makes it
     failed: Sequence[int] = (),
     answers: tuple[int, ...] | None = None,
     start: int = MINUTE,
+    stored_at: int | None = None,
 ) -> Receipt:
+    """Return a receipt as a worker builds it; stored two seconds after its window by default."""
+    stored = replace(STORED, stored_at=start + 62 if stored_at is None else stored_at)
     tally = Tally(matched=end - first if answers is None else len(answers))
     for first_skipped, last_skipped in skipped:
         tally.skipped.append([first_skipped, last_skipped])
@@ -53,32 +44,38 @@ def receipt(  # a receipt as a worker makes it
         pipeline=pipeline,
         window_start=start,
         window_end=start + 60,
-        source=Source(topic, partition, first, end),
+        source=Source(topic, partition, first, end, start + 62),
         tally=tally,
         bucket="my-bucket",
-        key=object_key("test/", start + 62, identifier(topic, partition, first, destination)),
+        key=object_key(
+            "test/", start + 62, identifier(topic, partition, first, start + 62, destination)
+        ),
         size_uncompressed=4096,
-        uploaded_at=start + 62,
+        closed_at=start + 62,
         attempts=1,
-        stored=None if is_late or status is Status.EMPTY else STORED,
+        stored=None if is_late or status is Status.EMPTY else stored,
         problem=DENIED if is_late else None,
         answers=answers,
     )
 
 
-def index(**options: Any) -> Index:
-    return Index(
-        "events", "stream-app", {"archive": "orders"}, settled_after_seconds=120, **options
-    )
+def index(
+    *receipts: Receipt, configured: Mapping[str, str | None] | None = None, **options: Any
+) -> Index:
+    """Return an index with these receipts, for the destination `archive` of pipeline `orders`."""
+    configured = {"archive": "orders"} if configured is None else configured
+    made = Index("events", "stream-app", configured, settled_after_seconds=120, **options)
+    publish(made, *receipts)
+    return made
 
 
-def tell(held: Index, *receipts: Receipt, at: int | None = None) -> None:
-    """Publish receipts, each three seconds after its window or at a given time."""
-    for number, it in enumerate(receipts):
-        message = it.message(it.window_end + 3 if at is None else at)
-        held.add(0, number, message.headers, message.value)
+def publish(into: Index, *receipts: Receipt, at: int | None = None) -> list[Entry | None]:
+    """Add receipts, each published three seconds after its window or at a given time."""
+    messages = [it.message(it.window_end + 3 if at is None else at) for it in receipts]
+    return [into.add(0, number, it.headers, it.value) for number, it in enumerate(messages)]
 
 
-def again(it: Receipt, **changes: Any) -> Receipt:
-    """Return another receipt for the same window."""
-    return replace(it, **changes)
+def entry(it: Receipt) -> Entry:
+    """Return the index's entry of one receipt."""
+    (found,) = index(it).of_destination(it.destination)
+    return found

@@ -1,20 +1,20 @@
-"""Places in the log, and the way back through all partitions."""
+"""Positions in the events topic, and reading back through all partitions."""
 
 import random
 
 import pytest
 
-from stream_app.inspector.places import (
-    Backwards,
+from stream_app.inspector.core.cursors import (
     Item,
-    Place,
+    RecordPosition,
+    ReverseMerge,
     Run,
-    at,
-    cursor,
-    in_window,
-    positions,
+    format_cursor,
+    format_window_cursor,
+    parse_cursor,
+    parse_start,
+    parse_window_cursor,
     shares,
-    window_cursor,
 )
 
 
@@ -23,10 +23,10 @@ def item(time_ms: int, offset: int) -> Item:
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "start"),
     [
-        ("0@42", Place(0, 42)),
-        (" 11@0 ", Place(11, 0)),
+        ("0@42", RecordPosition(0, 42)),
+        (" 11@0 ", RecordPosition(11, 0)),
         ("2026-11-25T12:00:00Z", 1_795_608_000_000),
         ("2026-11-25T12:00:00.123Z", 1_795_608_000_123),
         ("2026-11-25T14:00:00+02:00", 1_795_608_000_000),
@@ -35,38 +35,42 @@ def item(time_ms: int, offset: int) -> Item:
         ("0001-01-01T00:00:00+23:59", 0),
     ],
 )
-def test_place_is_an_event_or_a_time(text: str, place: Place | int) -> None:
-    assert at(text) == place
+def test_start_is_an_event_or_a_time(text: str, start: RecordPosition | int) -> None:
+    assert parse_start(text) == start
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "yesterday", "1@", "@1", "-1@2", "1@2@3", "٣@4", "\x00"],
 )
-def test_anything_else_is_no_place(text: str) -> None:
-    with pytest.raises(ValueError, match="is no place; write partition@offset"):
-        at(text)
+def test_any_other_start_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a position; write partition@offset"):
+        parse_start(text)
+
+
+def test_position_is_written_as_it_is_parsed() -> None:
+    assert parse_start(str(RecordPosition(0, 42))) == RecordPosition(0, 42)
 
 
 @pytest.mark.parametrize("offsets", [[0], [1, 35, 36, 37], [2**62, 0, 9_999_999]])
-def test_cursor_is_read_as_it_was_written(offsets: list[int]) -> None:
-    assert positions(cursor(offsets), len(offsets)) == offsets
+def test_cursor_is_parsed_as_it_was_formatted(offsets: list[int]) -> None:
+    assert parse_cursor(format_cursor(offsets), len(offsets)) == offsets
 
 
-def test_partition_that_came_later_has_nothing_to_read() -> None:
-    assert positions(cursor([5, 6]), 4) == [5, 6, 0, 0]
+def test_partition_added_later_has_nothing_to_read() -> None:
+    assert parse_cursor(format_cursor([5, 6]), 4) == [5, 6, 0, 0]
 
 
 @pytest.mark.parametrize("text", ["", ".", "1.", "A", "1 2", "1.2.3", "-1", "é", "1" * 14])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_text_that_is_not_a_cursor_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="begin again without one"):
-        positions(text, 2)
+        parse_cursor(text, 2)
 
 
-def test_cursor_of_a_window_is_read_as_it_was_written() -> None:
-    assert in_window(window_cursor(4242, 17)) == (4242, 17)
-    with pytest.raises(ValueError, match="is no cursor of a window"):
-        in_window("4242")
+def test_cursor_of_a_window_is_parsed_as_it_was_formatted() -> None:
+    assert parse_window_cursor(format_window_cursor(4242, 17)) == (4242, 17)
+    with pytest.raises(ValueError, match="is not a cursor of a window"):
+        parse_window_cursor("4242")
 
 
 @pytest.mark.parametrize(
@@ -84,14 +88,14 @@ def test_each_partition_has_its_share(sizes: list[int], total: int, given: list[
 
 
 def test_newest_of_all_partitions_comes_first() -> None:
-    back = Backwards([0, 0], [2, 2])
-    wanted = back.wanted()
-    assert wanted == {0: Run(0, 2), 1: Run(0, 2)}
-    assert back.wanted() == {0: Run(0, 2), 1: Run(0, 2)}
-    back.give(wanted, {0: [item(10, 0), item(40, 1)], 1: [item(20, 0), item(30, 1)]})
-    assert back.wanted() == {}
+    back = ReverseMerge([0, 0], [2, 2])
+    missing = back.missing()
+    assert missing == {0: Run(0, 2), 1: Run(0, 2)}
+    assert back.missing() == {0: Run(0, 2), 1: Run(0, 2)}
+    back.add(missing, {0: [item(10, 0), item(40, 1)], 1: [item(20, 0), item(30, 1)]})
+    assert back.missing() == {}
     found = []
-    while (taken := back.take()) is not None:
+    while (taken := back.pop()) is not None:
         found.append((taken[0], taken[1].offset))
     assert found == [(0, 1), (1, 1), (1, 0), (0, 0)]
     assert back.at_end
@@ -99,25 +103,25 @@ def test_newest_of_all_partitions_comes_first() -> None:
 
 
 def test_partition_that_is_empty_has_nothing_to_read() -> None:
-    back = Backwards([7, 0], [7, 0])
-    assert back.wanted() == {}
+    back = ReverseMerge([7, 0], [7, 0])
+    assert back.missing() == {}
     assert back.at_end
-    assert back.take() is None
+    assert back.pop() is None
 
 
-def test_position_that_retention_has_passed_is_the_beginning() -> None:
-    back = Backwards([50], [20])
+def test_position_below_the_log_becomes_its_beginning() -> None:
+    back = ReverseMerge([50], [20])
     assert back.positions == [50]
     assert back.at_end
 
 
-def test_hole_is_passed_over_in_runs_that_grow() -> None:
-    back = Backwards([0], [10_000], run=10)
+def test_holes_are_read_in_runs_that_grow() -> None:
+    back = ReverseMerge([0], [10_000], run=10)
     sizes = []
-    while wanted := back.wanted():
-        sizes.append(wanted[0].end - wanted[0].first)
-        back.give(wanted, {})
-        assert back.positions == [wanted[0].first]
+    while missing := back.missing():
+        sizes.append(missing[0].end - missing[0].first)
+        back.add(missing, {})
+        assert back.positions == [missing[0].first]
     assert sizes[:4] == [10, 20, 40, 80]
     assert max(sizes) == 2_000
     assert sum(sizes) == 10_000
@@ -125,12 +129,12 @@ def test_hole_is_passed_over_in_runs_that_grow() -> None:
 
 
 def test_less_is_read_at_a_time_where_reading_is_slow() -> None:
-    back = Backwards([0], [10_000], run=64)
+    back = ReverseMerge([0], [10_000], run=64)
     sizes = []
     for was_slow in (False, True, True, True, True, True, False):
-        wanted = back.wanted()
-        sizes.append(wanted[0].end - wanted[0].first)
-        back.give(wanted, {}, was_slow=was_slow)
+        missing = back.missing()
+        sizes.append(missing[0].end - missing[0].first)
+        back.add(missing, {}, was_slow=was_slow)
     assert sizes == [64, 128, 32, 8, 2, 1, 1]
 
 
@@ -152,26 +156,26 @@ def test_pages_of_any_size_hold_every_record_once_in_the_same_order() -> None:
         found: list[tuple[int, int]] = []
         where = ends
         while True:
-            back = Backwards([0, 0, 0], where, run=chance.randrange(1, 9))
+            back = ReverseMerge([0, 0, 0], where, run=chance.randrange(1, 9))
             taken = 0
             while taken < limit and not back.at_end:
-                if wanted := back.wanted():
-                    back.give(
-                        wanted,
+                if missing := back.missing():
+                    back.add(
+                        missing,
                         {
                             number: [logs[number][it] for it in range(*run) if it in logs[number]]
-                            for number, run in wanted.items()
+                            for number, run in missing.items()
                         },
                     )
-                elif (one := back.take()) is not None:
+                elif (one := back.pop()) is not None:
                     found.append((one[0], one[1].offset))
                     taken += 1
             if back.at_end:
                 return found
-            where = positions(cursor(back.positions), 3)
+            where = parse_cursor(format_cursor(back.positions), 3)
 
     whole = read(1000)
     assert len(whole) == sum(map(len, logs))
     for number, log in enumerate(logs):
-        assert [it for at, it in whole if at == number] == sorted(log, reverse=True)
+        assert [it for partition, it in whole if partition == number] == sorted(log, reverse=True)
     assert read(1) == read(7) == whole

@@ -1,4 +1,4 @@
-"""One line of an object is found while its bytes come in."""
+"""Search for one line of an object while its bytes arrive."""
 
 import gzip
 import random
@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from stream_app.inspector.unpacking import PIECE_BYTES, LineFinder
+from stream_app.inspector.core.line_finder import PIECE_BYTES, LineFinder
 
 LINES = [b'{"n":%d,"text":"%b"}' % (number, b"x" * (number % 97)) for number in range(2_000)]
 OBJECT = gzip.compress(b"".join(line + b"\n" for line in LINES))
@@ -22,7 +22,7 @@ def find(content: bytes, number: int, chunk: int = 100, **bounds: int) -> bytes 
 
 @pytest.mark.parametrize("number", [1, 2, 999, 2_000])
 @pytest.mark.parametrize("chunk", [1, 100, len(OBJECT)])
-def test_line_is_found_whatever_the_pieces(number: int, chunk: int) -> None:
+def test_line_is_found_with_chunks_of_any_size(number: int, chunk: int) -> None:
     assert find(OBJECT, number, chunk) == LINES[number - 1]
 
 
@@ -35,7 +35,7 @@ def test_no_more_is_unpacked_than_the_line_needs() -> None:
     assert fed < len(content)
 
 
-def test_line_that_the_object_has_not_is_not_found() -> None:
+def test_line_beyond_the_last_is_not_found() -> None:
     assert find(OBJECT, 2_001) is None
 
 
@@ -45,7 +45,7 @@ def test_object_of_several_members_is_one_text() -> None:
     assert find(content, 3, len(content)) == b"three"
 
 
-def test_what_is_unpacked_of_little_comes_in_pieces() -> None:
+def test_output_much_larger_than_its_input_comes_in_pieces() -> None:
     long = b"a" * (3 * PIECE_BYTES)
     content = gzip.compress(long + b"\nb\n")
     assert find(content, 1, len(content)) == long
@@ -59,7 +59,7 @@ def test_line_that_ends_with_a_piece_is_found() -> None:
 
 def test_bomb_ends_at_the_bound() -> None:
     content = gzip.compress(b"\n" * (4 * PIECE_BYTES))
-    with pytest.raises(ValueError, match="beyond 2097152 bytes unpacked"):
+    with pytest.raises(ValueError, match="beyond 2097152 unpacked bytes"):
         find(content, 100_000_000, len(content), unpacked_bytes_max=2 * PIECE_BYTES)
 
 
@@ -72,6 +72,6 @@ def test_line_that_does_not_end_is_given_up() -> None:
 @pytest.mark.parametrize(
     "content", [b"plain text\n", zlib.compress(b"a\n"), OBJECT[:50] + b"x" * 99]
 )
-def test_what_is_no_gzip_is_told(content: bytes) -> None:
-    with pytest.raises(ValueError, match="the object is no gzip"):
+def test_object_that_is_not_gzip_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="the object is not gzip"):
         find(content, 1_000)

@@ -1,21 +1,22 @@
-"""Messages to the pages that are open."""
+"""Server-sent events for open pages."""
 
 import json
 from typing import Any
 
-from stream_app.inspector.live import (
-    MESSAGES_MAX,
-    ROWS_MAX,
-    RUNS_MAX,
+from stream_app.core.receipt import Receipt
+from stream_app.inspector.core.index import Entry
+from stream_app.inspector.core.rows import TextSearch
+from stream_app.inspector.core.sse import (
+    MESSAGE_ROWS_MAX,
+    MESSAGE_RUNS_MAX,
+    QUEUED_MESSAGES_MAX,
     Mailbox,
     message,
     newest,
-    spoken_of,
+    receipts_message,
 )
-from stream_app.inspector.outcomes import Entry
-from stream_app.inspector.rows import Search
-from stream_app.receipts import Receipt
-from tests.unit.inspected import MINUTE, Sample, index, receipt
+from tests.unit.inspector.core.messages import index, publish, receipt
+from tests.unit.samples import MINUTE, Sample
 
 
 def samples(count: int, value: bytes = b"{}") -> list[Sample]:
@@ -26,14 +27,8 @@ def samples(count: int, value: bytes = b"{}") -> list[Sample]:
 
 
 def entries(*receipts: Receipt) -> list[Entry]:
-    held = index()
-    found = []
-    for number, it in enumerate(receipts):
-        told = it.message(it.window_end + 3)
-        entry = held.add(0, number, told.headers, told.value)
-        assert entry is not None
-        found.append(entry)
-    return found
+    found = publish(index(), *receipts)
+    return [it for it in found if it is not None]
 
 
 def data(text: bytes) -> Any:
@@ -48,7 +43,7 @@ def test_message_is_a_server_sent_event() -> None:
     )
 
 
-def test_rows_are_of_the_newest_and_the_others_are_counted() -> None:
+def test_newest_records_become_rows_and_the_others_are_counted() -> None:
     chosen, more = newest(samples(500), None)
     assert [it.offset for it in chosen] == list(range(499, 449, -1))
     assert more == 450
@@ -56,30 +51,32 @@ def test_rows_are_of_the_newest_and_the_others_are_counted() -> None:
     assert newest([], None) == ([], 0)
 
 
-def test_only_what_is_searched_for_is_chosen() -> None:
+def test_only_matches_become_rows() -> None:
     records = [*samples(10), Sample(offset=77, value=b'{"a":"Needle"}')]
-    chosen, more = newest(records, Search("needle", None))
+    chosen, more = newest(records, TextSearch("needle", None))
     assert [it.offset for it in chosen] == [77]
     assert more == 0
 
 
 def test_matches_beyond_the_rows_are_counted() -> None:
-    chosen, more = newest(samples(80, b'"needle"'), Search("needle", None))
-    assert len(chosen) == ROWS_MAX
+    chosen, more = newest(samples(80, b'"needle"'), TextSearch("needle", None))
+    assert len(chosen) == MESSAGE_ROWS_MAX
     assert more == 30
 
 
-def test_what_was_not_searched_is_counted() -> None:
+def test_records_that_were_not_searched_are_counted() -> None:
     records = samples(100, b'"needle"')
-    assert newest(records, Search("no", None), looked_max=40) == ([], 60)
-    chosen, more = newest(records, Search("needle", None), looked_bytes_max=80)
+    assert newest(records, TextSearch("no", None), scanned_max=40) == ([], 60)
+    chosen, more = newest(records, TextSearch("needle", None), scanned_bytes_max=80)
     assert (len(chosen), more) == (11, 89)
-    assert newest([Sample(value=None)], Search("x", None), looked_bytes_max=0) == ([], 0)
+    assert newest([Sample(value=None)], TextSearch("x", None), scanned_bytes_max=0) == ([], 0)
 
 
-def test_receipts_tell_their_runs_and_destinations_once() -> None:
-    told = spoken_of(entries(receipt(0, 10), receipt(0, 10, destination="other"), receipt(10, 20)))
-    assert told == {
+def test_message_names_each_run_and_destination_once() -> None:
+    document = receipts_message(
+        entries(receipt(0, 10), receipt(0, 10, destination="other"), receipt(10, 20))
+    )
+    assert document == {
         "runs": [
             {"partition": 0, "first_offset": 0, "end_offset": 10},
             {"partition": 0, "first_offset": 10, "end_offset": 20},
@@ -88,40 +85,40 @@ def test_receipts_tell_their_runs_and_destinations_once() -> None:
     }
 
 
-def test_many_runs_are_joined_by_partition() -> None:
-    many = [receipt(10 * n, 10 * n + 10, partition=n % 2) for n in range(RUNS_MAX + 1)]
-    assert spoken_of(entries(*many))["runs"] == [
-        {"partition": 0, "first_offset": 0, "end_offset": 10 * RUNS_MAX + 10},
-        {"partition": 1, "first_offset": 10, "end_offset": 10 * RUNS_MAX},
+def test_many_runs_are_merged_by_partition() -> None:
+    many = [receipt(10 * n, 10 * n + 10, partition=n % 2) for n in range(MESSAGE_RUNS_MAX + 1)]
+    assert receipts_message(entries(*many))["runs"] == [
+        {"partition": 0, "first_offset": 0, "end_offset": 10 * MESSAGE_RUNS_MAX + 10},
+        {"partition": 1, "first_offset": 10, "end_offset": 10 * MESSAGE_RUNS_MAX},
     ]
 
 
-def test_messages_wait_in_order() -> None:
+def test_messages_keep_their_order() -> None:
     mailbox = Mailbox()
-    assert mailbox.take() is None
+    assert mailbox.pop() is None
     mailbox.put(b"a")
     mailbox.put(b"b")
-    assert [mailbox.take(), mailbox.take(), mailbox.take()] == [b"a", b"b", None]
+    assert [mailbox.pop(), mailbox.pop(), mailbox.pop()] == [b"a", b"b", None]
 
 
-def test_page_that_is_too_slow_is_told_how_many_messages_it_missed() -> None:
+def test_slow_page_gets_the_number_of_messages_it_missed() -> None:
     mailbox = Mailbox()
-    for number in range(MESSAGES_MAX + 10):
+    for number in range(QUEUED_MESSAGES_MAX + 10):
         mailbox.put(b"%d" % number)
-    text = mailbox.take()
+    text = mailbox.pop()
     assert text is not None
-    assert data(text) == ("event: behind", {"missed": MESSAGES_MAX + 10})
-    assert mailbox.take() is None
+    assert data(text) == ("event: behind", {"missed": QUEUED_MESSAGES_MAX + 10})
+    assert mailbox.pop() is None
     mailbox.put(b"next")
-    assert mailbox.take() == b"next"
+    assert mailbox.pop() == b"next"
 
 
-def test_messages_that_wait_have_a_bound_in_bytes() -> None:
+def test_queued_messages_have_a_bound_in_bytes() -> None:
     mailbox = Mailbox(bytes_max=10)
     mailbox.put(b"12345")
     mailbox.put(b"67890")
-    assert mailbox.take() == b"12345"
+    assert mailbox.pop() == b"12345"
     mailbox.put(b"123456")
-    text = mailbox.take()
+    text = mailbox.pop()
     assert text is not None
     assert data(text) == ("event: behind", {"missed": 2})

@@ -1,37 +1,39 @@
 from typing import Any
 
-from stream_app.inspector.minutes import (
+import orjson
+
+from stream_app.core.receipt import Receipt, Status
+from stream_app.inspector.core.index import Entry
+from stream_app.inspector.core.statistics import (
+    destination_summary,
+    effective_receipts,
     failed_windows,
     freshness_seconds,
-    summary,
     window_row,
-    windows,
 )
-from stream_app.inspector.outcomes import Entry
-from stream_app.receipts import Receipt, Status
-from tests.unit.inspected import MINUTE, index, receipt, tell
+from tests.unit.inspector.core.messages import index, publish, receipt
+from tests.unit.samples import MINUTE
 
 NOW = MINUTE + 59 * 60
 """In the last of the sixty minutes that begin with `MINUTE`."""
 
 
-def held(*receipts: Receipt) -> list[Entry]:
-    of = index()
-    tell(of, *receipts)
-    return list(of.of_destination("archive"))
+def entries(*receipts: Receipt) -> list[Entry]:
+    return list(index(*receipts).of_destination("archive"))
 
 
-def stands(*receipts: Receipt, now: float = NOW) -> dict[str, Any]:
-    return summary(
-        *("archive", "orders", "my-bucket", "test/"),
-        entries=held(*receipts),
-        now=now,
-        configured=True,
+def summary(*receipts: Receipt, now: float = NOW) -> dict[str, Any]:
+    return summary_of(*entries(*receipts), now=now)
+
+
+def summary_of(*found: Entry, now: float = NOW) -> dict[str, Any]:
+    return destination_summary(
+        *("archive", "orders", "my-bucket", "test/"), entries=found, now=now, configured=True
     )
 
 
-def test_a_destination_without_receipts_is_quiet() -> None:
-    found = stands()
+def test_destination_without_receipts_is_quiet() -> None:
+    found = summary()
     assert found["state"] == "quiet"
     assert found["last_object"] is None
     assert found["minutes"]["start"] == "2026-11-24T16:31:00.000Z"
@@ -41,7 +43,7 @@ def test_a_destination_without_receipts_is_quiet() -> None:
 
 
 def test_each_window_counts_in_its_minute() -> None:
-    found = stands(
+    found = summary(
         receipt(0, 10, skipped=[(1, 2)], failed=[5]),
         receipt(0, 10, partition=1),
         receipt(10, 20, start=MINUTE + 60),
@@ -54,24 +56,40 @@ def test_each_window_counts_in_its_minute() -> None:
     assert minutes["objects"] == [2, 1] + [0] * 58
     assert minutes["skipped"] == [2, 0] + [0] * 58
     assert minutes["failed"] == [1, 0] + [0] * 58
-    assert minutes["freshness_seconds"] == [3.0, 3.0] + [None] * 58
+    assert minutes["freshness_seconds"] == [2.0, 2.0] + [None] * 58
     assert found["totals"]["events"] == 27
-    assert found["state"] == "delivering"
+    assert found["state"] == "degraded"
 
 
-def test_a_window_given_up_is_failed_until_it_is_redelivered() -> None:
+def test_window_given_up_is_failed_until_it_is_redelivered() -> None:
     failed = receipt(0, 10, status=Status.FAILED, skipped=[(1, 2)])
-    found = stands(failed)
+    found = summary(failed)
     assert (found["state"], found["failed_windows"]) == ("failed", 1)
     assert found["totals"] == {"events": 0, "bytes": 0, "objects": 0, "skipped": 2, "failed": 8}
-    found = stands(failed, receipt(0, 10, status=Status.REDELIVERED, skipped=[(1, 2)]))
+    found = summary(failed, receipt(0, 10, status=Status.REDELIVERED, skipped=[(1, 2)]))
     assert (found["state"], found["failed_windows"]) == ("delivering", 0)
     assert found["totals"]["events"] == 8
     assert found["totals"]["failed"] == 0
 
 
-def test_a_late_window_makes_it_retrying_since() -> None:
-    found = stands(
+def test_destination_whose_events_fail_is_degraded_until_they_are_redelivered() -> None:
+    window = receipt(0, 50, failed=range(16))
+    found = summary(window)
+    assert (found["state"], found["failing"]) == ("degraded", "32 %")
+    answer = receipt(0, 50, status=Status.REDELIVERED, answers=tuple(range(16)))
+    found = summary(window, answer)
+    assert (found["state"], found["failing"]) == ("delivering", "0 %")
+    assert summary(window, now=NOW + 60)["state"] == "quiet"
+    # What is worse comes first.
+    retrying = receipt(50, 60, status=Status.RETRYING)
+    assert summary(window, retrying)["state"] == "retrying"
+    assert summary(window, receipt(50, 60, status=Status.FAILED))["state"] == "failed"
+    every = receipt(0, 3, status=Status.EMPTY, failed=range(3))
+    assert (summary(every)["state"], summary(every)["failing"]) == ("degraded", "100 %")
+
+
+def test_late_window_makes_it_retrying_since() -> None:
+    found = summary(
         receipt(0, 10, status=Status.RETRYING),
         receipt(10, 20, status=Status.RETRYING, start=MINUTE + 60),
     )
@@ -79,56 +97,77 @@ def test_a_late_window_makes_it_retrying_since() -> None:
     assert found["retrying_since"] == "2026-11-24T16:32:03.000Z"
     assert found["totals"]["failed"] == 0
     assert found["last_object"] is None
-    assert stands(receipt(status=Status.RETRYING), receipt())["state"] == "delivering"
+    assert summary(receipt(status=Status.RETRYING), receipt())["state"] == "delivering"
 
 
-def test_redelivered_events_are_failed_no_more() -> None:
+def test_redelivered_events_are_no_longer_failed() -> None:
     window = receipt(0, 10, failed=[3, 4, 5])
     answer = receipt(0, 10, status=Status.REDELIVERED, answers=(3, 4, 5), failed=[5])
-    found = stands(window, answer)
+    found = summary(window, answer)
     assert found["totals"]["events"] == 9
     assert found["totals"]["failed"] == 1
     assert found["totals"]["objects"] == 2
     announced = receipt(0, 10, status=Status.RETRYING, answers=(3, 4, 5))
-    assert stands(window, announced)["totals"]["failed"] == 3
-    # The window's own receipt is not held any more.
-    assert stands(answer)["totals"]["failed"] == 0
+    assert summary(window, announced)["totals"]["failed"] == 3
+    # The window's own receipt is evicted.
+    assert summary(answer)["totals"]["failed"] == 0
 
 
-def test_an_empty_window_has_no_object() -> None:
-    found = stands(receipt(0, 3, status=Status.EMPTY, skipped=[(0, 2)]))
+def test_empty_window_has_no_object() -> None:
+    found = summary(receipt(0, 3, status=Status.EMPTY, skipped=[(0, 2)]))
     assert found["totals"] == {"events": 0, "bytes": 0, "objects": 0, "skipped": 3, "failed": 0}
     assert (found["state"], found["last_object"]) == ("delivering", None)
 
 
 def test_windows_are_listed_once_and_newest_first() -> None:
-    entries = held(
+    found = entries(
         receipt(0, 10, status=Status.FAILED),
         receipt(10, 20, start=MINUTE + 60),
         receipt(0, 10, status=Status.REDELIVERED),
         receipt(20, 30, start=MINUTE + 120, status=Status.FAILED),
         receipt(0, 10, status=Status.REDELIVERED, answers=(1,)),
     )
-    counting = windows(entries)
-    assert [(it.source.first_offset, it.status) for it in counting] == [
+    effective = effective_receipts(found)
+    assert [(it.source.first_offset, it.status) for it in effective] == [
         (20, Status.FAILED),
         (10, Status.DELIVERED),
         (0, Status.REDELIVERED),
     ]
-    assert [it.source.first_offset for it in failed_windows(counting)] == [20]
+    assert [it.source.first_offset for it in failed_windows(effective)] == [20]
 
 
-def test_a_window_is_a_row() -> None:
-    (entry,) = held(receipt(0, 10, status=Status.FAILED, failed=[3]))
+def test_window_is_a_row() -> None:
+    (entry,) = entries(receipt(0, 10, status=Status.FAILED, failed=[3]))
     row = window_row(entry)
-    assert row["counts"] == {"matched": 10, "delivered": 9, "skipped": 0, "failed": 1}
+    counts = {"matched": 10, "delivered": 0, "undelivered": 9, "skipped": 0, "failed": 1}
+    assert row["counts"] == counts
     assert row["error"] == "AccessDenied: Access Denied"
     assert (row["start"], row["end"]) == ("2026-11-24T16:31:00.000Z", "2026-11-24T16:32:00.000Z")
     assert (row["size"], row["freshness_seconds"]) == (None, None)
 
 
-def test_freshness_is_never_less_than_nothing() -> None:
-    of = index()
-    tell(of, receipt(), at=MINUTE)
-    assert freshness_seconds(of.of_destination("archive")[0]) == 0.0
-    assert of.of_destination("archive")[0].published_at == MINUTE
+def test_freshness_is_never_negative() -> None:
+    (entry,) = publish(index(), receipt(stored_at=MINUTE), at=MINUTE)
+    assert entry is not None
+    assert freshness_seconds(entry) == 0.0
+    assert entry.published_at == MINUTE
+
+
+def test_freshness_lasts_until_the_object_was_stored_or_else_to_the_receipt() -> None:
+    stored = receipt(0, 10, stored_at=MINUTE + 75)
+    empty = receipt(10, 20, status=Status.EMPTY)
+    given_up = receipt(20, 30, status=Status.FAILED)
+    found = [freshness_seconds(it) for it in entries(stored, empty, given_up)]
+    assert found == [15.0, 3.0, None]
+
+
+def test_receipt_without_the_time_of_storage_is_fresh_when_it_was_published() -> None:
+    message = receipt().message(MINUTE + 90)
+    document = orjson.loads(message.value)
+    del document["stored_at"]
+    old = index()
+    entry = old.add(0, 0, message.headers, orjson.dumps(document))
+    assert entry is not None
+    assert entry.stored_at is None
+    assert freshness_seconds(entry) == 30.0
+    assert summary_of(entry)["last_object"] == "2026-11-24T16:32:30.000Z"

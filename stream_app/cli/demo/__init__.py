@@ -1,0 +1,1 @@
+"""The command `stream-app demo`: real servers, one worker and thirty events."""

@@ -1,0 +1,434 @@
+"""Routes of the JSON API, as `docs/inspector.md` lists them.
+
+Every response is bounded in size and in the records that are read for it; every request is
+untrusted input.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from stream_app import __version__
+from stream_app.errors import ConfigurationError
+from stream_app.inspector.core.cursors import (
+    RecordPosition,
+    parse_cursor,
+    parse_start,
+    parse_window_cursor,
+)
+from stream_app.inspector.core.documents import (
+    SHOWN_RECEIPTS_MAX,
+    SHOWN_WINDOWS_MAX,
+    add_outcomes,
+    event_document,
+    line_number,
+    parse_events,
+    policy_document,
+    receipt_document,
+    redeliver_command,
+)
+from stream_app.inspector.core.index import Entry, Event, EventOutcome, EventStatus
+from stream_app.inspector.core.rows import event_row, iso_milliseconds, iso_or_none
+from stream_app.inspector.core.statistics import (
+    destination_summary,
+    effective_receipts,
+    failed_windows,
+    window_row,
+)
+from stream_app.inspector.service.broadcast import Filter
+from stream_app.inspector.service.event_log import SEARCHED_MAX, InvalidRequestError, NotFoundError
+from stream_app.inspector.service.inspector import InspectorService
+from stream_app.inspector.web.middleware import json_response, read_json
+from stream_app.s3.bucket_policy import by_bucket
+
+LIMIT_DEFAULT: Final = 100
+LIMIT_MAX: Final = 500
+"""Rows of one response."""
+SEARCH_LENGTH_MAX: Final = 500
+"""Characters of a search text, and of a pipeline."""
+TRIED_EVENT_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of an event on which an expression is tried."""
+NUMBERED_DESTINATIONS_MAX: Final = 50
+"""Destinations with line numbers on an event's page; the route `sent` numbers the others."""
+NUMBERING_RECORDS_MAX: Final = 5_000
+"""Records that are read for these numbers."""
+NUMBERING_SECONDS_MAX: Final = 1.0
+LISTED_DESTINATIONS_MAX: Final = 10_000
+"""Destinations of one response."""
+SUMMARIES_SECONDS: Final = 2.0
+"""Time for which the response about all destinations is cached."""
+BLOCKING_SECONDS_MAX: Final = 0.02
+"""Time of computing outcomes before other requests get the event loop."""
+SHOWN_MISTAKES_MAX: Final = 3
+"""Mistakes of the configuration in one response, and characters of each."""
+SHOWN_MISTAKE_LENGTH_MAX: Final = 500
+EVENT: Final = r"/api/events/{partition:\d{1,9}}/{offset:\d{1,18}}"
+
+
+class Api:
+    """Handlers of the API.
+
+    Args:
+        service: Service that the handlers read from.
+    """
+
+    def __init__(self, service: InspectorService) -> None:
+        self._service = service
+        self._index = service.index
+        self._config = service.config
+        self._summaries_lock = asyncio.Lock()
+        self._summaries_at = 0.0
+        self._summaries = b""
+
+    def register(self, application: web.Application) -> None:
+        """Add the routes."""
+        application.router.add_get("/api/about", self._about)
+        application.router.add_get("/api/events", self._events)
+        application.router.add_get(EVENT, self._event)
+        application.router.add_get(EVENT + "/sent/{id}", self._sent)
+        application.router.add_post("/api/outcomes", self._outcomes)
+        application.router.add_get("/api/destinations", self._all_destinations)
+        application.router.add_get("/api/destinations/{id}", self._one_destination)
+        application.router.add_get("/api/destinations/{id}/policy", self._policy)
+        application.router.add_get(
+            r"/api/windows/{id}/{partition:\d{1,9}}/{offset:\d{1,18}}", self._window
+        )
+        application.router.add_post("/api/try", self._try)
+
+    async def _about(self, _: web.Request) -> web.StreamResponse:
+        settings, index = self._config.settings, self._index
+        return json_response(
+            {
+                "version": __version__,
+                "group": settings.kafka.group,
+                "events_topic": settings.kafka.events_topic,
+                "receipts_topic": settings.kafka.receipts_topic,
+                "events_partitions": self._service.events.partitions,
+                "window_seconds": settings.delivery.window_seconds,
+                "grace_seconds": settings.delivery.grace_seconds,
+                "destinations": len(self._config.destinations),
+                "configuration": self._config.path,
+                "configuration_mistakes": [
+                    it[:SHOWN_MISTAKE_LENGTH_MAX]
+                    for it in self._config.mistakes[:SHOWN_MISTAKES_MAX]
+                ],
+                "receipts": {
+                    "held": index.receipt_count,
+                    "held_max": self._service.receipts_max,
+                    "bytes": index.memory_bytes,
+                    "bytes_max": self._service.bytes_max,
+                    "oldest": iso_or_none(index.oldest_at),
+                    "not_receipts": index.not_receipts,
+                    "loaded": self._service.receipts.loaded.is_set(),
+                },
+                "searched_max": SEARCHED_MAX,
+                "can_read_objects": self._service.sent_lines.can_read,
+                "kafka": self._service.kafka_error,
+                "now": iso_milliseconds(time.time()),
+            }
+        )
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        begin: Any = None
+        try:
+            if "cursor" in query:
+                begin = parse_cursor(query["cursor"], self._service.events.partitions)
+            elif "at" in query:
+                begin = parse_start(query["at"])
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
+        event_filter = filter_of(request)
+        await self._service.wait_until_loaded()
+        page = await self._service.log.page(
+            limit=_limit(query.get("limit", "")), begin=begin, search=event_filter.compiled()
+        )
+        rows = []
+        for partition, item in page.items:
+            event = Event(partition, item.offset, item.key)
+            rows.append((item.row or {}) | {"dest": self._index.outcome_counts(event)})
+        to_ms = page.searched_to_ms
+        return json_response(
+            {
+                "rows": rows,
+                "cursor": page.cursor,
+                "searched": page.searched,
+                "searched_to": iso_or_none(None if to_ms is None else to_ms / 1000),
+                "complete": page.complete,
+            }
+        )
+
+    async def _outcomes(self, request: web.Request) -> web.StreamResponse:
+        try:
+            events = parse_events(await read_json(request))
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
+        await self._service.wait_until_loaded()
+        outcomes = []
+        yield_at = time.monotonic() + BLOCKING_SECONDS_MAX
+        for event in events:
+            dest = self._index.outcome_counts(event)
+            outcomes.append({"partition": event.partition, "offset": event.offset, "dest": dest})
+            if time.monotonic() > yield_at:
+                await asyncio.sleep(0)
+                yield_at = time.monotonic() + BLOCKING_SECONDS_MAX
+        return json_response({"outcomes": outcomes})
+
+    async def _event(self, request: web.Request) -> web.StreamResponse:
+        position = _position(request)
+        await self._service.wait_until_loaded()
+        found = await self._service.log.event(position)
+        event = Event(*position, found.record.key)
+        outcomes = self._index.outcomes(event)
+        shown = await asyncio.to_thread(event_row, found.record, self._index.outcome_counts(event))
+        document = await asyncio.to_thread(
+            event_document,
+            found.record,
+            shown,
+            outcomes,
+            self._config.destinations,
+            await self._numbers(position, outcomes),
+        )
+        document["older"] = _position_text(position.partition, found.older)
+        document["newer"] = _position_text(position.partition, found.newer)
+        return await asyncio.to_thread(json_response, document)
+
+    async def _numbers(
+        self, position: RecordPosition, outcomes: Mapping[str, EventOutcome]
+    ) -> dict[str, int | None]:
+        entries = {
+            id_: it.entry
+            for id_, it in outcomes.items()
+            if it.status is EventStatus.DELIVERED and it.entry is not None
+        }
+        entries = {id_: entries[id_] for id_ in sorted(entries)[:NUMBERED_DESTINATIONS_MAX]}
+        numbers = {id_: line_number(it, position.offset) for id_, it in entries.items()}
+        uncounted = {
+            id_: it for id_, it in entries.items() if numbers[id_] is None and it.answers is None
+        }
+        if uncounted:
+            numbers |= await self._service.log.numbers(
+                position,
+                uncounted,
+                counted_max=NUMBERING_RECORDS_MAX,
+                seconds_max=NUMBERING_SECONDS_MAX,
+            )
+        return numbers
+
+    async def _sent(self, request: web.Request) -> web.StreamResponse:
+        position, id_ = _position(request), request.match_info["id"]
+        await self._service.wait_until_loaded()
+        record = await self._service.log.record(position)
+        outcome = self._index.outcomes(Event(*position, record.key)).get(id_)
+        if outcome is None:
+            raise NotFoundError(
+                f"{position} is not an event of destination '{id_}': it takes another pipeline, or "
+                "there is no such destination"
+            )
+        sent = await self._service.sent_lines.line(record, id_, outcome)
+        return json_response(sent.document())
+
+    async def _all_destinations(self, _: web.Request) -> web.StreamResponse:
+        await self._service.wait_until_loaded()
+        # Summaries of many destinations take a while, and many pages request them: all share one.
+        async with self._summaries_lock:
+            now = time.time()
+            if now - self._summaries_at > SUMMARIES_SECONDS or now < self._summaries_at:
+                receipts = [self._receipts_of(it) for it in self._index.destinations()]
+                self._summaries = await asyncio.to_thread(
+                    _summaries, receipts[:LISTED_DESTINATIONS_MAX], self._index.oldest_at, now
+                )
+                self._summaries_at = now
+        return web.Response(body=self._summaries, content_type="application/json")
+
+    async def _one_destination(self, request: web.Request) -> web.StreamResponse:
+        id_ = request.match_info["id"]
+        await self._service.wait_until_loaded()
+        receipts = self._receipts_of(id_)
+        destination = self._config.destinations.get(id_)
+        if destination is None and not receipts.entries:
+            raise NotFoundError(
+                f"destination '{id_}' is not in {self._config.path}, and no receipt in memory "
+                "is for it"
+            )
+        document = await asyncio.to_thread(receipts.details, time.time())
+        return json_response(
+            document
+            | {
+                "payload": None if destination is None else destination.payload,
+                "redeliver": redeliver_command(self._config.path, id_),
+            }
+        )
+
+    async def _policy(self, request: web.Request) -> web.StreamResponse:
+        id_ = request.match_info["id"]
+        destination = self._config.destinations.get(id_)
+        if destination is None:
+            raise NotFoundError(f"destination '{id_}' is not in {self._config.path}")
+        same = by_bucket(self._config.destinations.values())[destination.bucket]
+        try:
+            document = await asyncio.to_thread(
+                policy_document, same, request.query.get("principal")
+            )
+        except ConfigurationError as error:
+            raise InvalidRequestError("; ".join(error.mistakes)) from error
+        return json_response(document)
+
+    async def _window(self, request: web.Request) -> web.StreamResponse:
+        position, id_ = _position(request), request.match_info["id"]
+        await self._service.wait_until_loaded()
+        entries = self._index.window(id_, *position)
+        if not entries:
+            raise NotFoundError(
+                f"no receipt in memory is for a window of '{id_}' that begins at {position}"
+            )
+        try:
+            offset, lines = parse_window_cursor(request.query.get("cursor", f"{position.offset}.0"))
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from error
+        page = await self._service.log.window(entries[0], offset, lines)
+        outcomes = []
+        for shown, key in zip(page.rows, page.keys, strict=True):
+            event = Event(position.partition, shown["offset"], key)
+            outcomes.append(self._index.outcomes(event))
+            shown["dest"] = self._index.outcome_counts(event)
+        return json_response(
+            {
+                "destination": {
+                    "id": id_,
+                    "pipeline": entries[0].pipeline,
+                    "bucket": entries[0].bucket,
+                },
+                "receipt": receipt_document(entries[0]),
+                "receipts": [receipt_document(it) for it in entries[:SHOWN_RECEIPTS_MAX]],
+                "rows": add_outcomes(id_, page.rows, outcomes),
+                "cursor": page.cursor,
+            }
+        )
+
+    async def _try(self, request: web.Request) -> web.StreamResponse:
+        document = await read_json(request)
+        text = document.get("expression") if isinstance(document, dict) else None
+        if not isinstance(text, str):
+            raise InvalidRequestError(
+                'write {"expression": "…"} with an "event" as text, or its partition and offset'
+            )
+        event = document.get("event")
+        if event is None:
+            try:
+                position = RecordPosition(int(document["partition"]), int(document["offset"]))
+            except (KeyError, TypeError, ValueError) as error:
+                raise InvalidRequestError(
+                    "write an event as text, or its partition and offset"
+                ) from error
+            if min(position) < 0:
+                raise InvalidRequestError("partition and offset are 0 or more")
+            record = await self._service.log.record(position)
+            pipeline = None if record.key is None else record.key.decode(errors="replace")
+            return json_response(
+                await self._service.evaluator.trial(
+                    text, record.value, pipeline, max(0, record.timestamp) / 1000
+                )
+            )
+        if not isinstance(event, str) or len(event.encode()) > TRIED_EVENT_BYTES_MAX:
+            raise InvalidRequestError(
+                f"write the event as JSON text of at most {TRIED_EVENT_BYTES_MAX} bytes"
+            )
+        trial = await self._service.evaluator.trial(text, event.encode(), None, time.time())
+        return json_response(trial)
+
+    def _receipts_of(self, id_: str) -> "_DestinationReceipts":
+        destination = self._config.destinations.get(id_)
+        entries = tuple(self._index.of_destination(id_))
+        if destination is not None:
+            return _DestinationReceipts(
+                id_,
+                destination.pipeline,
+                destination.bucket,
+                destination.prefix,
+                entries,
+                is_configured=True,
+            )
+        last = entries[-1] if entries else None
+        return _DestinationReceipts(
+            id_,
+            last.pipeline if last else None,
+            last.bucket if last else None,
+            None,
+            entries,
+            is_configured=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _DestinationReceipts:
+    """Receipts of one destination, to be summarized in any thread."""
+
+    id: str
+    pipeline: str | None
+    bucket: str | None
+    prefix: str | None
+    entries: tuple[Entry, ...]
+    is_configured: bool
+
+    def summary(self, now: float) -> dict[str, Any]:
+        return destination_summary(
+            self.id,
+            self.pipeline,
+            self.bucket,
+            self.prefix,
+            entries=self.entries,
+            now=now,
+            configured=self.is_configured,
+        )
+
+    def details(self, now: float) -> dict[str, Any]:
+        effective = effective_receipts(self.entries)
+        return self.summary(now) | {
+            "windows": [window_row(it) for it in effective[:SHOWN_WINDOWS_MAX]],
+            "failed": [window_row(it) for it in failed_windows(effective)[:SHOWN_WINDOWS_MAX]],
+        }
+
+
+def filter_of(request: web.Request) -> Filter:
+    """Return the filter of a request's query.
+
+    Raises:
+        InvalidRequestError: A text is too long.
+    """
+    search, pipeline = request.query.get("search", ""), request.query.get("pipeline")
+    if max(len(search), len(pipeline or "")) > SEARCH_LENGTH_MAX:
+        raise InvalidRequestError(
+            f"search and pipeline have at most {SEARCH_LENGTH_MAX} characters"
+        )
+    return Filter(search, pipeline)
+
+
+def _summaries(receipts: Sequence[_DestinationReceipts], oldest: float | None, now: float) -> bytes:
+    document = {
+        "destinations": [it.summary(now) for it in receipts],
+        "since": iso_or_none(oldest),
+    }
+    return orjson.dumps(document)
+
+
+def _limit(text: str) -> int:
+    if not text:
+        return LIMIT_DEFAULT
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= LIMIT_MAX:
+        raise InvalidRequestError(f"limit is '{text[:SEARCH_LENGTH_MAX]}'; write 1 to {LIMIT_MAX}")
+    return int(text)
+
+
+def _position(request: web.Request) -> RecordPosition:
+    return RecordPosition(int(request.match_info["partition"]), int(request.match_info["offset"]))
+
+
+def _position_text(partition: int, offset: int | None) -> str | None:
+    return None if offset is None else str(RecordPosition(partition, offset))

@@ -1,0 +1,1 @@
+"""Kafka through aiokafka, which only this room and `worker` import, without decisions."""

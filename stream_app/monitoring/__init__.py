@@ -1,0 +1,1 @@
+"""Metrics, health and the minute's summary of a worker, without influence on it."""

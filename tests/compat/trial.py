@@ -1,0 +1,169 @@
+"""Trial of an S3 server: what `check --conformance` says of it, and deliveries under kill -9."""
+
+import asyncio
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from stream_app.embedded.servers import S3Server
+from tests.chaos.harness import Lab, Worker, wait_until
+from tests.chaos.oracle import Target
+from tests.chaos.s3_proxy import Request
+from tests.compat.stores import Store
+
+EVERYTHING: Final = Target("everything", "everything/")
+PARTITIONS: Final = 2
+SMALL_EVENTS: Final = 15
+LARGE_EVENTS: Final = 24
+LARGE_BYTES: Final = 800_000
+"""Of an event; 24 of them are an object of 14 MiB, in two parts."""
+SECONDS_MAX: Final = 120
+CHECK_SECONDS_MAX: Final = 400
+BUCKET: Final = "conformance"
+OPTIONS: Final[Mapping[str, str]] = {
+    "acl": 'acl = "public-read"',
+    "expected_bucket_owner": 'expected_bucket_owner = "999999999999"',
+    "sse": 'sse = "AES256"',
+    "storage_class": 'storage_class = "STANDARD_IA"',
+    "tags": 'tags = { team = "orders", retention = "7 years" }',
+}
+
+
+class Deliveries(NamedTuple):
+    """Result of deliveries with a `kill -9` at four moments."""
+
+    sent: int
+    lost: int
+    repeated: int
+    objects: int
+    found_again: int
+    """Receipts of an object that a killed worker had written."""
+    written_again: int
+    """Keys under which the server has confirmed an object more than once."""
+
+
+def new_lab(broker: str, store: S3Server | Store, folder: Path) -> Lab:
+    """Return a lab of workers that deliver to the server."""
+    # A Lab needs of a server its addresses, its keys and `create_bucket`, which both kinds have.
+    return Lab(broker, store, folder, partitions=PARTITIONS, targets=(EVERYTHING,))  # type: ignore[arg-type]
+
+
+async def deliver(lab: Lab) -> Deliveries:
+    """Deliver small objects and objects in parts, while workers are killed."""
+    worker = await _started(lab)
+    await lab.load.send(SMALL_EVENTS)
+    worker.kill()  # within the window
+    worker = await _started(lab)
+    await lab.load.send(SMALL_EVENTS)
+    await lab.settled(SECONDS_MAX)
+    await _killed_after(lab, worker, lambda it: it.makes_visible, lab.load.send(SMALL_EVENTS))
+
+    worker = await _started(lab)
+    await _killed_after(lab, worker, lambda it: it.part is not None, _send_large(lab))
+    worker = await _started(lab)
+    await lab.settled(SECONDS_MAX)
+    await _killed_after(lab, worker, lambda it: it.is_complete, _send_large(lab))
+    await _started(lab)
+    await lab.settled(SECONDS_MAX)
+    return await _deliveries(lab)
+
+
+async def _started(lab: Lab) -> Worker:
+    worker = lab.launch_worker()
+    await worker.logged("ready: ")
+    return worker
+
+
+async def _send_large(lab: Lab) -> None:
+    lab.load.at_ms = int(time.time() * 1000)  # all in one window
+    await lab.load.send(LARGE_EVENTS, pipeline="orders", bulk_bytes=LARGE_BYTES)
+    lab.load.at_ms = None
+
+
+async def _killed_after(
+    lab: Lab, worker: Worker, when: Callable[[Request], bool], sending: Coroutine[Any, Any, Any]
+) -> None:
+    """Send events, and kill the worker when S3 has done such a request."""
+    killed = asyncio.Event()
+
+    async def kill(request: Request) -> None:
+        if when(request) and not killed.is_set():
+            worker.kill()
+            killed.set()
+
+    lab.proxy.after = kill
+    await sending
+    await wait_until(killed.is_set, SECONDS_MAX, "the request after which the worker is killed")
+    lab.proxy.heal()
+
+
+async def _deliveries(lab: Lab) -> Deliveries:
+    evidence = await lab.evidence()
+    ids = Counter(
+        json.loads(line)["id"]
+        for stored in evidence.objects
+        for line in gzip.decompress(stored.body).splitlines()
+    )
+    sent = {it.event.id for it in evidence.sent}
+    return Deliveries(
+        len(sent),
+        len(sent - ids.keys()),
+        ids.total() - len(ids),
+        len(evidence.objects),
+        sum(it.value["already_existed"] for it in evidence.receipts),
+        len(lab.proxy.stored_more_than_once()),
+    )
+
+
+class Verdicts(NamedTuple):
+    """What `check --conformance` says."""
+
+    plain: dict[str, dict[str, Any]]
+    """Of a destination without options, by question."""
+    options: dict[str, str]
+    """`passed`, `failed`, `unknown` or `refused`, by option."""
+    status: int
+
+
+def check(store: S3Server | Store, folder: Path) -> Verdicts:
+    """Run `check --conformance` without options, then with all that the server accepts."""
+    store.create_bucket(BUCKET)
+    status, plain = checked(store, folder, [])
+    left, outcomes = list(OPTIONS), {}
+    while left:
+        _, found = checked(store, folder, left)
+        if found["write"]["result"] == "passed":
+            outcomes |= {it: found[it]["result"] for it in left}
+            break
+        refused = [it for it in left if it in (found["write"]["setting"] or "")] or left
+        outcomes |= dict.fromkeys(refused, "refused")
+        left = [it for it in left if it not in refused]
+    return Verdicts(plain, outcomes, status)
+
+
+def checked(
+    store: S3Server | Store, folder: Path, options: list[str]
+) -> tuple[int, dict[str, dict[str, Any]]]:
+    config = folder / "check.toml"
+    lines = [f'[s3]\nendpoint_url = "{store.endpoint_url}"', "[[destinations]]"]
+    lines += ['id = "a"', f'bucket = "{BUCKET}"', *(OPTIONS[it] for it in options)]
+    config.write_text("\n".join(lines), "utf-8")
+    done = subprocess.run(
+        *([sys.executable, "-m", "stream_app", "check", "--conformance", "--json"],),
+        env={**os.environ, **store.environment, "STREAM_APP_CONFIG": str(config)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=CHECK_SECONDS_MAX,
+        check=False,
+    )
+    documents = [json.loads(it) for it in done.stdout.splitlines()]
+    assert documents and documents[-1]["kind"] == "summary", done.stderr  # noqa: PT018 - one fact
+    return done.returncode, {it["question"]: it for it in documents if it["kind"] == "conformance"}
