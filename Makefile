@@ -21,7 +21,7 @@ FAST := tests/property tests/wire tests/unit tests/tidy
 SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
 .PHONY: help setup demo lint check test test-core test-servers test-chaos test-waiting test-browser nightly
-.PHONY: docs pictures bench chaos compat mutants lock clean
+.PHONY: docs pictures bench chaos compat chart mutants lock clean
 
 help: ## List what there is to make.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -101,6 +101,10 @@ chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [RE
 SERVER ?= seaweedfs
 compat: $(READY) ## One S3 server of others from its packages, and its row in docs/stores.md: make compat SERVER=minio.
 	$(BIN)/python -m tests.compat.run $(SERVER)
+
+chart: $(READY) ## Render the Helm chart's cases by Helm, after a change of the chart (needs Go).
+	$(BIN)/python -m tests.docs.chart_render
+	$(BIN)/pytest -q tests/docs/test_deploy_doc.py
 
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py

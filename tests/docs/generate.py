@@ -1,6 +1,6 @@
 """Generator of the parts of the documents that come from code, schema and example programs.
 
-    python -m tests.docs.generate            writes them into docs/
+    python -m tests.docs.generate            writes them into docs/, and the values of the chart
 
 A generated part is between `<!-- generated: NAME -->` and `<!-- end -->`. The tables of settings in
 `docs/configuration.md` need no marks: they are below the headings of their tables. A test fails if
@@ -25,6 +25,7 @@ from stream_app.config.settings import TABLES, Destination, setting_spec
 from stream_app.log_declaration import LogEvent
 from stream_app.log_fields import FIELDS
 from stream_app.monitoring.metrics import METRICS
+from tests.docs import chart
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -188,7 +189,13 @@ def help_of(name: str) -> str:
     return context.command.get_help(context)
 
 
+def chart_values() -> str:
+    """Return every value of the chart, as its schema declares it."""
+    return table(("value", "default", "meaning"), *chart.values_rows())
+
+
 GENERATED = {
+    "chart values": chart_values,
     "commands": commands,
     "exit statuses": exit_statuses,
     "fields": log_fields,
@@ -225,3 +232,4 @@ def renewed(document: Path) -> str:
 if __name__ == "__main__":
     for path in sorted(DOCS.glob("*.md")):
         path.write_text(renewed(path), "utf-8")
+    chart.VALUES.write_text(chart.values_text(), "utf-8")

@@ -19,7 +19,7 @@ DOCUMENTS = (
     "docs/operations.md",
     "docs/performance.md",
     "docs/examples/kubernetes.yaml",
-    "docs/examples/stream-app.service",
+    "docs/examples/stream-app@.service",
 )
 DEFAULT_MIB = Delivery().memory_max_mib
 WHOLE_MIB = DEFAULT_MIB + BESIDE_MIB
@@ -45,7 +45,7 @@ def test_no_document_has_another_number(path: Path) -> None:
 def test_examples_are_limited_to_the_one_number() -> None:
     compose: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
     assert compose["services"]["worker"]["mem_limit"] == f"{WHOLE_MIB}m"
-    unit = (ROOT / "docs/examples/stream-app.service").read_text("utf-8")
+    unit = (ROOT / "docs/examples/stream-app@.service").read_text("utf-8")
     assert re.findall(r"^MemoryMax=(.*)$", unit, re.MULTILINE) == [f"{WHOLE_MIB}M"]
     documents = yaml.safe_load_all((ROOT / "docs/examples/kubernetes.yaml").read_text("utf-8"))
     (deployment,) = [it for it in documents if it["kind"] == "Deployment"]

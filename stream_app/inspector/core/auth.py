@@ -10,6 +10,7 @@ Pure: strings in, decisions out.
 import hashlib
 import hmac
 import ipaddress
+import stat
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,6 +35,17 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
 }
 """Headers of every response."""
+
+
+def is_exposed(mode: int, *, is_own: bool) -> bool:
+    """Return whether a token file can be read by users who need not read it.
+
+    Args:
+        mode: Permissions of the file.
+        is_own: Whether the file belongs to the user of this process, who then needs no right of
+            the group. A Secret in Kubernetes belongs to root, and a pod reads it by its group.
+    """
+    return bool(mode & (stat.S_IROTH | (stat.S_IRGRP if is_own else 0)))
 
 
 def is_loopback(bind: str) -> bool:

@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import stat
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -20,6 +21,7 @@ from stream_app.inspector.core.auth import (
     TOKEN_LENGTH_MAX,
     TokenAuth,
     is_cross_site,
+    is_exposed,
     is_local_name,
     token_mistake,
 )
@@ -45,7 +47,7 @@ def read_token(name: str) -> str:
     path = Path(name)
     try:
         with path.open("rb") as file:
-            mode = path.stat().st_mode
+            status = path.stat()
             content = file.read(4 * TOKEN_LENGTH_MAX)
     except OSError as error:
         raise ConfigurationError(
@@ -55,9 +57,11 @@ def read_token(name: str) -> str:
     mistake = token_mistake(token)
     if mistake is not None:
         raise ConfigurationError([f"--token-file {name}: {mistake}"])
-    if mode & (stat.S_IRGRP | stat.S_IROTH):
+    if is_exposed(status.st_mode, is_own=status.st_uid == os.geteuid()):
         logger.warning(
-            "--token-file %s can be read by others (mode %o); chmod 600 it", name, mode & 0o777
+            "--token-file %s can be read by others (mode %o); chmod 600 it",
+            name,
+            stat.S_IMODE(status.st_mode),
         )
     return token
 

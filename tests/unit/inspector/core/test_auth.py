@@ -6,6 +6,7 @@ from stream_app.inspector.core.auth import (
     SECURITY_HEADERS,
     TokenAuth,
     is_cross_site,
+    is_exposed,
     is_local_name,
     is_loopback,
     token_mistake,
@@ -13,6 +14,22 @@ from stream_app.inspector.core.auth import (
 
 TOKEN = "0123456789abcdef"  # noqa: S105 - of these tests
 SECRET = b"x" * 32
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_own", "exposed"),
+    [
+        (0o100600, True, False),
+        (0o100640, True, True),
+        (0o100644, True, True),
+        (0o100440, False, False),  # of root and the pod's group, as Kubernetes mounts a Secret
+        (0o100444, False, True),
+    ],
+)
+def test_token_file_is_exposed_to_users_who_need_not_read_it(
+    mode: int, *, is_own: bool, exposed: bool
+) -> None:
+    assert is_exposed(mode, is_own=is_own) == exposed
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
