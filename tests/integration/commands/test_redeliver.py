@@ -428,7 +428,8 @@ async def test_receipts_topic_that_takes_less_gets_shortened_ones_but_whole_answ
         (failed,) = await lab.of("failed")
         await lab.limit_receipts(2_000)
         await lab.create_late_bucket()
-        (await lab.redeliver()).done("1 redelivered")
+        outcome = await lab.redeliver()
+        assert (outcome.status, outcome.output.splitlines()[-1]) == (1, "1 redelivered")
         (whole,) = await lab.of("redelivered")
         assert whole.value["counts"] == failed.value["counts"]
         assert 0 < len(whole.value["failed"]) == whole.value["lists_end_offset"] - 1 < 59

@@ -81,6 +81,15 @@ async def verdict(address: str, what: str) -> tuple[bool, list[str]]:
     return body[what], body["reasons"]
 
 
+async def until_ready(address: str) -> None:
+    """Return once the worker is ready; a health check shows the last look at each part."""
+
+    async def is_ready() -> bool:
+        return (await verdict(address, "ready"))[0]
+
+    await wait_until(is_ready, START_SECONDS_MAX, "ready")
+
+
 async def scraped(address: str) -> Scrape:
     answer = await asked(address, "/metrics")
     assert answer.status == 200, answer.body
@@ -370,10 +379,7 @@ async def test_worker_that_still_waits_for_the_group_says_so(
         first.resume()
         await second.logged("ready: ")
 
-        async def is_ready() -> bool:
-            return (await verdict(address, "ready"))[0]
-
-        await wait_until(is_ready, START_SECONDS_MAX, "a place in the group")
+        await until_ready(address)
 
 
 @in_a_loop
@@ -400,11 +406,7 @@ async def test_worker_lives_while_kafka_is_away_and_is_ready_when_it_is_back(
         await asyncio.to_thread(own_kafka.start)
         await lab.load.send(10)
         await lab.settled()
-
-        async def is_ready() -> bool:
-            return (await verdict(address, "ready"))[0]
-
-        await wait_until(is_ready, START_SECONDS_MAX, "a member again")
+        await until_ready(address)
         assert await verdict(address, "live") == (True, [])
 
 

@@ -13,7 +13,13 @@ from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.chaos.harness import Lab, in_a_loop, wait_until
 from tests.chaos.oracle import Target
 from tests.chaos.s3_proxy import Fault
-from tests.integration.worker.test_monitoring import address_of, scraped, total, verdict
+from tests.integration.worker.test_monitoring import (
+    address_of,
+    scraped,
+    total,
+    until_ready,
+    verdict,
+)
 from tests.integration.worker.test_topics import create
 from tests.integration.worker.test_undecodable import run, until_delivered
 from tests.integration.worker.test_worker import valid
@@ -76,7 +82,7 @@ async def lose_the_log(lab: Lab, broker: KafkaServer) -> None:
     assert first.log.count("the log has lost records") == 1
     assert first.log.count("begun anew at offset 0") == 1
     assert "the log has lost records" not in worker.log
-    assert await verdict(await address_of(worker), "ready") == (True, [])
+    await until_ready(await address_of(worker))
 
 
 @in_a_loop

@@ -17,7 +17,7 @@ from stream_app.errors import TooLargeError, TransientError
 from stream_app.kafka.receipts_topic import ReceiptPublisher
 from tests.chaos.harness import SETTLED_SECONDS_MAX, TARGETS, Lab, in_a_loop, wait_until
 from tests.chaos.oracle import Target
-from tests.integration.worker.test_monitoring import address_of, verdict
+from tests.integration.worker.test_monitoring import address_of, until_ready, verdict
 
 NOTICED_SECONDS_MAX = 75.0
 """The promise is 30 s, of which 15 are the age of what is known of topics, by a contract test; a
@@ -40,10 +40,11 @@ async def administration(kafka: KafkaServer) -> AsyncIterator[AIOKafkaAdminClien
 
 
 async def create(admin: AIOKafkaAdminClient, name: str, partitions: int) -> None:
-    """Create a topic; a deletion of the same name may still be under way."""
+    """Create a topic that keeps records of any time, once a deletion of the same name is over."""
+    topic = NewTopic(name, partitions, 1, topic_configs={"retention.ms": "-1"})
 
     async def created() -> bool:
-        response = await admin.create_topics([NewTopic(name, partitions, 1)])
+        response = await admin.create_topics([topic])
         return bool(response.topic_errors[0][1] == 0)
 
     await wait_until(created, SETTLED_SECONDS_MAX, f"topic {name} is created")
@@ -174,9 +175,6 @@ async def test_events_topic_that_is_created_again_is_read_within_half_a_minute(
         await lab.settled()
         before = len(await lab.read_receipts())
 
-        async def is_ready() -> bool:
-            return (await verdict(address, "ready"))[0]
-
         async def is_missing() -> bool:
             _, reasons = await verdict(address, "ready")
             return f"topic {lab.events_topic} does not exist" in reasons
@@ -194,4 +192,4 @@ async def test_events_topic_that_is_created_again_is_read_within_half_a_minute(
             return sum(it["counts"]["delivered"] for it in every) == 10
 
         await wait_until(is_delivered, NOTICED_SECONDS_MAX, "events of the topic's new life")
-        await wait_until(is_ready, NOTICED_SECONDS_MAX, "ready")
+        await until_ready(address)

@@ -21,7 +21,13 @@ from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.chaos.harness import ROOT, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.oracle import Target
 from tests.damaged_batches import LENGTH, send_damaged, wrong_content_checksum
-from tests.integration.worker.test_monitoring import address_of, scraped, total, verdict
+from tests.integration.worker.test_monitoring import (
+    address_of,
+    scraped,
+    total,
+    until_ready,
+    verdict,
+)
 from tests.integration.worker.test_worker import lines, valid
 
 TARGETS = (
@@ -128,7 +134,7 @@ async def test_lz4_content_checksum_that_is_wrong_stops_its_partition_alone_and_
         assert (await lab.commits())[0].offset == 30
         address = await address_of(worker)
         assert total(await scraped(address), "undecodable_offsets_total") == 10
-        assert await verdict(address, "ready") == (True, [])
+        await until_ready(address)
 
         status, output = await run(lab, "redeliver")
         assert status == 1, output
@@ -214,7 +220,7 @@ async def test_length_that_is_damaged_on_the_disk_holds_its_partition_until_it_i
                 await until_delivered(lab, name)
             await lab.settled()
             assert successor.running
-            assert await verdict(await address_of(successor), "ready") == (True, [])
+            await until_ready(await address_of(successor))
 
 
 def damage_length(broker: KafkaServer, lab: Lab, partition: int, length: int) -> tuple[Any, ...]:
