@@ -598,6 +598,13 @@ MUTANTS: Final = (
         (*STREAMING, "zombie_at_the_last"),
     ),
     Mutant(
+        "an object that goes with an aborted upload counts as there",
+        STORAGE,
+        "                found = await self._head_existing(destination, key)\n            except",
+        "                pass\n            except",
+        (*SHELL, "tests/integration/s3/test_multipart.py", "-k", "abort_removes"),
+    ),
+    Mutant(
         "a part has no checksum",
         "stream_app/s3/multipart.py",
         "        **{algorithm.argument: digest or await checksum(algorithm, content)},\n",

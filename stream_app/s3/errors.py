@@ -54,6 +54,8 @@ PRECONDITION_FAILED: Final = "PreconditionFailed"
 NOT_FOUND: Final = frozenset({"404", "NoSuchKey"})
 """HeadObject has no body with an error code; a missing right is 403."""
 NO_SUCH_UPLOAD: Final = "NoSuchUpload"
+OBJECT_VANISHED: Final = "ObjectVanished"
+"""Our own code: an object was found under the key, and is not there any more."""
 NO_CREDENTIALS: Final = "NoCredentials"
 UNREADABLE: Final = "UnreadableAnswer"
 """Our own code: the response is not one of S3."""

@@ -26,7 +26,7 @@ from stream_app.logs import error_fields, log_event
 from stream_app.s3.body import ALGORITHMS, BodyStream, checksum, parts
 from stream_app.s3.clients import Clients
 from stream_app.s3.encryption import EncryptionMonitor
-from stream_app.s3.errors import NO_SUCH_UPLOAD, UNREADABLE, delivery_error
+from stream_app.s3.errors import NO_SUCH_UPLOAD, OBJECT_VANISHED, UNREADABLE, delivery_error
 
 PARTS_AT_ONCE_MAX: Final = 4
 """Concurrent parts of one object."""
@@ -37,7 +37,7 @@ UPLOAD_BYTES_PER_SECOND_MIN: Final = 128 * 1024
 COMPLETE_SECONDS_MAX: Final = 120
 """S3 may take minutes to assemble the parts, and sends blanks meanwhile."""
 ABORT_SECONDS_MAX: Final = 10
-UPLOAD_GONE: Final = frozenset({NO_SUCH_UPLOAD, "InvalidPart"})
+UPLOAD_GONE: Final = frozenset({NO_SUCH_UPLOAD, "InvalidPart", OBJECT_VANISHED})
 """Codes of an upload that was aborted, or completed with its response lost; a new one decides."""
 
 _T = TypeVar("_T")
@@ -151,9 +151,24 @@ class Multipart:
         self._aborts: set[asyncio.Task[None]] = set()
         """Aborts in the background."""
 
+    async def abort(self, destination: Destination, key: str, upload_id: str) -> None:
+        """Abort an upload; a failure is logged."""
+        try:
+            await self._within_bound(abort_upload(self._clients, destination, key, upload_id))
+        except DeliveryError as error:
+            log_event(
+                logger,
+                log_events.MULTIPART_ABORT_FAILED,
+                destination=destination.id,
+                bucket=destination.bucket,
+                key=key,
+                upload=upload_id,
+                **error_fields(error),
+            )
+
     def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
         """Abort an upload in the background."""
-        self._abort_soon(self._abort(destination, key, upload_id))
+        self._abort_soon(self.abort(destination, key, upload_id))
 
     def _abort_soon(self, steps: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(steps)
@@ -192,7 +207,7 @@ class Multipart:
             sent = await self.send(destination, key, upload_id, pieces)
             response = await self.complete(destination, key, upload_id, sent, condition=condition)
         except DeliveryError as error:
-            await self._abort(destination, key, upload_id)
+            await self.abort(destination, key, upload_id)
             if error.code in UPLOAD_GONE:
                 message = f"the upload is gone ({error.message}); trying again with a new one"
                 raise TransientError(error.code, message) from error
@@ -314,21 +329,7 @@ class Multipart:
                 **error_fields(error),
             )
         else:
-            await self._abort(destination, key, upload_id)
-
-    async def _abort(self, destination: Destination, key: str, upload_id: str) -> None:
-        try:
-            await self._within_bound(abort_upload(self._clients, destination, key, upload_id))
-        except DeliveryError as error:
-            log_event(
-                logger,
-                log_events.MULTIPART_ABORT_FAILED,
-                destination=destination.id,
-                bucket=destination.bucket,
-                key=key,
-                upload=upload_id,
-                **error_fields(error),
-            )
+            await self.abort(destination, key, upload_id)
 
     async def _within_bound(self, steps: Awaitable[_T]) -> _T:
         try:

@@ -28,7 +28,12 @@ from stream_app.errors import (
 from stream_app.s3.body import ALGORITHMS, MULTIPART_BYTES, SHA256, checksum, request_body
 from stream_app.s3.clients import CREDENTIALS_ADVICE, READ_SECONDS_MAX, Clients
 from stream_app.s3.encryption import EncryptionMonitor
-from stream_app.s3.errors import CREDENTIALS_REFUSED, NOT_FOUND, PRECONDITION_FAILED
+from stream_app.s3.errors import (
+    CREDENTIALS_REFUSED,
+    NOT_FOUND,
+    OBJECT_VANISHED,
+    PRECONDITION_FAILED,
+)
 from stream_app.s3.existing_object import IN_PARTS, ExpectedObject, etag_of
 from stream_app.s3.multipart import (
     UPLOAD_GONE,
@@ -192,7 +197,14 @@ class Storage:
         )
         if found:
             expected.require_same(found)
-        self.abandon(destination, key, upload_id)
+            # Some servers remove the object of the key with the upload: is it still there?
+            await self._multipart.abort(destination, key, upload_id)
+            try:
+                found = await self._head_existing(destination, key)
+            except DeliveryError as error:
+                raise _gone(error, destination, key) from error
+        else:
+            self.abandon(destination, key, upload_id)
         return expected.describe(found, int(time.time()))
 
     def abandon(self, destination: Destination, key: str, upload_id: str) -> None:
@@ -295,7 +307,7 @@ class Storage:
         except PermanentError as error:
             if error.code in NOT_FOUND:
                 raise TransientError(
-                    "ObjectVanished",
+                    OBJECT_VANISHED,
                     f"{destination.bucket}/{key} existed and is gone; writing it again",
                 ) from error
             # The documented policy has no right to read. By its key it is the same object.

@@ -409,6 +409,23 @@ def test_object_that_is_there_is_looked_at_and_the_upload_is_aborted(exists: byt
     assert server.operations[-3:] == [COMPLETE, ABORT, HEAD]
 
 
+def test_object_that_the_abort_removes_is_built_anew() -> None:
+    # S3Mock does so: the object of the key goes with the upload.
+    there = b"HTTP/1.1 200 OK\r\nx-amz-meta-written: in-parts\r\nContent-Length: 9\r\n\r\n"
+
+    async def vanish(storage: Storage, server: Server) -> None:
+        with pytest.raises(UploadGoneError, match="existed and is gone") as gone:
+            await Streamed(storage, TO).all()
+        assert gone.value.code == "ObjectVanished"
+        server.answers[HEAD] = [there]
+        assert (await Streamed(storage, TO).all()).already_existed
+
+    exists = refusal("412 Precondition Failed", "PreconditionFailed")
+    _, server = against(vanish, complete=[exists], head=[there, answer("404 Not Found")])
+    once = [CREATE, *[PART] * 3, COMPLETE, HEAD, ABORT, HEAD]
+    assert server.operations == [*once, *once]
+
+
 @pytest.mark.parametrize(
     "answers",
     [
