@@ -10,6 +10,7 @@ themselves, so a test notices that either was changed without the other.
 
 import hashlib
 import json
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,14 @@ CUSTOM_KINDS: Final = {"PodMonitor", "ScaledObject"}
 """Kinds that Kubernetes has by a definition of another program."""
 Declaration = tuple[tuple[str, ...], dict[str, Any]]
 """Path and schema of a value."""
+
+
+def kubernetes_oldest() -> str:
+    """Return the oldest version of Kubernetes that the chart takes, such as 1.27."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text("utf-8"))
+    found = re.fullmatch(r">=(\d+\.\d+)\.0-0", chart["kubeVersion"])
+    assert found, chart["kubeVersion"]
+    return found[1]
 
 
 def documents(manifests: str) -> Iterator[dict[str, Any]]:

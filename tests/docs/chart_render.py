@@ -28,6 +28,7 @@ from tests.docs.chart import (
     Case,
     documents,
     heading,
+    kubernetes_oldest,
     values_text,
 )
 
@@ -46,6 +47,8 @@ MODULES: Final = {
 """Version and hash of each Go module."""
 HELM_VERSION: Final = MODULES[HELM][0]
 PROGRAM: Final = ROOT / ".venv" / f"helm-{HELM_VERSION}"
+KUBERNETES: Final = ("--kube-version", kubernetes_oldest())
+"""Cluster to render for: Helm's own default is of the time when it was released."""
 DEFINITIONS: Final = {
     "ScaledObject": ("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
     "PodMonitor": (
@@ -125,7 +128,7 @@ def helm(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def rendered(case: Case) -> str:
     """Return the manifests of a case."""
-    values = ("--values", str(case.values))
+    values = ("--values", str(case.values), *KUBERNETES)
     lint = helm("lint", "--strict", str(CHART), *values)
     if lint.returncode != 0:
         sys.exit(f"{case.values}: {lint.stdout}{lint.stderr}")
@@ -174,7 +177,7 @@ def mistakes(manifests: str) -> Iterator[str]:
 
 def refusal(options: Sequence[str], words: str) -> str | None:
     """Return what is wrong if Helm takes options that it must refuse, or says something else."""
-    done = helm("template", RELEASE, str(CHART), *options)
+    done = helm("template", RELEASE, str(CHART), *KUBERNETES, *options)
     if done.returncode == 0:
         return f"Helm takes {options}"
     return None if words in done.stderr else f"Helm says of {options}: {done.stderr}"
