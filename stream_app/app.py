@@ -10,9 +10,7 @@ import signal
 from stream_app.config.files import (
     CONFIG_DEFAULT,
     CONFIG_VARIABLE,
-    ConfigFile,
-    file_version,
-    load,
+    ConfigSource,
 )
 from stream_app.core.router import compile_router
 from stream_app.errors import StreamAppError
@@ -27,9 +25,9 @@ def __getattr__(name: str) -> StreamApp:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         config = os.environ.get(CONFIG_VARIABLE, CONFIG_DEFAULT)
-        file = ConfigFile(config, file_version(config))
-        settings = load(config, os.environ)
-        app = create_app(settings, compile_router(settings, config), file)
+        source = ConfigSource(config, os.environ)
+        settings = source.load()
+        app = create_app(settings, compile_router(settings), source)
     except StreamAppError as error:
         raise SystemExit(f"stream-app: {error}") from None
     globals()["app"] = app  # the next access finds this one

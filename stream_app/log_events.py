@@ -204,8 +204,7 @@ PASSED_OVER: Final = LogEvent(
     *((*PARTITION, *OFFSETS, "error"), ("last_offset",)),
 )
 FENCED: Final = LogEvent(
-    "fenced",
-    "debug",
+    *("fenced", "debug"),
     "Work of an earlier assignment is dropped; the partition's new owner does it.",
     "%(work)s dropped: %(error)s",
     (*PARTITION, "error"),
@@ -215,8 +214,7 @@ FENCED: Final = LogEvent(
 # --- Kafka -----------------------------------------------------------------------------------
 
 STALLED: Final = LogEvent(
-    "stalled",
-    "warning",
+    *("stalled", "warning"),
     "A partition stands still below the end of its log, and nothing holds it up: it is fetched "
     "again from where it stands.",
     "partition %(topic)s/%(partition)d: no progress for %(seconds).0f s, offsets %(first_offset)d "
@@ -224,15 +222,13 @@ STALLED: Final = LogEvent(
     (*PARTITION, *OFFSETS, "seconds"),
 )
 COMMIT_READ_FAILED: Final = LogEvent(
-    "commit-read-failed",
-    "warning",
+    *("commit-read-failed", "warning"),
     "The group's commits cannot be read; the worker tries again.",
     "commits cannot be read back: %(code)s: %(error)s; trying again",
     ERROR,
 )
 GROUP_REFUSED: Final = LogEvent(
-    "group-refused",
-    "warning",
+    *("group-refused", "warning"),
     "The broker does not let the worker's user take part in the group; the worker tries again each "
     "second.",
     "the group cannot be joined: %(code)s: %(error)s; let this user read the group and its topics "
@@ -241,15 +237,13 @@ GROUP_REFUSED: Final = LogEvent(
     lines_max=2,
 )
 COMMIT_FAILED: Final = LogEvent(
-    "commit-failed",
-    "warning",
+    *("commit-failed", "warning"),
     "A commit has failed; the worker tries again, and windows wait.",
     "not committed: %(code)s: %(error)s; trying again",
     ERROR,
 )
 COMMIT_TOO_LARGE: Final = LogEvent(
-    "commit-too-large",
-    "warning",
+    *("commit-too-large", "warning"),
     "The broker takes less metadata in a commit than `offset_metadata_bytes_max`, so fewer windows "
     "can wait for a destination that is away. The bound may become lower still, and more is tried "
     "again an hour after the last refusal.",
@@ -258,51 +252,56 @@ COMMIT_TOO_LARGE: Final = LogEvent(
     ("bytes_max",),
 )
 BROKER_AWAY: Final = LogEvent(
-    "broker-away",
-    "warning",
+    *("broker-away", "warning"),
     "The group's broker is unreachable: nothing can be committed.",
     "the group's broker (%(broker)s) is away; nothing can be committed",
     ("broker",),
 )
 LEADER_AWAY: Final = LogEvent(
-    "leader-away",
-    "warning",
+    *("leader-away", "warning"),
     "The leaders of some partitions have not responded for longer than the session, though the "
     "group's broker may be well: nothing is read there.",
     "no response for %(partitions)d partitions, %(topic)s/%(partition)d the longest",
     ("partitions", *PARTITION),
 )
 LEADER_BACK: Final = LogEvent(
-    "leader-back",
-    "info",
+    *("leader-back", "info"),
     "Kafka responds for every partition again.",
     "Kafka responds for every partition again, after %(seconds).1f s",
     ("seconds",),
 )
 BROKER_UNREACHABLE: Final = LogEvent(
-    "broker-unreachable",
-    "warning",
+    *("broker-unreachable", "warning"),
     "Why no connection to a broker is possible while Kafka is away; the same once a minute.",
     "no connection to Kafka: %(error)s",
     ("error",),
 )
 CERTIFICATES_READ: Final = LogEvent(
-    "certificates-read",
-    "info",
+    *("certificates-read", "info"),
     "The files of TLS to Kafka were read again; new connections use them.",
     "certificates for Kafka read again: %(files)s",
     ("files",),
 )
 CERTIFICATES_KEPT: Final = LogEvent(
-    "certificates-kept",
-    "warning",
+    *("certificates-kept", "warning"),
     "The files of TLS to Kafka have changed and are unusable; the old ones stay.",
     "the old certificates for Kafka stay: %(error)s",
     ("error",),
 )
+SECRET_READ: Final = LogEvent(
+    *("secret-read", "info"),
+    "The file of a secret for Kafka was read again; new connections use it.",
+    "secret for Kafka read again: %(files)s",
+    ("files",),
+)
+SECRET_KEPT: Final = LogEvent(
+    *("secret-kept", "warning"),
+    "The file of a secret for Kafka has changed and is unusable; the old secret stays.",
+    "the old secret for Kafka stays: %(error)s",
+    ("error",),
+)
 BROKER_BACK: Final = LogEvent(
-    "broker-back",
-    "info",
+    *("broker-back", "info"),
     "The group's broker is reachable again.",
     "the broker is back, after %(seconds).0f s",
     ("broker", "seconds"),
@@ -317,8 +316,7 @@ UNMATCHED: Final = LogEvent(
     ("counted", "advice"),
 )
 TRANSACTION_OPEN: Final = LogEvent(
-    "transaction-open",
-    "warning",
+    *("transaction-open", "warning"),
     "A producer's transaction has been open for a minute: what lies behind its first event cannot "
     "be read, not even of other producers.",
     "partition %(topic)s/%(partition)d: %(hidden)d offsets from %(first_offset)d on wait behind a "
@@ -327,23 +325,20 @@ TRANSACTION_OPEN: Final = LogEvent(
     (*PARTITION, "first_offset", "hidden", "seconds"),
 )
 TRANSACTION_ENDED: Final = LogEvent(
-    "transaction-ended",
-    "info",
+    *("transaction-ended", "info"),
     "`transaction-open` is over: the events are read.",
     "partition %(topic)s/%(partition)d: the transaction at offset %(first_offset)d has ended, "
     "after %(seconds).0f s",
     (*PARTITION, "first_offset", "hidden", "seconds"),
 )
 LAGGING: Final = LogEvent(
-    "lagging",
-    "warning",
+    *("lagging", "warning"),
     "More events wait in Kafka than were read in a minute: a backlog, or too few workers.",
     "%(unread)d offsets are to be read, and %(events)d events were read since the last summary",
     ("events", "unread"),
 )
 CAUGHT_UP: Final = LogEvent(
-    "caught-up",
-    "info",
+    *("caught-up", "info"),
     "`lagging` is over.",
     "caught up after %(seconds).0f s: %(unread)d offsets to read",
     ("events", "unread", "seconds"),
@@ -368,8 +363,7 @@ MEMORY_RELIEVED: Final = LogEvent(
 # --- windows at their destinations -----------------------------------------------------------
 
 WINDOW_CLOSED: Final = LogEvent(
-    "window-closed",
-    "debug",
+    *("window-closed", "debug"),
     "A window has closed, and the broker has its closing.",
     "%(subject)s: closed, for %(counted)s",
     (*WINDOW, "destinations"),
@@ -377,8 +371,7 @@ WINDOW_CLOSED: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 STORED: Final = LogEvent(
-    "stored",
-    "info",
+    *("stored", "info"),
     "An object was stored; its receipt follows.",
     "%(subject)s: %(lines)d lines at s3://%(bucket)s/%(key)s%(note)s",
     (*DELIVERY, "bucket", "key", "lines", "bytes", "attempts", "already_existed"),
@@ -386,8 +379,7 @@ STORED: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 UPLOAD_FAILED: Final = LogEvent(
-    "upload-failed",
-    "warning",
+    *("upload-failed", "warning"),
     "One of the first attempts of a window has failed; the worker tries again.",
     "%(subject)s: attempt %(attempts)d: %(code)s: %(error)s",
     (*DELIVERY, "attempts", *ERROR),
@@ -395,8 +387,7 @@ UPLOAD_FAILED: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 LATE: Final = LogEvent(
-    "late",
-    "warning",
+    *("late", "warning"),
     "A window has been retried for a minute; a `retrying` receipt is published.",
     "%(subject)s: late, attempt %(attempts)d: %(code)s: %(error)s",
     (*DELIVERY, "attempts", *ERROR),
@@ -404,8 +395,7 @@ LATE: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 GIVEN_UP: Final = LogEvent(
-    "given-up",
-    "error",
+    *("given-up", "error"),
     "A window is given up; a `failed` receipt names its events.",
     "%(subject)s: given up at attempt %(attempts)d: %(code)s: %(error)s",
     (*DELIVERY, "attempts", *ERROR),
@@ -413,16 +403,14 @@ GIVEN_UP: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 BREAKER_OPENED: Final = LogEvent(
-    "breaker-opened",
-    "warning",
+    *("breaker-opened", "warning"),
     "A destination's circuit breaker has opened: its windows wait, and one at a time probes.",
     "destination %(destination)s is broken: %(code)s: %(error)s; its windows wait",
     ("destination", *ERROR),
     lines_max=DELIVERY_LINES_PER_MINUTE_MAX,
 )
 BREAKER_CLOSED: Final = LogEvent(
-    "breaker-closed",
-    "info",
+    *("breaker-closed", "info"),
     "A destination's circuit breaker has closed, after `seconds`.",
     "destination %(destination)s is served again, after %(seconds).1f s",
     ("destination", "seconds"),
@@ -448,8 +436,7 @@ FAILING_ENDED: Final = LogEvent(
     lines_max=DELIVERY_LINES_PER_MINUTE_MAX,
 )
 RECEIPT_FAILED: Final = LogEvent(
-    "receipt-failed",
-    "warning",
+    *("receipt-failed", "warning"),
     "A receipt could not be published; the worker tries again.",
     "%(subject)s: receipt, attempt %(attempts)d: %(code)s: %(error)s",
     (*DELIVERY, "attempts", *ERROR),
@@ -458,8 +445,7 @@ RECEIPT_FAILED: Final = LogEvent(
 )
 
 RECEIPT_SHORTENED: Final = LogEvent(
-    "receipt-shortened",
-    "warning",
+    *("receipt-shortened", "warning"),
     "The receipts topic does not take the whole receipt: it was published with shorter error texts "
     "and, from `lists_end` on, without lists.",
     "%(subject)s: published a shortened receipt; its lists end before offset %(lists_end)s (none: "
@@ -469,8 +455,7 @@ RECEIPT_SHORTENED: Final = LogEvent(
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 RECEIPT_GIVEN_UP: Final = LogEvent(
-    "receipt-given-up",
-    "error",
+    *("receipt-given-up", "error"),
     "The receipts topic does not take the receipt in its shortest form, and takes others: the "
     "window is settled without a receipt.",
     "%(subject)s: settled without a receipt, which would say %(receipt_status)s, %(matched)d "
@@ -483,8 +468,7 @@ RECEIPT_GIVEN_UP: Final = LogEvent(
 # --- S3 --------------------------------------------------------------------------------------
 
 NOT_ENCRYPTED: Final = LogEvent(
-    "not-encrypted",
-    "error",
+    *("not-encrypted", "error"),
     "S3 has stored an object without the encryption that `sse` or `kms_key_id` requests; logged "
     "once for each destination, and again when its options change.",
     "bucket %(bucket)s of %(destination)s: sse requests %(requested_encryption)s, but by S3's "

@@ -131,7 +131,7 @@ def _check_configuration(
     from stream_app.core.router import compile_payloads
 
     settings = load_settings(config)
-    expressions = compile_payloads(settings, config)
+    expressions = compile_payloads(settings)
     if events is not None:
         from stream_app.expressions.trial import Subject
 
@@ -146,7 +146,7 @@ def _check_configuration(
             names = PipelineNames(destination.pipeline for destination in settings.destinations)
             advice = names.advice(pipeline.encode())
             raise ConfigurationError(
-                [f"{config}: no destination takes the key {shown(pipeline)} ({advice})"]
+                [f"{settings.name}: no destination takes the key {shown(pipeline)} ({advice})"]
             )
         _try(report, subjects, events, settings.kafka.events_topic)
     kafka = checks = None
@@ -162,7 +162,7 @@ def _check_configuration(
         with report.checking(settings, "S3"):
             results = asyncio.run(check_conformance(settings))
         report.conformance(results)
-    return report.summary(config, settings, kafka, checks, results)
+    return report.summary(settings, kafka, checks, results)
 
 
 async def _check_servers(

@@ -102,7 +102,6 @@ class Report(Protocol):
 
     def summary(
         self,
-        config: str,
         settings: "Settings",
         kafka: _Kafka,
         checks: _Checks,
@@ -219,7 +218,6 @@ class _TextReport:
 
     def summary(
         self,
-        config: str,
         settings: "Settings",
         kafka: _Kafka,
         checks: _Checks,
@@ -241,7 +239,9 @@ class _TextReport:
         if problems or faults:
             return STATUS_FAILED
         can = "" if checks is None else ", all can be written"
-        self._done(f"{config}: no mistakes; {_destinations(settings)}{can}{_kafka_text(kafka)}")
+        self._done(
+            f"{settings.name}: no mistakes; {_destinations(settings)}{can}{_kafka_text(kafka)}"
+        )
         return STATUS_DONE
 
     def no_mistakes(self, name: str) -> None:
@@ -309,13 +309,11 @@ class _JsonReport:
 
     def summary(
         self,
-        config: str,
         settings: "Settings",
         kafka: _Kafka,
         checks: _Checks,
         results: _Results,
     ) -> int:
-        del config
         count = len(settings.destinations)
         writable = None if checks is None else sum(not it.problems for it in checks)
         has_faults = any(it.faults() for it in results or ())

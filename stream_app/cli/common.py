@@ -42,13 +42,12 @@ def print_document(document: Mapping[str, object]) -> None:
 
 
 def unknown_destinations(
-    config: str, settings: "Settings", destinations: Sequence[str], advice: str = ""
+    settings: "Settings", destinations: Sequence[str], advice: str = ""
 ) -> dict[str, str]:
     """Return an error for each destination of the command line that is not configured, by its id.
 
     Args:
-        config: The configuration file.
-        settings: Its settings.
+        settings: The configuration.
         destinations: Ids of the command line.
         advice: What to do about an id that is not nearly one of the configuration.
     """
@@ -58,7 +57,7 @@ def unknown_destinations(
         if name not in known:
             near = get_close_matches(name, known, n=1)
             end = f"; did you mean '{near[0]}'?" if near else advice
-            errors[name] = f"{config} has no destination '{name}'{end}"
+            errors[name] = f"{settings.name} has no destination '{name}'{end}"
     return errors
 
 
@@ -77,11 +76,11 @@ def with_config(command: _Command) -> _Command:
 
 
 def load_settings(config: str) -> "Settings":
-    """Return the settings of a configuration file and the environment.
+    """Return the settings of a configuration file, its folder and the environment.
 
     Raises:
         ConfigurationError: All mistakes that were found.
     """
-    from stream_app.config.files import load
+    from stream_app.config.files import ConfigSource
 
-    return load(config, os.environ)
+    return ConfigSource(config, os.environ).load()

@@ -2,14 +2,14 @@
 
 At each press of the Tab key the shell's script runs `stream-app` itself, by click's own protocol:
 the variable `_STREAM_APP_COMPLETE`. Ids, buckets and pipelines come from the configuration that the
-command line names so far. A wrong configuration completes nothing and prints nothing: the command
-will print the mistakes.
+command line names so far, and from the folder that it names. A wrong configuration completes
+nothing and prints nothing: the command will print the mistakes.
 """
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -19,7 +19,7 @@ PROGRAM: Final = "stream-app"
 PLAIN: Final = r"[\w@%+=,./-]+"
 """Characters that mean themselves in every shell: the scripts do not quote what they insert."""
 CONFIG_BYTES_MAX: Final = 256 * 1024
-"""A longer configuration is not read, since a person waits for the Tab key; reading this much
+"""More of a configuration is not read, since a person waits for the Tab key; reading this much
 takes 0.1 s."""
 
 
@@ -69,15 +69,31 @@ def _values(context: click.Context, name: str, beginning: str) -> list[str]:
 
 
 def _destinations(config: object) -> Iterator[dict[str, object]]:
+    path, left = Path(str(config)), CONFIG_BYTES_MAX
+    try:
+        document, left = _document(path, left)
+        yield from _entries(document)
+        folder = document.get("destinations_dir")
+        for file in sorted((path.parent / folder).glob("*.toml")) if folder else ():
+            document, left = _document(file, left)
+            yield from _entries(document)
+    except (OSError, ValueError, TypeError, RecursionError):
+        return  # see the module's docstring
+
+
+def _document(path: Path, left: int) -> tuple[dict[str, Any], int]:
+    """Return a file's content, none if it is too long, and how many bytes may still be read."""
     import tomllib
 
-    try:
-        with Path(str(config)).open("rb") as file:
-            content = file.read(CONFIG_BYTES_MAX + 1)
-        entries = tomllib.loads(content.decode()) if len(content) <= CONFIG_BYTES_MAX else {}
-    except (OSError, ValueError, RecursionError):
-        return  # see the module's docstring
-    destinations = entries.get("destinations")
+    with path.open("rb") as file:
+        content = file.read(left + 1)
+    if len(content) > left:
+        return {}, 0
+    return tomllib.loads(content.decode()), left - len(content)
+
+
+def _entries(document: dict[str, Any]) -> Iterator[dict[str, object]]:
+    destinations = document.get("destinations")
     for entry in destinations if isinstance(destinations, list) else ():
         if isinstance(entry, dict):
             yield entry

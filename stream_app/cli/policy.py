@@ -49,7 +49,7 @@ def policy(*, config: str, principal: str | None, bucket: str | None, whole_buck
         if bucket not in destinations:
             names = ", ".join(destinations)
             raise ConfigurationError(
-                [f"--bucket is '{bucket}'; write one of {config}'s buckets: {names}"]
+                [f"--bucket is '{bucket}'; write one of {settings.name}'s buckets: {names}"]
             )
         destinations = {bucket: destinations[bucket]}
     # All of them before the first is printed: an error prints nothing.

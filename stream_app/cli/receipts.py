@@ -101,7 +101,7 @@ def receipts(
       stream-app receipts --from-beginning --exit-at-end --json | jq .receipt.object.key
     """
     settings = load_settings(config)
-    unknown = unknown_destinations(config, settings, destinations)
+    unknown = unknown_destinations(settings, destinations)
     for text in unknown.values():
         print_error(f"stream-app: note: {text}")
     receipt_filter = _ReceiptFilter(destinations, statuses, set(unknown))

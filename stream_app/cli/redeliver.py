@@ -137,9 +137,9 @@ def redeliver(
     from stream_app.redelivery.owed import OwedFilter
 
     settings = load_settings(config)
-    compile_payloads(settings, config)
+    compile_payloads(settings)
     advice = "; if it was removed, put it back for this run"
-    if unknown := unknown_destinations(config, settings, destinations, advice):
+    if unknown := unknown_destinations(settings, destinations, advice):
         raise SetupError(next(iter(unknown.values())))
     owed_filter = OwedFilter(failed_events, frozenset(destinations), frozenset(ids), since, until)
     return asyncio.run(

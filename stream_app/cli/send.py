@@ -50,7 +50,7 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
 
         names = PipelineNames(destination.pipeline for destination in settings.destinations)
         print_error(
-            f"stream-app: note: no destination in {config} takes pipeline {shown(pipeline)} "
+            f"stream-app: note: no destination in {settings.name} takes pipeline {shown(pipeline)} "
             f"({names.advice(pipeline.encode())})"
         )
     from stream_app.kafka.event_producer import send as send_events

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream_app.cli.common import STATUS_FAILED, STATUS_WRONG, load_settings, with_config
+from stream_app.cli.common import STATUS_FAILED, STATUS_WRONG, with_config
 from stream_app.errors import ConfigurationError, StreamAppError
 
 if TYPE_CHECKING:
@@ -60,12 +60,12 @@ def worker(config: str, log_level: str, log_format: "Format") -> None:
 
 
 def _run(config: str) -> None:
-    from stream_app.config.files import ConfigFile, file_version
+    from stream_app.config.files import ConfigSource
     from stream_app.core.router import compile_router
 
-    file = ConfigFile(config, file_version(config))
-    settings = load_settings(config)
-    router = compile_router(settings, config)
+    source = ConfigSource(config, os.environ)
+    settings = source.load()
+    router = compile_router(settings)
     from stream_app.kafka.topics import require_topics
 
     kafka = settings.kafka
@@ -73,7 +73,7 @@ def _run(config: str) -> None:
     from stream_app.worker.process import run_worker
 
     logging.getLogger("aiokafka").propagate = True
-    run_worker(settings, router, file)
+    run_worker(settings, router, source)
 
 
 def _log_start_failure(error: StreamAppError) -> int:

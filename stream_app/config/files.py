@@ -1,71 +1,151 @@
-"""Reader of the configuration file: from the file on disk to `Settings`."""
+"""Reader of the configuration: from the files on disk and the environment to `Settings`.
+
+    stream_app.toml ──────────┐
+    destinations_dir/*.toml ──┼─ ConfigSource.load() ─> Settings
+    STREAM_APP_... ───────────┘         └─ has_changed(): a file, or the folder, has another version
+
+Without the file the environment can be the whole configuration: it then describes one destination,
+or names the folder.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from stream_app.config.parser import parse
-from stream_app.config.settings import Settings
+from stream_app.config.parser import ENVIRONMENT, folder_of, is_whole, settings_of, toml
+from stream_app.config.settings import DESTINATIONS_DIR, Settings
 from stream_app.errors import ConfigurationError
 
 CONFIG_VARIABLE: Final = "STREAM_APP_CONFIG"
 CONFIG_DEFAULT: Final = "stream_app.toml"
 CONFIG_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Of the configuration file, and of all files of the folder together."""
+FOLDER_FILES_MAX: Final = 1_000
+"""Files of the folder: a file for each team, and each is looked at every `FILE_CHECK_SECONDS`."""
 FILE_CHECK_SECONDS: Final = 2.0
-"""Interval between two checks of the file for a change."""
+"""Interval between two checks of the files for a change."""
 
 FileVersion = tuple[int, int, int] | None
 """Modification time (ns), size (bytes) and inode; None for a missing file.
 
-Another version means that the file may have changed: its content is not compared."""
+Another version means that the file may have changed: its content is not compared. A folder has
+another one when a file in it is added, removed or renamed."""
 
 
 def file_version(path: str) -> FileVersion:
     """Return the file's present version, cheaply enough to poll; None if it is missing."""
     try:
         status = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class ConfigFile(NamedTuple):
-    """Configuration file, in the version that it had before it was read."""
-
-    path: str
-    version: FileVersion
-
-
-def load(path: str, environment: Mapping[str, str]) -> Settings:
-    """Return the settings of the file and the environment, which overrides the file.
+class ConfigSource:
+    """Source of one program's configuration, which can be read again.
 
     Args:
-        path: The file, at most CONFIG_BYTES_MAX long.
-        environment: Variables by name.
-
-    Raises:
-        ConfigurationError: The file cannot be read, or has mistakes: a line for each.
+        path: The configuration file.
+        environment: Variables by name, which override the file.
     """
-    try:
-        with Path(path).open("rb") as file:
-            content = file.read(CONFIG_BYTES_MAX + 1)
-    except FileNotFoundError:
-        raise ConfigurationError(
-            [f"{path}: there is no such file; write one, or name it: --config or {CONFIG_VARIABLE}"]
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigurationError(
-            [f"{path}: cannot be read: {reason}; name another: --config or {CONFIG_VARIABLE}"]
-        ) from None
-    if len(content) > CONFIG_BYTES_MAX:
-        raise ConfigurationError(
-            [f"{path}: longer than {CONFIG_BYTES_MAX} bytes; is it a configuration?"]
-        )
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(
-            [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
-        ) from None
-    return parse(text, environment, path)
+
+    def __init__(self, path: str, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._environment = environment
+        self._versions: dict[str, FileVersion] = {}
+        """Versions that the files and the folder had before they were last read, by path."""
+
+    def has_changed(self) -> bool:
+        """Return whether anything that the last `load` has read, or missed, may have changed."""
+        return any(file_version(path) != seen for path, seen in self._versions.items())
+
+    def load(self) -> Settings:
+        """Return the settings of the files and the environment.
+
+        Raises:
+            ConfigurationError: A file cannot be read, or there are mistakes: a line for each.
+        """
+        self._versions = {self._path: file_version(self._path)}
+        try:
+            text, name = self._read(self._path, CONFIG_BYTES_MAX), self._path
+        except FileNotFoundError:
+            if self._path != CONFIG_DEFAULT or not is_whole(self._environment):
+                advice = f"write one, or name it: --config or {CONFIG_VARIABLE}"
+                raise ConfigurationError(
+                    [f"{self._path}: there is no such file; {advice}"]
+                ) from None
+            text, name = "", ENVIRONMENT
+        document = toml(text, name)
+        folder = folder_of(document, self._environment)
+        files = {} if folder is None else self._read_folder(name, folder)
+        return settings_of(document, self._environment, name, files)
+
+    def _read_folder(self, name: str, folder: str) -> dict[str, str]:
+        """Return the texts of the files in the folder of destinations, by name, in its order."""
+        path = Path(self._path).parent / folder
+        self._versions[str(path)] = file_version(str(path))
+        where = f"{name}: {DESTINATIONS_DIR} '{folder}'"
+        try:
+            paths = sorted(
+                str(path / it.name)
+                for it in path.iterdir()
+                if it.name.endswith(".toml") and not it.name.startswith(".")
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                [f"{where}: {path} cannot be read: {_reason(error)}; write the name of a folder"]
+            ) from None
+        if len(paths) > FOLDER_FILES_MAX:
+            found = f"{path} has {len(paths)} files"
+            raise ConfigurationError([f"{where}: {found}; write at most {FOLDER_FILES_MAX}"])
+        texts: dict[str, str] = {}
+        mistakes: list[str] = []
+        left = CONFIG_BYTES_MAX
+        for file in paths:
+            self._versions[file] = file_version(file)
+            try:
+                texts[file] = self._read(file, left)
+            except FileNotFoundError:
+                mistakes.append(f"{file}: there is no such file any more; read the folder again")
+            except ConfigurationError as error:
+                mistakes += error.mistakes
+            else:
+                left -= len(texts[file].encode())
+        if mistakes:
+            raise ConfigurationError(mistakes)
+        return texts
+
+    def _read(self, path: str, bytes_max: int) -> str:
+        """Return the text of a file.
+
+        Raises:
+            ConfigurationError: It cannot be read, is too long, or is not UTF-8.
+            FileNotFoundError: There is none.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                content = file.read(bytes_max + 1)
+        except (OSError, ValueError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            advice = f"name another: --config or {CONFIG_VARIABLE}"
+            if path != self._path:
+                advice = "let this user read it, or remove it"
+            raise ConfigurationError(
+                [f"{path}: cannot be read: {_reason(error)}; {advice}"]
+            ) from None
+        if len(content) > bytes_max:
+            what = f"longer than {CONFIG_BYTES_MAX} bytes"
+            if path != self._path:
+                what += ", with the files before it in this folder"
+            raise ConfigurationError([f"{path}: {what}; is it a configuration?"])
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(
+                [f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8"]
+            ) from None
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

@@ -1,26 +1,31 @@
 """Parser of the configuration: from the operator's TOML text and environment to `Settings`.
 
     stream_app.toml ─┐
-                     ├─ parse() ─> Settings(kafka, s3, delivery, destinations, http)
-    STREAM_APP_... ──┘          └> ConfigurationError: every mistake, one line each
+    teams/*.toml ────┼─ settings() ─> Settings(kafka, s3, delivery, destinations, http)
+    STREAM_APP_... ──┘             └> ConfigurationError: every mistake, one line each
 
 A mistake reads `WHERE: NAME is FOUND; write EXPECTED`. Values of secret settings, and credentials
 in a URL, are never part of one.
 
-Pure: text and environment are arguments. `config.files.load` reads the file.
+Pure: texts and environment are arguments. `config.files` reads the files.
 """
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
-from itertools import permutations
+from types import MappingProxyType
 from typing import Any, Final
 
-from stream_app.config.bucket_names import is_directory_bucket, needs_virtual_host
+from stream_app.config.contradictions import destination_contradictions, kafka_contradictions
 from stream_app.config.settings import (
+    DESTINATION_VARIABLES,
+    DESTINATIONS_DIR,
+    DESTINATIONS_DIR_SPEC,
     DESTINATIONS_MAX,
+    DESTINATIONS_TABLE,
+    ENVIRONMENT_PREFIX,
     PAYLOAD_DEFAULT,
     S3,
     TABLES,
@@ -29,42 +34,85 @@ from stream_app.config.settings import (
     Http,
     Kafka,
     Settings,
+    SettingSpec,
+    environment_name,
     setting_spec,
 )
 from stream_app.config.validators import tag_mistakes
 from stream_app.errors import ConfigurationError
 
-ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
-_SASL_KEYS: Final = ("sasl_mechanism", "sasl_username", "sasl_password")
-_SSL_KEYS: Final = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
-_KMS: Final = ("aws:kms", "aws:kms:dsse")
-_DIRECTORY_CLASSES: Final = ("EXPRESS_ONEZONE", "ONEZONE_IA")
-"""Storage classes of directory buckets: in availability zones, and in local zones."""
+_DIR_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}{DESTINATIONS_DIR}".upper()
+ENVIRONMENT: Final = "environment"
+"""Name of the environment in messages, and of a configuration without a file."""
+_ENVIRONMENT: Final = f"{ENVIRONMENT}: "
+_NO_FILES: Final[Mapping[str, str]] = MappingProxyType({})
 _SHOWN_CHARACTERS_MAX: Final = 60
 _SHOWN_NUMBER_MAX: Final = 10**18
 """Larger numbers are described, not shown; str() refuses some thousand digits."""
 
 
 def parse(text: str, environment: Mapping[str, str], where: str) -> Settings:
-    """Return the settings that TOML `text`, overridden by `environment`, describes.
+    """Return the settings of a configuration file without a folder of destinations.
 
     Args:
-        text: The configuration file's text.
-        environment: Variables by name; only `STREAM_APP_<TABLE>_<KEY>` are read.
+        text: The file's text.
+        environment: See `settings_of`.
         where: The file's name in messages.
 
     Raises:
         ConfigurationError: There are mistakes; a line for each.
     """
-    return _Parser(where).settings(_toml(text, where), environment)
+    return settings_of(toml(text, where), environment, where)
 
 
-def environment_name(table: str, key: str) -> str:
-    """Return the variable that overrides `key` of `[table]`."""
-    return f"{ENVIRONMENT_PREFIX}{table}_{key}".upper()
+def settings_of(
+    document: Mapping[str, Any],
+    environment: Mapping[str, str],
+    where: str,
+    files: Mapping[str, str] = _NO_FILES,
+) -> Settings:
+    """Return the settings that a TOML document, overridden by `environment`, describes.
+
+    Args:
+        document: Content of the configuration file.
+        environment: Variables by name; only `STREAM_APP_<TABLE>_<KEY>`, those of one destination
+            and that of `destinations_dir` are read.
+        where: The document's name in messages.
+        files: Texts of the files in the folder that `folder_of` returns, by name.
+
+    Raises:
+        ConfigurationError: There are mistakes; a line for each.
+    """
+    return _Parser(where).settings(document, environment, files)
 
 
-def _toml(text: str, where: str) -> dict[str, Any]:
+def folder_of(document: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
+    """Return `destinations_dir`, if it is set to a text that can be one."""
+    value = environment.get(_DIR_VARIABLE) or document.get(DESTINATIONS_DIR)
+    is_valid = isinstance(value, str) and DESTINATIONS_DIR_SPEC.constraint.is_valid(value)
+    return value if is_valid else None
+
+
+def is_whole(environment: Mapping[str, str]) -> bool:
+    """Return whether the environment alone can be a configuration: it says where events go."""
+    return bool(environment.get(_DIR_VARIABLE) or _destination_variables(environment))
+
+
+def _destination_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of the variables that describe the one destination of the environment.
+
+    Empty ones do not: compose files set all variables that they know of.
+    """
+    prefix = environment_name(DESTINATION_VARIABLES, "")
+    return sorted(it for it in environment if it.startswith(prefix) and environment[it])
+
+
+def toml(text: str, where: str) -> dict[str, Any]:
+    """Return the content of TOML text.
+
+    Raises:
+        ConfigurationError: It is not valid; one line with the place in it.
+    """
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -87,20 +135,28 @@ class _Parser:
     where: str
     mistakes: list[str] = field(default_factory=list)
 
-    def settings(self, document: dict[str, Any], environment: Mapping[str, str]) -> Settings:
-        self._unknown(f"{self.where}: ", "table", document, [*TABLES, "destinations"])
+    def settings(
+        self,
+        document: Mapping[str, Any],
+        environment: Mapping[str, str],
+        files: Mapping[str, str],
+    ) -> Settings:
+        known = [*TABLES, DESTINATIONS_TABLE, DESTINATIONS_DIR]
+        self._unknown(f"{self.where}: ", "table", document, known)
         self._unknown_variables(environment)
         kafka = Kafka(**self._table("kafka", document, environment))
         s3 = S3(**self._table("s3", document, environment))
         delivery = Delivery(**self._table("delivery", document, environment))
         http = Http(**self._table("http", document, environment))
-        destinations = self._destinations(document.get("destinations", []), s3)
+        found = self._all_destinations(document, environment, files, s3)
         if self.mistakes:
             raise ConfigurationError(self.mistakes)
-        return Settings(kafka, s3, delivery, destinations, http)
+        destinations = tuple(it for of_file in found.values() for it in of_file)
+        origins = tuple((name, len(of_file)) for name, of_file in found.items())
+        return Settings(kafka, s3, delivery, destinations, http, self.where, origins)
 
     def _table(
-        self, name: str, document: dict[str, Any], environment: Mapping[str, str]
+        self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]
     ) -> dict[str, Any]:
         """Return the valid values of one table; the environment overrides the file."""
         where = f"{self.where}: [{name}]: "
@@ -118,10 +174,10 @@ class _Parser:
             variable = environment_name(name, setting.name)
             if variable in environment:
                 value = _from_environment(setting, environment[variable])
-                is_valid = self._check("environment: ", variable, setting, value)
+                is_valid = self._check_field(_ENVIRONMENT, variable, setting, value)
             elif setting.name in written:
                 value = written[setting.name]
-                is_valid = self._check(where, setting.name, setting, value)
+                is_valid = self._check_field(where, setting.name, setting, value)
             else:
                 continue
             if is_valid:
@@ -129,15 +185,18 @@ class _Parser:
             else:
                 wrong.add(setting.name)
         if name == "kafka":
-            self.mistakes += [where + mistake for mistake in _contradictions(values, wrong)]
+            self.mistakes += [where + mistake for mistake in kafka_contradictions(values, wrong)]
         return values
 
-    def _check(self, where: str, name: str, setting: "Field[Any]", value: object) -> bool:
+    def _check_field(self, where: str, name: str, setting: "Field[Any]", value: object) -> bool:
         """Return whether `setting` accepts `value`; if not, add the mistake."""
-        spec = setting_spec(setting)
-        constraint = spec.constraint
         if value is None and setting.default is None:
             return True
+        return self._check(where, name, setting_spec(setting), value)
+
+    def _check(self, where: str, name: str, spec: SettingSpec, value: object) -> bool:
+        """Return whether a specification accepts `value`; if not, add the mistake."""
+        constraint = spec.constraint
         # isinstance() would take a bool for a whole number.
         if type(value) is constraint.kind:
             if _is_encodable(value) and constraint.is_valid(value):
@@ -148,32 +207,101 @@ class _Parser:
         self.mistakes.append(f"{where}{name} is {shown}; write {constraint.expected}")
         return False
 
-    def _destinations(self, written: object, s3: S3) -> tuple[Destination, ...]:
-        if not isinstance(written, list):
+    def _all_destinations(
+        self,
+        document: Mapping[str, Any],
+        environment: Mapping[str, str],
+        files: Mapping[str, str],
+        s3: S3,
+    ) -> dict[str, list[Destination]]:
+        """Return the destinations of each file, by its name; those of the environment by its."""
+        self._check_folder(document, environment)
+        folder = folder_of(document, environment)
+        entries = {self.where: self._entries(self.where, document)}
+        variables = _destination_variables(environment)
+        if not variables:
+            entries |= {name: self._entries_of_file(name, text) for name, text in files.items()}
+            return self._destinations(entries, folder, s3)
+        if entries[self.where] or folder:
+            other = f"there are [[destinations]] in {self.where}"
+            if not entries[self.where]:
+                other = f"{DESTINATIONS_DIR} is '{folder}'"
             self.mistakes.append(
-                f"{self.where}: destinations is {_shown(written)}; write [[destinations]] in two "
-                "pairs of brackets for each destination"
+                f"{_ENVIRONMENT}{variables[0]} describes a destination, but {other}; remove that, "
+                f"or all variables {environment_name(DESTINATION_VARIABLES, '')}..."
             )
-            return ()
-        if not 1 <= len(written) <= DESTINATIONS_MAX:
+            return {}
+        destination = self._destination_of(environment, s3)
+        return {} if destination is None else {ENVIRONMENT: [destination]}
+
+    def _destinations(
+        self, entries: Mapping[str, list[object] | None], folder: str | None, s3: S3
+    ) -> dict[str, list[Destination]]:
+        count = sum(len(of_file or ()) for of_file in entries.values())
+        is_none = count == 0 and None not in entries.values()  # None is a mistake of its own
+        if is_none or count > DESTINATIONS_MAX:
+            inside = f" in it and in {DESTINATIONS_DIR} '{folder}'" if folder else ""
             self.mistakes.append(
-                f"{self.where}: there are {len(written)} [[destinations]]; write 1 to "
+                f"{self.where}: there are {count} [[destinations]]{inside}; write 1 to "
                 f"{DESTINATIONS_MAX} of them, each with id and bucket"
             )
-            return ()
-        numbers: dict[str, int] = {}
-        destinations = []
-        for number, entry in enumerate(written, start=1):
-            destination = self._destination(number, entry, numbers, s3)
-            if destination is not None:
-                destinations.append(destination)
-        return tuple(destinations)
+            return {}
+        places: dict[str, tuple[str, int]] = {}
+        found: dict[str, list[Destination]] = {}
+        for file, of_file in entries.items():
+            of_numbers = enumerate(of_file or (), start=1)
+            all_ = (self._destination((file, number), it, places, s3) for number, it in of_numbers)
+            found[file] = [it for it in all_ if it is not None]
+        return found
+
+    def _check_folder(self, document: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        if environment.get(_DIR_VARIABLE):
+            value = environment[_DIR_VARIABLE]
+            self._check(_ENVIRONMENT, _DIR_VARIABLE, DESTINATIONS_DIR_SPEC, value)
+        elif DESTINATIONS_DIR in document:
+            value = document[DESTINATIONS_DIR]
+            self._check(f"{self.where}: ", DESTINATIONS_DIR, DESTINATIONS_DIR_SPEC, value)
+
+    def _entries_of_file(self, name: str, text: str) -> list[object] | None:
+        """Return the entries of a file in the folder of destinations; None: it has a mistake."""
+        try:
+            document = toml(text, name)
+        except ConfigurationError as error:
+            self.mistakes += error.mistakes
+            return None
+        self._unknown(f"{name}: ", "key", document, [DESTINATIONS_TABLE])
+        return self._entries(name, document)
+
+    def _entries(self, name: str, document: Mapping[str, Any]) -> list[object] | None:
+        written = document.get(DESTINATIONS_TABLE, [])
+        if isinstance(written, list):
+            return written
+        self.mistakes.append(
+            f"{name}: {DESTINATIONS_TABLE} is {_shown(written)}; write [[destinations]] in two "
+            "pairs of brackets for each destination"
+        )
+        return None
+
+    def _destination_of(self, environment: Mapping[str, str], s3: S3) -> Destination | None:
+        """Return the one destination that variables describe; None if it is not valid."""
+        mistakes_before = len(self.mistakes)
+        values: dict[str, Any] = {}
+        for setting in _variable_settings(DESTINATION_VARIABLES):
+            variable = environment_name(DESTINATION_VARIABLES, setting.name)
+            text = environment.get(variable, "")
+            if text:
+                values[setting.name] = _from_environment(setting, text)
+                self._check_field(_ENVIRONMENT, variable, setting, values[setting.name])
+            elif setting.default is MISSING:
+                self.mistakes.append(f"{_ENVIRONMENT}{variable} is missing; set it")
+        return self._valid_destination(_ENVIRONMENT, values, mistakes_before, s3)
 
     def _destination(
-        self, number: int, entry: object, numbers: dict[str, int], s3: S3
+        self, at: tuple[str, int], entry: object, places: dict[str, tuple[str, int]], s3: S3
     ) -> Destination | None:
-        """Return entry `number`; `numbers` has the entries before it, by id."""
-        where = f"{self.where}: [[destinations]] {number}"
+        """Return the entry at a place (file, number); `places` has the ones before it, by id."""
+        file, number = at
+        where = f"{file}: [[destinations]] {number}"
         if not isinstance(entry, dict):
             self.mistakes.append(f"{where}: the entry is {_shown(entry)}; write a table")
             return None
@@ -190,14 +318,19 @@ class _Parser:
                 self.mistakes.append(
                     f'{where}{setting.name} is missing; write {setting.name} = "NAME"'
                 )
-        if isinstance(name, str) and numbers.setdefault(name, number) != number:
+        if isinstance(name, str) and (first := places.setdefault(name, at)) != at:
+            other = f"{first[1]}" if first[0] == file else f"{first[1]} of {first[0]}"
             self.mistakes.append(
-                f"{where}id is also that of [[destinations]] {numbers[name]}; write another one"
+                f"{where}id is also that of [[destinations]] {other}; write another one"
             )
+        return self._valid_destination(where, values, mistakes_before, s3)
+
+    def _valid_destination(
+        self, where: str, values: dict[str, Any], mistakes_before: int, s3: S3
+    ) -> Destination | None:
+        """Return the destination, if there is no mistake in its values, nor between them."""
         if len(self.mistakes) == mistakes_before:
-            self.mistakes += [
-                where + mistake for mistake in _destination_contradictions(values, s3)
-            ]
+            self.mistakes += [where + mistake for mistake in destination_contradictions(values, s3)]
         if len(self.mistakes) > mistakes_before:
             return None
         if not values.get("payload", PAYLOAD_DEFAULT).strip():
@@ -207,7 +340,7 @@ class _Parser:
     def _value(self, where: str, setting: "Field[Any]", written: object) -> object:
         """Return the value of a destination's setting; if it is not valid, add mistakes."""
         if setting_spec(setting).constraint.kind is not dict or not isinstance(written, dict):
-            self._check(where, setting.name, setting, written)
+            self._check_field(where, setting.name, setting, written)
             return written
         self.mistakes += [f"{where}{setting.name} {it}" for it in tag_mistakes(written)]
         return tuple(written.items())
@@ -224,95 +357,22 @@ class _Parser:
     def _unknown_variables(self, environment: Mapping[str, str]) -> None:
         known = [
             environment_name(table, setting.name)
-            for table, kind in TABLES.items()
-            for setting in fields(kind)
+            for table in (*TABLES, DESTINATION_VARIABLES)
+            for setting in _variable_settings(table)
         ]
-        tables = tuple(environment_name(table, "") for table in TABLES)
+        tables = tuple(environment_name(table, "") for table in (*TABLES, DESTINATION_VARIABLES))
         wrong = {
             variable: ""
             for variable in sorted(environment)
             if variable.startswith(tables) and variable not in known
         }
-        self._unknown("environment: ", "variable", wrong, known)
+        self._unknown(_ENVIRONMENT, "variable", wrong, known)
 
 
-def _contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
-    """Yield a mistake for each contradiction between settings of `[kafka]`.
-
-    A setting that is `wrong` in itself is neither present nor missing: its line is there already.
-    """
-    defaults = Kafka()
-    events = values.get("events_topic", defaults.events_topic)
-    receipts = values.get("receipts_topic", defaults.receipts_topic)
-    if events == receipts and not wrong & {"events_topic", "receipts_topic"}:
-        yield f"events_topic and receipts_topic are both '{events}'; write two topics"
-    present = {key for key, value in values.items() if value is not None}
-    for key, other in permutations(("ssl_certificate_file", "ssl_key_file")):
-        if key in present and other not in present | wrong:
-            yield f"{key} is set without {other}; write both or neither"
-    if "security_protocol" in wrong:
-        return
-    protocol = values.get("security_protocol", defaults.security_protocol)
-    if protocol.startswith("sasl_"):
-        for key in _SASL_KEYS:
-            if key not in present | wrong:
-                yield (
-                    f'{key} is missing with security_protocol = "{protocol}"; write {key} or set '
-                    f"{environment_name('kafka', key)}"
-                )
-    unused = {key: "sasl_ssl" for key in _SASL_KEYS if not protocol.startswith("sasl_")}
-    unused |= {key: "ssl or sasl_ssl" for key in _SSL_KEYS if not protocol.endswith("ssl")}
-    for key, needed in unused.items():
-        if key in present:
-            yield (
-                f'{key} is set but security_protocol is "{protocol}"; write {needed} there, or '
-                f"remove {key}"
-            )
-
-
-def _destination_contradictions(values: Mapping[str, Any], s3: S3) -> Iterator[str]:
-    """Yield a mistake for each contradiction between settings of a destination."""
-    style = values.get("addressing_style") or s3.addressing_style
-    if style == "path" and needs_virtual_host(values["bucket"]):
-        yield (
-            'addressing_style is "path", but access points and directory buckets have virtual '
-            'hosts only; write addressing_style = "virtual" for this destination'
-        )
-    if is_directory_bucket(values["bucket"]):
-        yield from _directory_contradictions(values)
-    elif values.get("storage_class") == _DIRECTORY_CLASSES[0]:
-        yield (
-            f'storage_class is "{_DIRECTORY_CLASSES[0]}", which only directory buckets (...--x-s3) '
-            "have; name one, or write another class"
-        )
-    sse = values.get("sse")
-    if "kms_key_id" in values and sse not in _KMS:
-        found = "sse is missing" if sse is None else f'sse is "{sse}"'
-        expected = " or ".join(f'sse = "{kind}"' for kind in _KMS)
-        yield f"kms_key_id is set but {found}; write {expected}, or remove kms_key_id"
-    if "external_id" in values and "role_arn" not in values:
-        yield "external_id is set without role_arn; write both or neither"
-
-
-def _directory_contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a mistake for each option that S3 refuses for a directory bucket."""
-    for name in ("acl", "tags", "content_encoding"):
-        if name in values:
-            yield f"{name} is set, but a directory bucket takes none; remove {name}"
-    storage_class = values.get("storage_class")
-    if storage_class is not None and storage_class not in _DIRECTORY_CLASSES:
-        yield (
-            f'storage_class is "{storage_class}", which directory buckets do not have; remove it'
-        )
-    if values.get("sse") == "aws:kms:dsse":
-        yield (
-            'sse is "aws:kms:dsse", which directory buckets do not have; write "aws:kms" or '
-            '"AES256", or remove sse'
-        )
-    if values.get("kms_key_id", "").startswith("alias/"):
-        yield "kms_key_id is an alias; write the id or ARN of the directory bucket's own key"
-    if values.get("checksum") == "md5":
-        yield 'checksum is "md5", which directory buckets ignore; write "sha256" or "crc32"'
+def _variable_settings(table: str) -> list["Field[Any]"]:
+    """Return the settings that have a variable, of a table or of the environment's destination."""
+    settings = fields(TABLES.get(table, Destination))
+    return [it for it in settings if setting_spec(it).constraint.kind is not dict]
 
 
 def _from_environment(setting: "Field[Any]", text: str) -> str | int | bool | None:

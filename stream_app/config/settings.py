@@ -1,7 +1,8 @@
 """Settings: their meaning, their defaults, and the values that they accept.
 
 A setting is declared once, as a field of one of the five dataclasses below: its type, its default,
-and a `SettingSpec`. The parser, its messages and `docs/configuration.md` (by a test) are derived
+and a `SettingSpec`; only `destinations_dir` is in no table. A secret has a second setting, which
+names a file with it. The parser, its messages and `docs/configuration.md` (by a test) are derived
 from the declaration. The code that uses a setting reads the field; a test fails while an option of
 a destination is in no request to S3.
 
@@ -29,7 +30,13 @@ MEMORY_MIB_MIN: Final = 16
 """Two parts of a multipart upload (8 MiB each): one is sent while the other is filled."""
 MEMORY_MIB_MAX: Final = 1_048_576
 RETRY_SECONDS_MAX: Final = 30 * 86_400
+ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
 DESTINATIONS_MAX: Final = 10_000
+DESTINATIONS_DIR: Final = "destinations_dir"
+"""Key of the folder with further destinations, outside of any table."""
+DESTINATIONS_TABLE: Final = "destinations"
+DESTINATION_VARIABLES: Final = "destination"
+"""Name, in environment variables, of the one destination that they can describe."""
 MIB: Final = 1024 * 1024
 """Bytes of the unit in which settings give memory."""
 PAYLOAD_DEFAULT: Final = "$event"
@@ -62,6 +69,16 @@ def _spec(
     meaning: str, constraint: Constraint = validators.NAME, *, secret: bool = False
 ) -> dict[str, SettingSpec]:
     return {"spec": SettingSpec(meaning, constraint, secret)}
+
+
+def environment_name(table: str, key: str) -> str:
+    """Return the variable that overrides `key` of `[table]`."""
+    return f"{ENVIRONMENT_PREFIX}{table}_{key}".upper()
+
+
+def secret_file_key(key: str) -> str:
+    """Return the key of the setting that names a file with the secret setting `key`."""
+    return f"{key}_file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +155,15 @@ class Kafka:
         default=None,
         repr=False,
         metadata=_spec(
-            "The user's password. Better in the environment than in a file.", secret=True
+            "The user's password. Better in a file of its own, or in the environment, than here.",
+            secret=True,
+        ),
+    )
+    sasl_password_file: str | None = field(
+        default=None,
+        metadata=_spec(
+            "File that has the user's password and nothing else, in place of `sasl_password`; read "
+            "again when it has changed."
         ),
     )
     ssl_ca_file: str | None = field(
@@ -380,7 +405,24 @@ class Settings:
     delivery: Delivery
     destinations: tuple[Destination, ...]
     http: Http = field(default_factory=Http)
+    name: str = field(default="the configuration", compare=False)
+    """Name of the configuration in messages: its file, or the environment."""
+    origins: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    """Files that describe the destinations, in their order: name, and number of destinations."""
 
+    def place(self, index: int) -> str:
+        """Return where the destination of this index is described, for messages."""
+        for name, count in self.origins:
+            if index < count:
+                return f"{name}: [[destinations]] {index + 1}"
+            index -= count
+        raise IndexError(index)
+
+
+DESTINATIONS_DIR_SPEC: Final = SettingSpec(
+    "A folder with further destinations, such as a file for each team, relative to the folder of "
+    "the configuration file"
+)
 
 TABLES: Final[Mapping[str, type[Kafka | S3 | Delivery | Http]]] = {
     "kafka": Kafka,

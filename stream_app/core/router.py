@@ -178,24 +178,20 @@ def compile_payload(text: str, name: str) -> Expression:
         raise ConfigurationError([mistake]) from error
 
 
-def compile_payloads(settings: Settings, where: str) -> list[Expression]:
+def compile_payloads(settings: Settings) -> list[Expression]:
     """Return the destinations' expressions, in their order; the same text is compiled once.
-
-    Args:
-        settings: The destinations.
-        where: The configuration's name in messages.
 
     Raises:
         ConfigurationError: Some do not compile; a line for each text, and an excerpt below it.
     """
     compiled: dict[str, Expression] = {}
     mistakes: list[str] = []
-    for number, destination in enumerate(settings.destinations, start=1):
+    for index, destination in enumerate(settings.destinations):
         text = destination.payload
         if text in compiled:
             # Thousands of destinations rarely have more than a few texts; each costs 0.1 ms.
             continue
-        name = f"{where}: [[destinations]] {number} (id '{destination.id}'): payload"
+        name = f"{settings.place(index)} (id '{destination.id}'): payload"
         try:
             compiled[text] = compile_payload(text, name)
         except ConfigurationError as error:
@@ -205,10 +201,10 @@ def compile_payloads(settings: Settings, where: str) -> list[Expression]:
     return [compiled[it.payload] for it in settings.destinations]
 
 
-def compile_router(settings: Settings, where: str) -> Router:
+def compile_router(settings: Settings) -> Router:
     """Return a router of all destinations, each text compiled once.
 
     Raises:
         ConfigurationError: As `compile_payloads` does.
     """
-    return Router(settings.destinations, compile_payloads(settings, where))
+    return Router(settings.destinations, compile_payloads(settings))

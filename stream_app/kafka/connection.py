@@ -19,9 +19,10 @@ from aiokafka import errors
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
-from stream_app.config.settings import Kafka
+from stream_app.config.settings import Kafka, environment_name
 from stream_app.config.validators import broker_addresses
 from stream_app.errors import SetupError
+from stream_app.kafka.secrets import PASSWORD, secret
 from stream_app.kafka.tls import reason, ssl_context
 from stream_app.text import counted
 
@@ -65,7 +66,11 @@ def bootstrap_servers(kafka: Kafka) -> list[str]:
 
 
 def client_options(kafka: Kafka) -> dict[str, Any]:
-    """Return the connection options of every aiokafka client, as keyword arguments."""
+    """Return the connection options of every aiokafka client, as keyword arguments.
+
+    Raises:
+        SetupError: A file that is named in `[kafka]` cannot be used.
+    """
     options: dict[str, Any] = {
         "bootstrap_servers": bootstrap_servers(kafka),
         "security_protocol": kafka.security_protocol.upper(),
@@ -76,7 +81,7 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
         options |= {
             "sasl_mechanism": kafka.sasl_mechanism,
             "sasl_plain_username": kafka.sasl_username,
-            "sasl_plain_password": kafka.sasl_password,
+            "sasl_plain_password": secret(kafka, PASSWORD),
         }
     return options
 
@@ -234,7 +239,7 @@ def translate_errors(
         raise SetupError(
             f"Kafka at {_servers(kafka)} refuses user '{kafka.sasl_username}' by "
             f"{kafka.sasl_mechanism}: wrong user or password; set [kafka] sasl_username and "
-            "STREAM_APP_KAFKA_SASL_PASSWORD"
+            f"{kafka.sasl_password_file or environment_name('kafka', PASSWORD)}"
         ) from error
     except _LOGIN_NOT_OFFERED as error:
         raise SetupError(

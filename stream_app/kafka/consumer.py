@@ -37,6 +37,7 @@ from stream_app.kafka.commits import committed
 from stream_app.kafka.fetch_thread import RecordBatchThread
 from stream_app.kafka.leader_epochs import epoch_end
 from stream_app.kafka.partition_leader import Fetched, fetched
+from stream_app.kafka.secrets import use_password
 from stream_app.logs import SERVICE_LOGGER
 from stream_app.records import Batch, GapError, OutOfRange, TopicPartition
 
@@ -93,9 +94,23 @@ class RecordBatchConsumer(driver.Consumer):
         """End the worker where one of Kafka's clients cannot go on; Faust watches none of them."""
         await self.sleep(CHECK_SECONDS)
         while not self.should_stop:
+            self._renew_password()
             await self._in_thread(self._thread.check())
             check_producer(self.app.producer._producer)  # noqa: SLF001
             await self.sleep(CHECK_SECONDS)
+
+    def _renew_password(self) -> None:
+        """Give the clients another password, if its file has one."""
+        password = self.app.password.renewed()
+        if password is None:
+            return
+        self.app.client_options["sasl_plain_password"] = password
+        self.app.conf.broker_credentials.password = password  # of clients that Faust makes later
+        consumer, producer = self._thread._consumer, self.app.producer._producer  # noqa: SLF001
+        if consumer is not None:
+            use_password(consumer._client, password)  # noqa: SLF001
+        if producer is not None:
+            use_password(producer.client, password)
 
     async def getmany(
         self,

@@ -21,6 +21,7 @@ from stream_app.config.settings import Kafka
 from stream_app.kafka.connection import check_connection, client_options, translate_errors
 from stream_app.kafka.positions import partition_states
 from stream_app.kafka.record_batches import split
+from stream_app.kafka.secrets import RenewedPassword, use_password
 from stream_app.records import Batch, Headers, Undecodable
 
 REQUEST_MS_MAX: Final = 10_000
@@ -66,6 +67,7 @@ class TopicReader:
         self.partitions = partitions
         """Number of the topic's partitions."""
         self._kafka = kafka
+        self._password = RenewedPassword(kafka)
         self._topic = topic
         self._options = options
         self._probed_at = 0.0
@@ -153,6 +155,9 @@ class TopicReader:
 
     async def probe(self) -> None:
         """Ask the broker for the ends of the log, and note new partitions."""
+        password = self._password.renewed()
+        if password is not None:
+            use_password(self._consumer._client, password)  # noqa: SLF001
         with self._translated():
             async with asyncio.timeout(PROBE_SECONDS):
                 await self._consumer.end_offsets(list(self._consumer.assignment()))

@@ -7,7 +7,6 @@
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Iterable
 from datetime import timedelta
@@ -16,7 +15,7 @@ from typing import Any, Final, cast
 
 from faust.types import StreamT, TopicT, tuples
 
-from stream_app.config.files import ConfigFile
+from stream_app.config.files import ConfigSource
 from stream_app.config.settings import MIB, Settings
 from stream_app.core.assignment import Assignment
 from stream_app.core.circuit_breaker import CircuitBreakers
@@ -130,13 +129,13 @@ def _policy(settings: Settings) -> WindowPolicy:
     )
 
 
-def create_app(settings: Settings, router: Router, config: ConfigFile) -> StreamApp:
+def create_app(settings: Settings, router: Router, source: ConfigSource) -> StreamApp:
     """Return the Faust app of a worker, ready to be started.
 
     Args:
         settings: The settings at the start.
         router: Their destinations, compiled.
-        config: The file that they were read from; the destinations follow its changes.
+        source: Where they were read from; the destinations follow its changes.
 
     Raises:
         SetupError: A file named in `[kafka]` cannot be used.
@@ -189,7 +188,7 @@ def create_app(settings: Settings, router: Router, config: ConfigFile) -> Stream
 
     use = partial(_use, table, breakers, counts)
     reread = partial(_reread, app, storage)
-    app.task(Reloader(config, os.environ, settings, use, reload, reread=reread).run)
+    app.task(Reloader(source, settings, use, reload, reread=reread).run)
     app.task(_summary(app, table, watched).run)
     app.task(partial(diagnose, kafka, partial(_is_answering, app, watched)))
     return app

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn, cast
 
 import faust
@@ -24,6 +24,7 @@ from stream_app.kafka.connection import METADATA_AGE_MS, client_options
 from stream_app.kafka.consumer import BatchTransport, RecordBatchConsumer
 from stream_app.kafka.receipts_topic import REQUEST_SECONDS_MAX
 from stream_app.kafka.record_batches import install_lenient_decoding
+from stream_app.kafka.secrets import RenewedPassword
 from stream_app.kafka.tls import RenewedContext
 from stream_app.logs import SERVICE_LOGGER, error_fields, log_event
 
@@ -103,13 +104,14 @@ class _Tables(TableManager):
 
 
 def _credentials(
-    kafka: Kafka, context: RenewedContext | None
+    kafka: Kafka, options: Mapping[str, Any]
 ) -> faust.SSLCredentials | faust.SASLCredentials | None:
+    context = options["ssl_context"]
     if kafka.sasl_mechanism is not None:
         return faust.SASLCredentials(
             mechanism=kafka.sasl_mechanism,
             username=kafka.sasl_username,
-            password=kafka.sasl_password,
+            password=options["sasl_plain_password"],
             ssl_context=context,
         )
     return None if context is None else faust.SSLCredentials(context)
@@ -141,6 +143,8 @@ class StreamApp(faust.App):
     """Options of Kafka clients other than Faust's."""
     tls: RenewedContext | None
     """TLS context of all clients; None without encryption."""
+    password: RenewedPassword
+    """Password of all clients."""
 
     async def receipt_producer(self) -> AIOKafkaProducer:
         """Return aiokafka's producer, started."""
@@ -166,12 +170,12 @@ def new_app(settings: Settings) -> StreamApp:
     install_lenient_decoding()
     kafka = settings.kafka
     session = float(kafka.session_timeout_seconds)
+    password = RenewedPassword(kafka)  # first: a change from now on is found
     options = client_options(kafka)
-    context = options["ssl_context"]
     app = StreamApp(
         kafka.group,
         broker=kafka.broker,
-        broker_credentials=_credentials(kafka, context),
+        broker_credentials=_credentials(kafka, options),
         broker_session_timeout=session,
         broker_heartbeat_interval=max(1.0, session / 10),
         broker_rebalance_timeout=max(REBALANCE_SECONDS_MIN, session),
@@ -198,5 +202,6 @@ def new_app(settings: Settings) -> StreamApp:
         web_tables_enabled=False,
         worker_redirect_stdouts=False,
     )
-    app.settings, app.client_options, app.tls = settings, options, context
+    app.settings, app.client_options = settings, options
+    app.tls, app.password = options["ssl_context"], password
     return app

@@ -21,7 +21,7 @@ from stream_app.text import counted, iso
 logger = logging.getLogger(__name__)
 
 
-def starting(settings: Settings, config: str) -> None:
+def starting(settings: Settings) -> None:
     """Log the start of a worker and its configuration."""
     kafka, s3, delivery = settings.kafka, settings.s3, settings.delivery
     log_event(
@@ -29,7 +29,7 @@ def starting(settings: Settings, config: str) -> None:
         log_events.STARTING,
         version=__version__,
         process=os.getpid(),
-        config=config,
+        config=settings.name,
         group=kafka.group,
         broker=kafka.broker,
         events_topic=kafka.events_topic,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final, NoReturn
 
-from stream_app.config.files import ConfigFile
+from stream_app.config.files import ConfigSource
 from stream_app.config.settings import Settings
 from stream_app.core.router import Router
 from stream_app.errors import StreamAppError
@@ -52,13 +52,13 @@ async def _require_credentials(settings: Settings) -> None:
         await storage.require_credentials(settings.destinations[0])
 
 
-def run_worker(settings: Settings, router: Router, config: ConfigFile) -> NoReturn:
+def run_worker(settings: Settings, router: Router, source: ConfigSource) -> NoReturn:
     """Run a worker until SIGTERM or Ctrl-C, and end the process with its status.
 
     Args:
         settings: The settings at the start.
         router: Their destinations, compiled.
-        config: The file that they were read from; the destinations follow its changes.
+        source: Where they were read from; the destinations follow its changes.
 
     Raises:
         SetupError: S3 does not accept the credentials.
@@ -70,11 +70,11 @@ def run_worker(settings: Settings, router: Router, config: ConfigFile) -> NoRetu
     logging.getLogger("aiobotocore.credentials").setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         handler.addFilter(Readable())
-    log_messages.starting(settings, config.path)
+    log_messages.starting(settings)
     asyncio.run(_require_credentials(settings))
     try:
         worker = Worker(
-            create_app(settings, router, config),
+            create_app(settings, router, source),
             override_logging=False,
             redirect_stdouts=False,
             quiet=True,  # Faust would write to standard error past the log

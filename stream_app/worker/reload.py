@@ -1,6 +1,6 @@
-"""Reload: the destinations of a running worker follow its configuration file.
+"""Reload: the destinations of a running worker follow its configuration files.
 
-    file changed, or SIGHUP ─> read, compile ─┬─ valid ────> from each partition's next window on
+    files changed, or SIGHUP ─> read, compile ─┬─ valid ────> from each partition's next window on
                                               └─ invalid ──> every mistake is logged, no change
 
 Only destinations can change. Other settings are read when a worker starts; a change of them is
@@ -12,12 +12,11 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import fields
+from collections.abc import Awaitable, Callable
 
 from stream_app import log_events
-from stream_app.config.files import FILE_CHECK_SECONDS, ConfigFile, file_version, load
-from stream_app.config.settings import Settings
+from stream_app.config.files import FILE_CHECK_SECONDS, ConfigSource
+from stream_app.config.settings import TABLES, Settings
 from stream_app.core.router import Router, compile_router
 from stream_app.errors import ConfigurationError
 from stream_app.logs import log_event
@@ -31,26 +30,23 @@ class Reloader:
     """Reloader of the destinations of one worker.
 
     Args:
-        file: The configuration file; of another version than this it is read at once.
-        environment: Environment variables that override the file.
+        source: Where the settings were read from; what has changed since is read at once.
         settings: The settings at the start.
         use: Takes other destinations.
-        state: State of the file, for metrics.
+        state: State of the configuration, for metrics.
         reread: Reads secrets again.
     """
 
     def __init__(
         self,
-        file: ConfigFile,
-        environment: Mapping[str, str],
+        source: ConfigSource,
         settings: Settings,
         use: Callable[[Router], None],
         state: ReloadState,
         *,
         reread: Callable[[], Awaitable[None]],
     ) -> None:
-        self._path, self._seen = file
-        self._environment = environment
+        self._source = source
         self._began_with = self._settings = settings
         self._use = use
         self._state = state
@@ -58,16 +54,14 @@ class Reloader:
         self._requested = asyncio.Event()
 
     async def run(self) -> None:
-        """Check the file until cancelled."""
+        """Check the files until cancelled."""
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._requested.set)
         while True:
-            version = file_version(self._path)
             is_requested = self._requested.is_set()
             self._requested.clear()
             if is_requested:
                 await self._reread()
-            if is_requested or version != self._seen:
-                self._seen = version
+            if is_requested or self._source.has_changed():
                 await self._reload()
             await self._wait()
 
@@ -89,20 +83,18 @@ class Reloader:
                     logger,
                     log_events.RELOAD_FAILED,
                     mistake=mistake.partition("\n")[0],
-                    config=self._path,
+                    config=self._began_with.name,
                 )
             return
         changed = [
-            name
-            for name in (field.name for field in fields(Settings) if field.name != "destinations")
-            if getattr(settings, name) != getattr(self._began_with, name)
+            name for name in TABLES if getattr(settings, name) != getattr(self._began_with, name)
         ]
         for name in changed:
-            log_event(logger, log_events.NEEDS_RESTART, config=self._path, table=name)
+            log_event(logger, log_events.NEEDS_RESTART, config=settings.name, table=name)
         state = self._state
         state.is_valid, state.needs_restart, state.succeeded_at = True, bool(changed), time.time()
         if router is None:
-            log_event(logger, log_events.RELOAD_UNCHANGED, config=self._path)
+            log_event(logger, log_events.RELOAD_UNCHANGED, config=settings.name)
             return
         self._log_reloaded(settings)
         self._settings = settings
@@ -117,7 +109,7 @@ class Reloader:
         log_event(
             logger,
             log_events.RELOADED,
-            config=self._path,
+            config=settings.name,
             destinations=len(after),
             counted=counted(len(after), "destination"),
             added=added,
@@ -127,7 +119,7 @@ class Reloader:
 
     def _read(self) -> tuple[Settings, Router | None]:
         """Return the settings, and the destinations compiled if they have changed."""
-        settings = load(self._path, self._environment)
+        settings = self._source.load()
         if settings.destinations == self._settings.destinations:
             return settings, None
-        return settings, compile_router(settings, self._path)
+        return settings, compile_router(settings)

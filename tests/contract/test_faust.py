@@ -206,6 +206,25 @@ async def test_credentials_reach_consumer_and_producer(
     assert (consumers, producers) == (expected, expected)
 
 
+@in_a_bounded_loop
+async def test_password_that_is_renewed_reaches_clients_that_are_made_later(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(MADE_UP, "utf-8")
+    sasl = {**SASL, "sasl_password": None, "sasl_password_file": str(file)}
+    with unstarted(new_app(security_protocol="sasl_plaintext", **sasl)) as app:
+        consumer = app.consumer._thread._consumer = await started(app)
+        file.write_text("another", "utf-8")
+        app.consumer._renew_password()
+        options = (app.producer._settings_auth(), app.client_options)
+        found = [
+            consumer._client._sasl_plain_password,
+            *(it["sasl_plain_password"] for it in options),
+        ]
+        assert found == ["another"] * 3
+
+
 # --- the fetcher --------------------------------------------------------------------------------
 
 

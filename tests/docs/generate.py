@@ -20,8 +20,13 @@ import click
 from stream_app import log_events
 from stream_app.cli.common import MEANINGS
 from stream_app.cli.main import stream_app
-from stream_app.config.parser import environment_name
-from stream_app.config.settings import TABLES, Destination, setting_spec
+from stream_app.config.settings import (
+    DESTINATION_VARIABLES,
+    TABLES,
+    Destination,
+    environment_name,
+    setting_spec,
+)
 from stream_app.log_declaration import LogEvent
 from stream_app.log_fields import FIELDS
 from stream_app.monitoring.metrics import METRICS
@@ -59,12 +64,13 @@ def shown_default(setting: "Field[Any]") -> str:
 
 def settings_table(name: str) -> str:
     """Return the settings of one table of the configuration; of a destination without a name."""
-    rows = [("key", "default", "meaning", "values", *(["variable"] if name else []))]
+    rows = [("key", "default", "meaning", "values", "variable")]
     for setting in fields(TABLES[name] if name else Destination):
         spec = setting_spec(setting)
-        variable = [f"`{environment_name(name, setting.name)}`"] if name else []
+        has_variable = spec.constraint.kind is not dict
+        variable = f"`{environment_name(name or DESTINATION_VARIABLES, setting.name)}`"
         cells = (f"`{setting.name}`", shown_default(setting), spec.help, spec.constraint.expected)
-        rows.append((*cells, *variable))
+        rows.append((*cells, variable if has_variable else "none"))
     return table(*rows)
 
 

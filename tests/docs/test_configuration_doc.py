@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from stream_app.config.parser import environment_name, parse
-from stream_app.config.settings import TABLES, Destination, setting_spec
+from stream_app.config.files import FOLDER_FILES_MAX
+from stream_app.config.parser import folder_of, settings_of, toml
+from stream_app.config.settings import (
+    DESTINATION_VARIABLES,
+    DESTINATIONS_DIR_SPEC,
+    TABLES,
+    Destination,
+    environment_name,
+    setting_spec,
+)
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text("utf-8")
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
@@ -38,9 +46,11 @@ def default(setting: "Field[Any]") -> str:
 @pytest.mark.parametrize(("table", "setting"), SETTINGS)
 def test_setting_is_documented_as_it_is(table: str, setting: "Field[Any]") -> None:
     spec = setting_spec(setting)
-    expected = [default(setting), spec.help, spec.constraint.expected]
-    variable = [f"`{environment_name(table, setting.name)}`"] if table else []
-    assert rows(table)[setting.name] == expected + variable
+    variable = f"`{environment_name(table or DESTINATION_VARIABLES, setting.name)}`"
+    if spec.constraint.kind is dict:
+        variable = "none"
+    expected = [default(setting), spec.help, spec.constraint.expected, variable]
+    assert rows(table)[setting.name] == expected
 
 
 @pytest.mark.parametrize("table", HEADINGS)
@@ -48,11 +58,19 @@ def test_no_setting_is_documented_that_does_not_exist(table: str) -> None:
     assert set(rows(table)) == {setting.name for where, setting in SETTINGS if where == table}
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_example_is_a_right_configuration(number: int) -> None:
-    environment = {"STREAM_APP_KAFKA_SASL_PASSWORD": "x"} if "sasl" in EXAMPLES[number] else {}
-    assert parse(EXAMPLES[number], environment, "docs/configuration.md").destinations
+    document = toml(EXAMPLES[number], "docs/configuration.md")
+    folder = folder_of(document, {})
+    files = {} if folder is None else {f"{folder}/a.toml": EXAMPLES[0].partition("[[")[2]}
+    files = {name: f"[[{text}" for name, text in files.items()}
+    assert settings_of(document, {}, "docs/configuration.md", files).destinations
 
 
 def test_all_examples_are_checked() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
+
+
+def test_folder_and_its_bound_are_documented_as_they_are() -> None:
+    assert DESTINATIONS_DIR_SPEC.help in DOCUMENT
+    assert f"up to {FOLDER_FILES_MAX:,} of them" in DOCUMENT

@@ -19,8 +19,8 @@ import yaml
 from benchmarks.memory import BESIDE_MIB
 from stream_app.cli.main import STATUS_WRONG, stream_app
 from stream_app.config.files import CONFIG_VARIABLE
-from stream_app.config.parser import environment_name, parse
-from stream_app.config.settings import TABLES, Delivery, Http, Kafka
+from stream_app.config.parser import parse
+from stream_app.config.settings import TABLES, Delivery, Http, Kafka, environment_name
 from tests.docs.blocks import ROOT
 from tests.docs.chart import (
     CASES,

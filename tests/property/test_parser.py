@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.config.parser import environment_name, parse
-from stream_app.config.settings import TABLES, Destination, Settings, setting_spec
+from stream_app.config.parser import parse
+from stream_app.config.settings import TABLES, Destination, Settings, environment_name, setting_spec
 from stream_app.errors import ConfigurationError
 
 SETTINGS = [(table, setting) for table, kind in TABLES.items() for setting in fields(kind)]

@@ -16,8 +16,8 @@ import yaml
 from stream_app import __version__
 from stream_app.cli import main as cli
 from stream_app.config.files import CONFIG_VARIABLE
-from stream_app.config.parser import environment_name, parse
-from stream_app.config.settings import TABLES, Settings
+from stream_app.config.parser import parse
+from stream_app.config.settings import TABLES, Settings, environment_name
 from stream_app.config.validators import broker_addresses
 
 ROOT = Path(__file__).parents[2]

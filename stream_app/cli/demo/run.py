@@ -31,9 +31,8 @@ from stream_app.cli.demo.processes import inspector, running
 from stream_app.cli.demo.results import DemoObject, document, show, summary
 from stream_app.cli.tables import Cell
 from stream_app.cli.terminal import Output
-from stream_app.config.files import load
-from stream_app.config.parser import environment_name
-from stream_app.config.settings import Delivery, Settings
+from stream_app.config.files import ConfigSource
+from stream_app.config.settings import Delivery, Settings, environment_name
 from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.errors import SetupError
 from stream_app.kafka.event_producer import send
@@ -154,7 +153,7 @@ class _Demo:
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith("STREAM_APP_")
         } | s3.environment
-        self._settings: Settings = load(str(config), {})
+        self._settings: Settings = ConfigSource(str(config), {}).load()
         self._log = folder / "worker.log"
         self._events = write_events(folder)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from stream_app.config.parser import ENVIRONMENT
 from stream_app.config.settings import Destination
 from stream_app.core.pipeline_names import PipelineNames
 from stream_app.core.pipeline_names import shown as shown_key
@@ -166,7 +167,8 @@ def policy_document(
 
 def redeliver_command(config: str, destination: str) -> str:
     """Return the command that delivers the windows of a destination that were given up."""
-    return shlex.join(["stream-app", "redeliver", "--config", config, "--destination", destination])
+    source = [] if config == ENVIRONMENT else ["--config", config]
+    return shlex.join(["stream-app", "redeliver", *source, "--destination", destination])
 
 
 def _unmatched(key: bytes | None, configured: Mapping[str, Destination]) -> str:

@@ -1,7 +1,7 @@
-"""The Inspector's configuration, read at the start and again when the file changes.
+"""The Inspector's configuration, read at the start and again when its files change.
 
-A change applies to the destinations only; other settings need a restart. A file that the workers do
-not take is not taken here either: its mistakes are logged and shown on the page, and the previous
+A change applies to the destinations only; other settings need a restart. What the workers do not
+take is not taken here either: its mistakes are logged and shown on the page, and the previous
 configuration stays in effect.
 """
 
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from stream_app.config.files import FILE_CHECK_SECONDS, file_version, load
+from stream_app.config.files import FILE_CHECK_SECONDS, ConfigSource
 from stream_app.config.settings import Destination, Settings
 from stream_app.core.router import compile_payload, compile_router
 from stream_app.errors import ConfigurationError
@@ -37,14 +37,12 @@ class ConfigWatcher:
     def __init__(
         self, path: str, environment: Mapping[str, str], on_change: Callable[[], None]
     ) -> None:
-        self.path = path
-        self._environment = environment
+        self._source = ConfigSource(path, environment)
         self._on_change = on_change
-        self._version = file_version(self.path)
-        self.settings = load(path, environment)
+        self.settings = self._source.load()
         self.destinations: Mapping[str, Destination] = _by_id(self.settings)
         self.mistakes: tuple[str, ...] = ()
-        """Why the file as it is now is not taken; none if it is."""
+        """Why the files as they are now are not taken; none if they are."""
         self._compiled: dict[str, Expression] = {}
 
     @property
@@ -69,12 +67,10 @@ class ConfigWatcher:
         return compiled
 
     async def run(self) -> None:
-        """Reload the file on every change, forever."""
+        """Reload the files on every change, forever."""
         while True:
             await asyncio.sleep(FILE_CHECK_SECONDS)
-            version = file_version(self.path)
-            if version != self._version:
-                self._version = version
+            if self._source.has_changed():
                 await self._reload()
 
     async def _reload(self) -> None:
@@ -89,14 +85,14 @@ class ConfigWatcher:
         if settings.destinations != self.settings.destinations:
             self.settings = settings
             self.destinations = _by_id(settings)
-            logger.info("%s: reloaded, %d destinations", self.path, len(self.destinations))
+            logger.info("%s: reloaded, %d destinations", settings.name, len(self.destinations))
             self._on_change()
 
     def _read(self) -> Settings:
-        """Return the settings of the file; blocks while changed expressions are compiled."""
-        settings = load(self.path, self._environment)
+        """Return the settings of the files; blocks while changed expressions are compiled."""
+        settings = self._source.load()
         if settings.destinations != self.settings.destinations:
-            compile_router(settings, self.path)
+            compile_router(settings)
         return settings
 
 

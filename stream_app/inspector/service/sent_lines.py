@@ -200,7 +200,7 @@ class SentLines:
             destination = self._config.destination_for(entry.bucket or "")
         if destination is None or not isinstance(entry.key, str):
             raise UnreadableError(
-                f"the object is not read: no destination of {self._config.path} has the "
+                f"the object is not read: no destination of {self._config.settings.name} has the "
                 f"bucket {entry.bucket}"
             )
         try:

@@ -113,7 +113,7 @@ class Api:
                 "window_seconds": settings.delivery.window_seconds,
                 "grace_seconds": settings.delivery.grace_seconds,
                 "destinations": len(self._config.destinations),
-                "configuration": self._config.path,
+                "configuration": self._config.settings.name,
                 "configuration_mistakes": [
                     it[:SHOWN_MISTAKE_LENGTH_MAX]
                     for it in self._config.mistakes[:SHOWN_MISTAKES_MAX]
@@ -254,15 +254,15 @@ class Api:
         destination = self._config.destinations.get(id_)
         if destination is None and not receipts.entries:
             raise NotFoundError(
-                f"destination '{id_}' is not in {self._config.path}, and no receipt in memory "
-                "is for it"
+                f"destination '{id_}' is not in {self._config.settings.name}, and no receipt in "
+                "memory is for it"
             )
         document = await asyncio.to_thread(receipts.details, time.time())
         return json_response(
             document
             | {
                 "payload": None if destination is None else destination.payload,
-                "redeliver": redeliver_command(self._config.path, id_),
+                "redeliver": redeliver_command(self._config.settings.name, id_),
             }
         )
 
@@ -270,7 +270,7 @@ class Api:
         id_ = request.match_info["id"]
         destination = self._config.destinations.get(id_)
         if destination is None:
-            raise NotFoundError(f"destination '{id_}' is not in {self._config.path}")
+            raise NotFoundError(f"destination '{id_}' is not in {self._config.settings.name}")
         same = by_bucket(self._config.destinations.values())[destination.bucket]
         try:
             document = await asyncio.to_thread(

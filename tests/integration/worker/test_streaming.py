@@ -21,7 +21,7 @@ from typing import Final
 
 import pytest
 
-from stream_app.config.files import load
+from stream_app.config.files import ConfigSource
 from stream_app.core.object_body import PART_BYTES
 from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.s3.bucket_policy import bucket_policy
@@ -362,7 +362,7 @@ async def test_answer_to_the_last_request_is_lost(lab: Streams) -> None:
 
 @in_a_lab
 async def test_no_right_is_needed_that_the_printed_policy_lacks(lab: Streams, s3: S3Server) -> None:
-    destinations = load(str(lab.configuration), {}).destinations
+    destinations = ConfigSource(str(lab.configuration), {}).load().destinations
     policy = Policy.parse(bucket_policy(destinations, PRINCIPAL))
     async with least_privilege(s3, policy) as server:
         lab.proxy.upstream_port = server.port

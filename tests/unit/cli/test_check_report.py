@@ -10,7 +10,9 @@ from stream_app.kafka.cluster_findings import ResourceCheck
 from stream_app.s3.conformance import Conformance
 from stream_app.s3.conformance_verdict import Result, Verdict
 
-SETTINGS = Settings(Kafka(), S3(), Delivery(), (Destination(id="a", bucket="my-bucket"),))
+SETTINGS = Settings(
+    Kafka(), S3(), Delivery(), (Destination(id="a", bucket="my-bucket"),), name="c.toml"
+)
 FAULT = Verdict(
     "conditional-put", Result.FAILED, "ignored\x1b[2J", "twice", "conditional_writes = false"
 )
@@ -28,7 +30,7 @@ def test_fault_of_a_server_is_status_1(
     report = new_report(as_json=as_json)
     results = of(FAULT._replace(result=result))
     report.conformance(results)
-    assert report.summary("c.toml", SETTINGS, None, None, results) == status
+    assert report.summary(SETTINGS, None, None, results) == status
     output, error = capsys.readouterr()
     if as_json:
         document, summary = map(json.loads, output.splitlines())
@@ -70,7 +72,7 @@ def test_what_was_not_checked_in_kafka_is_said_and_no_success_is_claimed(
         ResourceCheck("topic", "e", notes=("a note",), unchecked=("its configuration",)),
     ]
     report.kafka(found)
-    assert report.summary("c.toml", SETTINGS, found, None, None) == 0
+    assert report.summary(SETTINGS, found, None, None) == 0
     output, error = capsys.readouterr()
     assert [it.split(maxsplit=2) for it in output.splitlines()] == [
         ["KAFKA", "RESULT", "FOUND"],
@@ -92,7 +94,7 @@ def test_problem_of_kafka_is_status_1(
     found = [ResourceCheck("topic", "e", "1 partition", problems)]
     report = new_report(as_json=True)
     report.kafka(found)
-    assert report.summary("c.toml", SETTINGS, found, None, None) == status
+    assert report.summary(SETTINGS, found, None, None) == status
     document, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert document == {
         "kind": "kafka",
@@ -106,7 +108,7 @@ def test_problem_of_kafka_is_status_1(
     assert (summary["kafka_problems"], summary["status"]) == (len(problems), status)
     text = new_report(as_json=False)
     text.kafka(found)
-    assert text.summary("c.toml", SETTINGS, found, None, None) == status
+    assert text.summary(SETTINGS, found, None, None) == status
     output, error = capsys.readouterr()
     assert error == "".join(f"stream-app: {it}\n" for it in problems)
     assert output.endswith("Kafka has what a worker needs\n") is not bool(problems)

@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.config.files import CONFIG_BYTES_MAX, file_version, load
+from stream_app.config.files import (
+    CONFIG_BYTES_MAX,
+    CONFIG_DEFAULT,
+    FOLDER_FILES_MAX,
+    ConfigSource,
+    file_version,
+)
 from stream_app.errors import ConfigurationError
 
 DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
@@ -10,14 +16,14 @@ DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
 
 def mistakes(path: Path) -> list[str]:
     with pytest.raises(ConfigurationError) as caught:
-        load(str(path), {})
+        ConfigSource(str(path), {}).load()
     return list(caught.value.mistakes)
 
 
 def test_file_and_environment_give_settings(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(DESTINATION, "utf-8")
-    settings = load(str(path), {"STREAM_APP_KAFKA_GROUP": "g"})
+    settings = ConfigSource(str(path), {"STREAM_APP_KAFKA_GROUP": "g"}).load()
     assert (settings.kafka.group, settings.destinations[0].id) == ("g", "orders")
 
 
@@ -69,3 +75,145 @@ def test_version_changes_when_another_file_takes_the_place(tmp_path: Path) -> No
     first = file_version(str(path))
     other.replace(path)
     assert file_version(str(path)) != first
+
+
+# --- a folder of destinations ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def teams(tmp_path: Path) -> Path:
+    """Return the folder that `x.toml` beside it names."""
+    (tmp_path / "x.toml").write_text('destinations_dir = "teams"\n' + DESTINATION, "utf-8")
+    folder = tmp_path / "teams"
+    folder.mkdir()
+    return folder
+
+
+def source(teams: Path) -> ConfigSource:
+    return ConfigSource(str(teams.parent / "x.toml"), {})
+
+
+def entry(id_: str) -> str:
+    return f'[[destinations]]\nid = "{id_}"\nbucket = "my-bucket"\n'
+
+
+def ids(found: ConfigSource) -> list[str]:
+    return [it.id for it in found.load().destinations]
+
+
+def test_folder_is_beside_the_file_and_read_in_the_order_of_names(teams: Path) -> None:
+    for name in ("b", "a"):
+        (teams / f"{name}.toml").write_text(entry(name), "utf-8")
+    for name in ("notes.txt", ".hidden.toml", "c.toml~"):
+        (teams / name).write_text("no TOML", "utf-8")
+    assert ids(source(teams)) == ["orders", "a", "b"]
+
+
+def test_folder_can_be_named_by_its_whole_path(teams: Path, tmp_path: Path) -> None:
+    (teams / "a.toml").write_text(entry("a"), "utf-8")
+    path = tmp_path / "y.toml"
+    path.write_text("", "utf-8")
+    assert ids(ConfigSource(str(path), {"STREAM_APP_DESTINATIONS_DIR": str(teams)})) == ["a"]
+
+
+def test_missing_folder_is_a_mistake(teams: Path) -> None:
+    teams.rmdir()
+    file = teams.parent / "x.toml"
+    assert mistakes(file) == [
+        (
+            f"{file}: destinations_dir 'teams': {teams} cannot be read: No such file or directory; "
+            "write the name of a folder"
+        )
+    ]
+
+
+def test_every_file_that_cannot_be_read_is_a_mistake(teams: Path) -> None:
+    (teams / "a.toml").mkdir()
+    (teams / "b.toml").write_bytes(b"\xff")
+    (teams / "c.toml").symlink_to(teams / "nowhere")
+    assert mistakes(teams.parent / "x.toml") == [
+        f"{teams}/a.toml: cannot be read: Is a directory; let this user read it, or remove it",
+        f"{teams}/b.toml: byte 0 is not UTF-8; save the file as UTF-8",
+        f"{teams}/c.toml: there is no such file any more; read the folder again",
+    ]
+
+
+def test_files_of_the_folder_are_bounded_together(teams: Path) -> None:
+    (teams / "a.toml").write_bytes(b"#" * CONFIG_BYTES_MAX)
+    (teams / "b.toml").write_bytes(b"#")
+    assert mistakes(teams.parent / "x.toml") == [
+        (
+            f"{teams}/b.toml: longer than 16777216 bytes, with the files before it in this folder; "
+            "is it a configuration?"
+        )
+    ]
+
+
+def test_files_of_the_folder_are_bounded_in_number(teams: Path) -> None:
+    for number in range(FOLDER_FILES_MAX + 1):
+        (teams / f"{number}.toml").touch()
+    file = teams.parent / "x.toml"
+    assert mistakes(file) == [
+        f"{file}: destinations_dir 'teams': {teams} has 1001 files; write at most 1000"
+    ]
+
+
+def test_change_of_a_file_or_of_the_folder_is_noticed(teams: Path) -> None:
+    (teams / "a.toml").write_text(entry("a"), "utf-8")
+    found = source(teams)
+    assert not found.has_changed()  # nothing was read yet
+    found.load()
+    changes = [
+        lambda: (teams / "b.toml").write_text(entry("b"), "utf-8"),
+        lambda: (teams / "a.toml").write_text(entry("another"), "utf-8"),
+        lambda: (teams / "b.toml").rename(teams / "c.toml"),
+        (teams / "c.toml").unlink,
+        lambda: (teams.parent / "x.toml").write_text(DESTINATION, "utf-8"),
+    ]
+    seen = []
+    for change in changes:
+        assert not found.has_changed()
+        change()
+        assert found.has_changed()
+        seen.append(ids(found))
+    assert seen == [
+        ["orders", "a", "b"],
+        ["orders", "another", "b"],
+        ["orders", "another", "b"],
+        ["orders", "another"],
+        ["orders"],
+    ]
+
+
+def test_file_that_was_wrong_is_read_again_once_it_has_changed(teams: Path) -> None:
+    (teams / "a.toml").write_text("x", "utf-8")
+    (teams / "b.toml").write_text("x", "utf-8")
+    found = source(teams)
+    with pytest.raises(ConfigurationError):
+        found.load()
+    assert not found.has_changed()
+    (teams / "b.toml").write_text("", "utf-8")
+    assert found.has_changed()
+
+
+# --- no file ------------------------------------------------------------------------------------
+
+ONE = {"STREAM_APP_DESTINATION_ID": "orders", "STREAM_APP_DESTINATION_BUCKET": "my-bucket"}
+
+
+def test_environment_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = ConfigSource(CONFIG_DEFAULT, ONE)
+    settings = found.load()
+    assert (settings.name, settings.destinations[0].id) == ("environment", "orders")
+    assert not found.has_changed()
+    Path(CONFIG_DEFAULT).write_text('[kafka]\ngroup = "g"\n', "utf-8")
+    assert found.has_changed()
+    settings = found.load()
+    assert (settings.name, settings.kafka.group) == (CONFIG_DEFAULT, "g")
+
+
+def test_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    with pytest.raises(ConfigurationError, match="there is no such file; write one, or name it"):
+        ConfigSource(str(path), ONE).load()

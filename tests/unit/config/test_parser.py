@@ -1,7 +1,19 @@
+from dataclasses import fields
+
 import pytest
 
-from stream_app.config.parser import environment_name, parse
-from stream_app.config.settings import S3, Delivery, Destination, Http, Kafka, Settings
+from stream_app.config.parser import folder_of, is_whole, parse, settings_of, toml
+from stream_app.config.settings import (
+    S3,
+    Delivery,
+    Destination,
+    Http,
+    Kafka,
+    Settings,
+    environment_name,
+    secret_file_key,
+    setting_spec,
+)
 from stream_app.errors import ConfigurationError
 
 DESTINATION = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
@@ -164,7 +176,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
     assert mistakes(text, STREAM_APP_DELIVERY_GRACE_SECONDS="soon") == [
         (
             "app.toml: table 's4' is unknown; remove it, or write one of kafka, s3, delivery, "
-            "http, destinations"
+            "http, destinations, destinations_dir"
         ),
         "app.toml: [kafka]: key 'brokr' is unknown; did you mean broker?",
         "app.toml: [delivery]: window_seconds is 0; write a whole number from 1 to 86400",
@@ -358,6 +370,211 @@ def test_contradiction_is_a_mistake(kafka: str, expected: str) -> None:
 )
 def test_wrong_setting_causes_no_second_line(kafka: str) -> None:
     assert len(mistakes(f"[kafka]\n{kafka}\n{DESTINATION}")) == 1
+
+
+@pytest.mark.parametrize("key", [it.name for it in fields(Kafka) if setting_spec(it).secret])
+def test_secret_comes_from_one_place(key: str) -> None:
+    text = f'[kafka]\nsecurity_protocol = "sasl_ssl"\nsasl_mechanism = "PLAIN"\n{key} = "p"\n'
+    variable = environment_name("kafka", secret_file_key(key))
+    environment = {variable: "/run/secrets/s", "STREAM_APP_KAFKA_SASL_USERNAME": "u"}
+    both = f"app.toml: [kafka]: {key} and {key}_file are both set; write one of them"
+    assert both in mistakes(text + DESTINATION, **environment)
+    assert both not in mistakes(text + "x = 1\n" + DESTINATION, **environment | {variable: ""})
+
+
+def test_file_of_a_password_takes_the_place_of_the_password() -> None:
+    text = 'security_protocol = "sasl_ssl"\nsasl_mechanism = "PLAIN"\nsasl_username = "u"\n'
+    found = settings(f'[kafka]\n{text}sasl_password_file = "p.txt"\n{DESTINATION}').kafka
+    assert (found.sasl_password, found.sasl_password_file) == (None, "p.txt")
+    assert mistakes(f'[kafka]\nsasl_password_file = "p.txt"\n{DESTINATION}') == [
+        (
+            'app.toml: [kafka]: sasl_password_file is set but security_protocol is "plaintext"; '
+            "write sasl_ssl there, or remove sasl_password_file"
+        )
+    ]
+
+
+# --- a folder of destinations, and destinations without a file ------------------------------------
+
+FOLDER = 'destinations_dir = "teams"\n'
+
+
+def entry(id_: str, more: str = "") -> str:
+    return f'[[destinations]]\nid = "{id_}"\nbucket = "my-bucket"\n{more}'
+
+
+def in_folder(text: str, files: dict[str, str], **environment: str) -> Settings:
+    return settings_of(toml(text, WHERE), environment, WHERE, files)
+
+
+def mistakes_in_folder(text: str, files: dict[str, str], **environment: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        in_folder(text, files, **environment)
+    return list(caught.value.mistakes)
+
+
+def test_destinations_of_the_file_come_before_those_of_the_folder() -> None:
+    files = {"teams/a.toml": entry("b") + entry("c"), "teams/b.toml": ""}
+    files["teams/c.toml"] = entry("d")
+    found = in_folder(FOLDER + entry("a"), files)
+    assert [it.id for it in found.destinations] == ["a", "b", "c", "d"]
+    assert [found.place(index) for index in range(4)] == [
+        "app.toml: [[destinations]] 1",
+        "teams/a.toml: [[destinations]] 1",
+        "teams/a.toml: [[destinations]] 2",
+        "teams/c.toml: [[destinations]] 1",
+    ]
+    with pytest.raises(IndexError):
+        found.place(4)
+
+
+def test_mistake_in_the_folder_names_its_file() -> None:
+    files = {
+        "teams/a.toml": entry("a", 'prefx = "x"\n'),
+        "teams/b.toml": "a = ",
+        "teams/c.toml": "[kafka]\n",
+        "teams/d.toml": "destinations = 1\n",
+        "teams/e.toml": entry("a") + entry("e") + entry("e"),
+    }
+    assert mistakes_in_folder(FOLDER, files) == [
+        "teams/b.toml: line 1, column 5: Invalid value; write valid TOML there",
+        "teams/c.toml: key 'kafka' is unknown; remove it, or write one of destinations",
+        (
+            "teams/d.toml: destinations is 1; write [[destinations]] in two pairs of brackets for "
+            "each destination"
+        ),
+        "teams/a.toml: [[destinations]] 1 (id 'a'): key 'prefx' is unknown; did you mean prefix?",
+        (
+            "teams/e.toml: [[destinations]] 1 (id 'a'): id is also that of [[destinations]] 1 of "
+            "teams/a.toml; write another one"
+        ),
+        (
+            "teams/e.toml: [[destinations]] 3 (id 'e'): id is also that of [[destinations]] 2; "
+            "write another one"
+        ),
+    ]
+
+
+def test_folder_without_destinations_is_a_mistake_unless_the_file_has_some() -> None:
+    assert mistakes_in_folder(FOLDER, {"teams/a.toml": ""}) == [
+        (
+            "app.toml: there are 0 [[destinations]] in it and in destinations_dir 'teams'; write 1 "
+            "to 10000 of them, each with id and bucket"
+        )
+    ]
+    assert len(in_folder(FOLDER + entry("a"), {"teams/a.toml": ""}).destinations) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "variable", "found"),
+    [
+        ("", "", None),
+        (FOLDER, "", "teams"),
+        (FOLDER, "other", "other"),
+        ("", "other", "other"),
+        ("destinations_dir = 1", "", None),
+        ('destinations_dir = ""', "", None),
+        ("", "a\nb", None),
+    ],
+)
+def test_folder_is_named_by_the_file_or_by_a_variable(
+    text: str, variable: str, found: str | None
+) -> None:
+    assert folder_of(toml(text, WHERE), {"STREAM_APP_DESTINATIONS_DIR": variable}) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "mistake"),
+    [
+        ("destinations_dir = 1\n", {}, "app.toml: destinations_dir is 1"),
+        (
+            "",
+            {"STREAM_APP_DESTINATIONS_DIR": "a\nb"},
+            "environment: STREAM_APP_DESTINATIONS_DIR is 'a\\nb'",
+        ),
+    ],
+)
+def test_wrong_name_of_a_folder_is_a_mistake(
+    text: str, environment: dict[str, str], mistake: str
+) -> None:
+    assert mistakes(text + DESTINATION, **environment) == [
+        f"{mistake}; write text without control characters"
+    ]
+
+
+ONE = {"STREAM_APP_DESTINATION_ID": "orders", "STREAM_APP_DESTINATION_BUCKET": "my-bucket"}
+
+
+def test_variables_describe_one_destination() -> None:
+    more = {
+        "STREAM_APP_DESTINATION_PAYLOAD": " ",
+        "STREAM_APP_DESTINATION_PREFIX": "a/",
+        "STREAM_APP_DESTINATION_PIPELINE": "",
+        "STREAM_APP_DESTINATION_CONDITIONAL_WRITES": "false",
+    }
+    found = settings('[kafka]\ngroup = "g"\n', **ONE, **more)
+    assert found.destinations == (
+        Destination("orders", "my-bucket", prefix="a/", conditional_writes=False),
+    )
+    assert found.kafka.group == "g"
+    assert found.place(0) == "environment: [[destinations]] 1"
+
+
+def test_variables_of_a_destination_are_checked() -> None:
+    more = {
+        "STREAM_APP_DESTINATION_BUCKET": "",
+        "STREAM_APP_DESTINATION_ACL": "open",
+        "STREAM_APP_DESTINATION_PREFX": "a/",
+    }
+    assert mistakes("", **ONE | more) == [
+        (
+            "environment: variable 'STREAM_APP_DESTINATION_PREFX' is unknown; did you mean "
+            "STREAM_APP_DESTINATION_PREFIX?"
+        ),
+        "environment: STREAM_APP_DESTINATION_BUCKET is missing; set it",
+        (
+            "environment: STREAM_APP_DESTINATION_ACL is 'open'; write one of \"private\", "
+            '"public-read", "public-read-write", "authenticated-read", "aws-exec-read", '
+            '"bucket-owner-read", "bucket-owner-full-control"'
+        ),
+    ]
+    assert mistakes("", **ONE, STREAM_APP_DESTINATION_EXTERNAL_ID="ours") == [
+        "environment: external_id is set without role_arn; write both or neither"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (DESTINATION, "there are [[destinations]] in app.toml"),
+        (FOLDER + DESTINATION, "there are [[destinations]] in app.toml"),
+        (FOLDER, "destinations_dir is 'teams'"),
+    ],
+)
+def test_destinations_are_in_variables_or_in_files(text: str, other: str) -> None:
+    assert mistakes(text, **ONE) == [
+        (
+            f"environment: STREAM_APP_DESTINATION_BUCKET describes a destination, but {other}; "
+            "remove that, or all variables STREAM_APP_DESTINATION_..."
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"STREAM_APP_KAFKA_GROUP": "g"}, False),
+        ({"STREAM_APP_DESTINATION_ID": ""}, False),
+        ({"STREAM_APP_DESTINATION_ID": "a"}, True),
+        ({"STREAM_APP_DESTINATIONS_DIR": "teams"}, True),
+    ],
+)
+def test_environment_that_says_where_events_go_needs_no_file(
+    environment: dict[str, str],
+    expected: bool,  # noqa: FBT001
+) -> None:
+    assert is_whole(environment) is expected
 
 
 OPTIONS = """

@@ -3,7 +3,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from stream_app.config.settings import TABLES, Destination, Kafka, setting_spec
+from stream_app.config.settings import TABLES, Destination, Kafka, secret_file_key, setting_spec
 from stream_app.config.validators import broker_addresses, encoded_tags, tag_mistakes
 
 KINDS = (*TABLES.values(), Destination)
@@ -23,6 +23,13 @@ def test_default_is_a_value_that_may_be_written(kind: type, name: str) -> None:
         assert name in ("id", "bucket")
     else:
         assert setting.default is None or setting_spec(setting).constraint.is_valid(setting.default)
+
+
+def test_each_secret_can_come_from_a_file() -> None:
+    for kind in KINDS:
+        names = {setting.name for setting in fields(kind)}
+        secrets = {setting.name for setting in fields(kind) if setting_spec(setting).secret}
+        assert {secret_file_key(name) for name in secrets} <= names
 
 
 @pytest.mark.parametrize(

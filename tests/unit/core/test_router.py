@@ -176,16 +176,16 @@ TABLE = '[[destinations]]\nid = "orders"\nbucket = "my-bucket"\n'
 
 
 def test_right_expressions_compile() -> None:
-    compile_payloads(parse(TABLE, {}, "x"), "x")
+    compile_payloads(parse(TABLE, {}, "x"))
 
 
 def test_every_wrong_expression_has_a_line() -> None:
     second = TABLE.replace("orders", "b")
     text = f'{TABLE}payload = "("\n{second}payload = "a.b"\n'
     third = TABLE.replace("orders", "c")
-    settings = parse(f'{text}{third}payload = ")"\n', {}, "x")
+    settings = parse(f'{text}{third}payload = ")"\n', {}, "x.toml")
     with pytest.raises(ConfigurationError) as caught:
-        compile_payloads(settings, "x.toml")
+        compile_payloads(settings)
     assert [mistake.split(" compile")[0] for mistake in caught.value.mistakes] == [
         "x.toml: [[destinations]] 1 (id 'orders'): payload does not",
         "x.toml: [[destinations]] 3 (id 'c'): payload does not",
@@ -208,7 +208,7 @@ def test_each_text_is_compiled_once() -> None:
         TABLE.replace("orders", f"d{number}") + f'payload = "$event.v{number % 2}"\n'
         for number in range(6)
     )
-    first, second, *rest = compile_payloads(parse(text, {}, "x"), "x")
+    first, second, *rest = compile_payloads(parse(text, {}, "x"))
     assert (first.text, second.text) == ("$event.v0", "$event.v1")
     assert all(it is (first, second)[index % 2] for index, it in enumerate(rest))
 
@@ -216,14 +216,14 @@ def test_each_text_is_compiled_once() -> None:
 def test_wrong_expression_of_several_destinations_has_a_line_for_each() -> None:
     text = "".join(TABLE.replace("orders", it) + 'payload = "("\n' for it in "abc")
     with pytest.raises(ConfigurationError) as caught:
-        compile_router(parse(text, {}, "x"), "x")
+        compile_router(parse(text, {}, "x"))
     found = [mistake.split(": payload")[0] for mistake in caught.value.mistakes]
     assert found == [f"x: [[destinations]] {n} (id '{it}')" for n, it in enumerate("abc", 1)]
 
 
 def test_router_has_every_destination() -> None:
     text = TABLE + TABLE.replace("orders", "b")
-    assert compile_router(parse(text, {}, "x"), "x").destinations == {"orders", "b"}
+    assert compile_router(parse(text, {}, "x")).destinations == {"orders", "b"}
 
 
 # --- events of no destination --------------------------------------------------------------------

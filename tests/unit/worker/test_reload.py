@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.cli.common import STATUS_WRONG
-from stream_app.config.files import ConfigFile, file_version, load
+from stream_app.config.files import ConfigSource
 from stream_app.core.router import Router
 from stream_app.monitoring.reload_state import ReloadState
 from stream_app.worker.reload import Reloader
@@ -53,10 +53,10 @@ def followed(
 
     async def scenario() -> None:
         state = ReloadState(1, succeeded_at=0.0)
-        config = ConfigFile(str(file), file_version(str(file)))
-        settings = load(str(file), {})
+        source = ConfigSource(str(file), {})
+        settings = source.load()
         before()
-        reloader = Reloader(config, {}, settings, taken.append, state, reread=reread)
+        reloader = Reloader(source, settings, taken.append, state, reread=reread)
         task = asyncio.create_task(reloader.run())
         async with asyncio.timeout(SECONDS_MAX):
             await asyncio.sleep(0)  # its first step sets the handler
@@ -76,6 +76,23 @@ def test_change_between_reading_and_following_the_file_is_found(file: Path) -> N
         file, bool, before=lambda: file.write_text(TEXT.format(id="changed-meanwhile"), "utf-8")
     )
     assert ids == ["changed-meanwhile"]
+
+
+def test_change_of_a_file_in_the_folder_of_destinations_is_found(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = file.parent / "teams"
+    folder.mkdir()
+    file.write_text('destinations_dir = "teams"\n', "utf-8")
+    team = folder / "a.toml"
+    team.write_text(TEXT.format(id="at-the-start"), "utf-8")
+    ids = followed(
+        file, bool, before=lambda: team.write_text(TEXT.format(id="changed-meanwhile"), "utf-8")
+    )
+    assert ids == ["changed-meanwhile"]
+    wrong = f"{team}: line 1, column 5: Invalid value"
+    looks = lambda _: any(wrong in it for it in caplog.messages)  # noqa: E731
+    assert followed(file, looks, before=lambda: team.write_text("a = ", "utf-8")) == []
 
 
 def test_first_look_at_an_unchanged_file_is_not_logged_and_a_sighup_is(
