@@ -21,7 +21,7 @@ FAST := tests/property tests/wire tests/unit tests/tidy
 SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
 .PHONY: help setup demo lint check test test-core test-servers test-chaos test-waiting test-browser nightly
-.PHONY: docs pictures bench chaos compat chart mutants lock clean
+.PHONY: docs pictures bench chaos compat chart release mutants lock clean
 
 help: ## List what there is to make.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,10 @@ SERVER ?= seaweedfs
 compat: $(READY) ## One S3 server of others from its packages, and its row in docs/stores.md: make compat SERVER=minio.
 	$(BIN)/python -m tests.compat.run $(SERVER)
 
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+release: $(READY) ## Wheel, sdist, image, SBOM, notes and checksums in dist/: make release [DRAFT=1] [PYTHONS="python3.11 ..."].
+	$(BIN)/python -m tests.release $(if $(DRAFT),--draft) $(PYTHONS)
+
 chart: $(READY) ## Render the Helm chart's cases by Helm, after a change of the chart (needs Go).
 	$(BIN)/python -m tests.docs.chart_render
 	$(BIN)/pytest -q tests/docs/test_deploy_doc.py
@@ -109,11 +113,12 @@ chart: $(READY) ## Render the Helm chart's cases by Helm, after a change of the 
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py
 
-COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml
-lock: ## Resolve the dependencies again and write the three lock files (needs uv).
-	$(COMPILE) -o requirements.txt
-	$(COMPILE) --extra embedded --extra checkout -c requirements.txt -o requirements-demo.txt
-	$(COMPILE) --extra dev -c requirements-demo.txt -o requirements-dev.txt
+COMPILE := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11
+lock: ## Resolve the dependencies again and write the four lock files (needs uv).
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) pyproject.toml --extra embedded --extra checkout -c requirements.txt -o requirements-demo.txt
+	$(COMPILE) pyproject.toml --extra dev -c requirements-demo.txt -o requirements-dev.txt
+	$(COMPILE) --group release -c requirements-dev.txt -o requirements-release.txt
 
 clean: ## Remove what the other targets made.
 	rm -rf $(VENV) site .coverage .coverage.* .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -17,6 +17,12 @@ from stream_app.s3.bucket_policy import PRINCIPAL_FORM
 from tests.docs.blocks import ROOT, block
 from tests.docs.walk import SECONDS_MAX, Place, walked
 
+INSTALLS = re.compile(
+    r"(?:\b(?:(?:pip3?|pipx|uv)(?: tool| pip)* (?:install|add|run)|uvx)\b[^\n`]*[\s'\"]|uvx "
+    r"|docker pull |helm \w+ \S+ \w+/)stream[-_]app\b(?!/|\S*\.whl)"
+)
+"""A command that takes this program from an index."""
+
 
 @pytest.fixture
 def place(kafka: KafkaServer, s3: S3Server, topic_prefix: str) -> Place:
@@ -110,19 +116,35 @@ def test_no_document_has_a_policy_for_somebody() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pip install stream-app",
+        "pip3 install --upgrade 'stream-app[embedded]'",
+        "uv add stream_app",
+        "uv tool install stream-app",
+        "pipx install stream-app==0.2.0",
+        "uvx stream-app demo",
+        "helm install it stable/stream-app",
+        "docker pull stream-app:0.2.0",
+    ],
+)
+def test_text_that_installs_from_an_index_is_recognized(text: str) -> None:
+    assert INSTALLS.search(text)
+
+
 def test_no_text_installs_this_program_from_an_index() -> None:
     # No index has the name: an account that registers it decides what the command runs.
     texts = [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("docs/examples/**/*.txt"),
         *ROOT.glob("stream_app/**/*.py"),
         ROOT / "Makefile",
         ROOT / "docker-compose.yml",
     ]
     found = [
-        str(path.relative_to(ROOT))
-        for path in texts
-        if re.search(r"pip install[^\n`]*[\s'\"]stream[-_]app\b(?!/)", path.read_text("utf-8"))
+        str(path.relative_to(ROOT)) for path in texts if INSTALLS.search(path.read_text("utf-8"))
     ]
     assert found == []
 

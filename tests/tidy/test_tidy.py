@@ -28,6 +28,7 @@ TOP_LEVEL = {
     "pyproject.toml",
     "requirements-demo.txt",
     "requirements-dev.txt",
+    "requirements-release.txt",
     "requirements.txt",
     "schemas",
     "stream_app",
@@ -153,7 +154,13 @@ def test_words_of_the_field_are_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "lock", ["requirements.txt", "requirements-demo.txt", "requirements-dev.txt"]
+    "lock",
+    [
+        "requirements.txt",
+        "requirements-demo.txt",
+        "requirements-dev.txt",
+        "requirements-release.txt",
+    ],
 )
 def test_lock_file_pins_hashes_and_names_no_place(lock: str) -> None:
     text = (ROOT / lock).read_text()
