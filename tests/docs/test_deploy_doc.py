@@ -378,8 +378,12 @@ def test_probes_request_a_workers_health() -> None:
     assert {worker[probe]["httpGet"]["port"] for probe in paths} == {port["name"]}
     assert port["containerPort"] == Http().port
     assert variables(pod)[environment_name("http", "port")] == str(port["containerPort"])
-    # The probes come from the node.
-    assert variables(pod)[environment_name("http", "bind")] == "0.0.0.0"  # noqa: S104
+
+
+def test_servers_listen_beyond_their_pod() -> None:
+    for case, address in ((EVERYTHING, "0.0.0.0"), (EXISTING, "::")):  # noqa: S104
+        assert variables(template(case[WORKER]))[environment_name("http", "bind")] == address
+        assert f"--bind={address}" in container(template(case[INSPECTOR]))["args"]
 
 
 def test_workers_are_replaced_and_drained_one_at_a_time() -> None:
