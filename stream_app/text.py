@@ -1,4 +1,4 @@
-"""Text from outside as one printable line of a log or a terminal, and times as text.
+"""Text from outside as one line that can be printed, and counts, names and times as text.
 
 An error message of a server, a pipeline or a receipt can contain a line end, which would begin a
 forged line, or a control character, which a terminal executes. All characters that are not
@@ -9,6 +9,7 @@ Pure: text in, text out.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _DELETE = "\x7f"
@@ -53,7 +54,38 @@ def counted(count: int, noun: str) -> str:
         >>> counted(1, "event"), counted(2, "event")
         ('1 event', '2 events')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {_inflected(noun, count)}"
+
+
+def listed(noun: str, names: Sequence[object], shown_max: int) -> str:
+    """Return a noun and the names of what it stands for, no more than `shown_max` of them.
+
+    Example:
+        >>> listed("partition", [3], 2), listed("partition", [3, 5, 8], 2)
+        ('partition 3', 'partitions 3, 5 and 1 more')
+    """
+    shown = ", ".join(map(str, names[:shown_max]))
+    more = len(names) - shown_max
+    return f"{_inflected(noun, len(names))} {shown}" + (f" and {more} more" if more > 0 else "")
+
+
+def _inflected(noun: str, count: int) -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share as text; neither none nor all, unless it is.
+
+    Example:
+        >>> percent(14, 45), percent(1, 5000), percent(4999, 5000)
+        ('31 %', '<1 %', '>99 %')
+    """
+    share = f"{part / whole:.0%}" if whole else "0%"
+    if share == "0%" and part:
+        return "<1 %"
+    if share == "100%" and part < whole:
+        return ">99 %"
+    return share.replace("%", " %")
 
 
 def cell_width(text: str) -> int:

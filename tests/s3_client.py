@@ -6,11 +6,11 @@ from typing import Any
 
 import botocore.session
 
-from stream_app.embedded.servers import S3Server
+from stream_app.embedded.servers import S3Program
 
 
 @contextlib.contextmanager
-def s3_client(server: S3Server) -> Iterator[Any]:
+def s3_client(server: S3Program) -> Iterator[Any]:
     names = server.environment
     client = botocore.session.Session().create_client(
         "s3",

@@ -6,16 +6,16 @@ committed offset has passed it: the boundary decides what the next window includ
 one is settled already.
 
     offset                 first offset of the oldest window that is not settled
-    "2" + base64url(...)   newest closing time, five bytes; leader epoch + 1, four;
-                           unsigned varints; then the mark:
+    "2" + base64url(...)   newest closing time, five bytes; leader epoch + 1, four
+                           unsigned varints:
                              began_at * 4 + is_after_truncation * 2 + is_truncated
                              number of closings that are named by offset alone: the oldest ones
                              for each closing beyond the offset, oldest first:
-                               (end - previous end) * 2 + settled      the first counts from offset
+                               0, if the window was passed over
+                               (end - previous end) * 2 + settled    the first counts from offset
                                zigzag(closed_at - previous one)      the first counts from 0
                                zigzag(closed_at - window_start)
-                               before them 0, if the window was passed over
-                             CRC-32 of all this and of the offset, four bytes
+                           mark: CRC-32 of all this and of the offset, four bytes
 
 The mark is there without closings, too: a commit without it, or whose offset does not belong to it,
 is one of another program, and what lies before its offset may never have been delivered. Versions
@@ -145,10 +145,7 @@ def encode(commit: Commit) -> str:
     """Return the metadata of a commit: ASCII, never empty."""
     packed = bytearray(commit.newest_at.to_bytes(_TIME_BYTES, "big"))
     packed += (commit.leader_epoch + 1).to_bytes(_FIXED_BYTES - _TIME_BYTES, "big")
-    _append(
-        packed,
-        commit.began_at * 4 + commit.is_after_truncation * 2 + commit.is_truncated,
-    )
+    _append(packed, commit.began_at * 4 + commit.is_after_truncation * 2 + commit.is_truncated)
     named_by_offset = sum(not it.is_named_by_time for it in commit.closings)
     _append(packed, named_by_offset)
     end, closed_at = commit.offset, 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stream_app.core.receipt import Tally
+from stream_app.text import percent
 
 FAILING_MINUTES: Final = 10
 """Minutes whose windows are counted, by when their receipts were published."""
@@ -119,21 +120,6 @@ class FailingDestinations:
     def worst(self) -> Sequence[FailingDestination]:
         """Return those that are failing, the greatest share first."""
         return sorted(self.failing.values(), key=lambda it: it.failed / it.events, reverse=True)
-
-
-def percent(part: int, whole: int) -> str:
-    """Return a share as text; neither none nor all, unless it is.
-
-    Example:
-        >>> percent(14, 45), percent(1, 5000), percent(4999, 5000)
-        ('31 %', '<1 %', '>99 %')
-    """
-    share = f"{part / whole:.0%}" if whole else "0%"
-    if share == "0%" and part:
-        return "<1 %"
-    if share == "100%" and part < whole:
-        return ">99 %"
-    return share.replace("%", " %")
 
 
 def _is_failing(events: int, failed: int, *, was_failing: bool) -> bool:

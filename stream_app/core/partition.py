@@ -282,9 +282,8 @@ class Partition(PartitionDeliveries):
     @property
     def is_restarted(self) -> bool:
         """Whether the broker has the commit at the log's start: the partition is to be rebuilt."""
-        acknowledged = self.acknowledged
-        is_next = acknowledged.is_after_truncation and acknowledged.began_at > self._began_at
-        return self.is_truncated and is_next
+        commit = self.acknowledged
+        return self.is_truncated and commit.is_after_truncation and commit.began_at > self._began_at
 
     def tick(self, now: float, log_end: int | None) -> None:
         """Close the open window if the partition is idle, or waits, and the minute is over.

@@ -19,11 +19,10 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 import orjson
 
-from stream_app.core.failing_destinations import percent
 from stream_app.core.object_key import identifier, key_time, object_key
 from stream_app.core.receipt import FINAL, UNDELIVERED, Source, Status
 from stream_app.records import Headers
-from stream_app.text import counted
+from stream_app.text import counted, percent
 
 OFFSET_MAX: Final = 2**63 - 1
 PARTITION_MAX: Final = 2**31 - 1

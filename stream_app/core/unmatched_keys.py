@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 KEYS_MAX: Final = 100
-"""Keys that are counted in a minute; further ones are counted together."""
+"""Keys that are counted in a minute; events of further ones are in no report, only in the total."""
 REPORTED_KEYS_MAX: Final = 5
 """Keys that are reported in a minute, the most frequent ones."""
 KEY_BYTES_MAX: Final = 1_024

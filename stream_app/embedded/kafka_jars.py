@@ -24,7 +24,7 @@ JARS_SHA256: Final = "1b99f073a43e87b2736a310489b83812e46b68a9b65835edd475056461
 """SHA-256 over name and SHA-256 of every resolved jar: pins the dependencies of JARS, and detects a
 truncated download."""
 RESOLVE_SECONDS_MAX: Final = 600.0
-"""Wait for another process that resolves the jars; each of its requests has a bound of its own."""
+"""Wait for another process that fetches the same; each of its requests has a bound of its own."""
 
 
 def kafka_jars() -> Path:
@@ -40,7 +40,7 @@ def kafka_jars() -> Path:
     jars = cache / f"kafka-{KAFKA_VERSION}-{JARS_SHA256[:12]}"
     if jars.exists():
         return jars
-    with _locked(cache / f"{jars.name}.lock"):
+    with locked(cache / f"{jars.name}.lock"):
         if not jars.exists():
             partial = cache / f"{jars.name}.partial"
             if (
@@ -85,7 +85,7 @@ def _resolve(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file; the system releases it when the process ends."""
     with path.open("w") as file:
 
@@ -98,7 +98,7 @@ def _locked(path: Path) -> Iterator[None]:
 
         if not becomes_true(locks, RESOLVE_SECONDS_MAX):
             raise SetupError(
-                f"another process has held {path} for {RESOLVE_SECONDS_MAX:.0f} s to resolve "
-                "Kafka's jars; end it and try again"
+                f"another process has held {path} for {RESOLVE_SECONDS_MAX:.0f} s; end it and try "
+                "again"
             )
         yield

@@ -200,24 +200,26 @@ class KafkaServer(Server):
         return len(response) == response_head.size and response_head.unpack(response)[-1] > 0
 
 
-class S3Server(Server):
-    """S3 server on 127.0.0.1, with one access key that has all rights.
+class S3Program(Server):
+    """Program on 127.0.0.1 that is an S3 server, with one access key that has all rights.
 
     Args:
         folder: Folder for data and log; None: a temporary one.
         port: Port of S3; None: a free one.
+        keys: Access key and secret key; None: random ones.
     """
 
-    _name = "s3"
-    _stop_seconds_max = S3_STOP_SECONDS_MAX
-
-    def __init__(self, folder: Path | None = None, *, port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int | None = None,
+        keys: tuple[str, str] | None = None,
+    ) -> None:
         super().__init__(folder)
-        *self._inner_ports, free_port = free_ports(len(S3_INNER_PORTS) + 1)
-        self.port = free_port if port is None else port
+        self.port = free_ports(1)[0] if port is None else port
         # The key lasts beyond a start: clients go on after `restart`.
-        self.access_key = secrets.token_hex(10)
-        self.secret_key = secrets.token_hex(20)
+        self.access_key, self.secret_key = keys or (secrets.token_hex(10), secrets.token_hex(20))
         self._client = BlockingClient(
             self.endpoint_url,
             region=S3_REGION,
@@ -240,6 +242,11 @@ class S3Server(Server):
             "AWS_REGION": S3_REGION,
         }
 
+    @property
+    def data(self) -> Path:
+        """Folder of the server's data."""
+        return self.folder / "data"
+
     def create_bucket(self, name: str) -> None:
         """Create a bucket.
 
@@ -258,10 +265,41 @@ class S3Server(Server):
 
     @property
     def _ports(self) -> Sequence[int]:
-        return self.port, *self._inner_ports
+        return (self.port,)
 
     def _prepare(self) -> None:
-        (self.folder / "data").mkdir(exist_ok=True)
+        self.data.mkdir(exist_ok=True)
+
+    def _is_ready(self) -> bool:
+        # A write needs all parts of a server.
+        return self._client.can_write(S3_PROBE_BUCKET)
+
+    def _end(self, how: signal.Signals) -> None:
+        super()._end(how)
+        self._client.close()
+
+
+class S3Server(S3Program):
+    """SeaweedFS on 127.0.0.1.
+
+    Args:
+        folder: Folder for data and log; None: a temporary one.
+        port: Port of S3; None: a free one.
+    """
+
+    _name = "s3"
+    _stop_seconds_max = S3_STOP_SECONDS_MAX
+
+    def __init__(self, folder: Path | None = None, *, port: int | None = None) -> None:
+        super().__init__(folder, port=port)
+        self._inner_ports = free_ports(len(S3_INNER_PORTS))
+
+    @property
+    def _ports(self) -> Sequence[int]:
+        return *super()._ports, *self._inner_ports
+
+    def _prepare(self) -> None:
+        super()._prepare()
         identity = {
             "name": "everything",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
@@ -298,13 +336,8 @@ class S3Server(Server):
         # One volume at a time for a bucket instead of seven.
         return super()._environment() | {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
 
-    def _is_ready(self) -> bool:
-        # A write needs gateway, filer and a volume.
-        return self._client.can_write(S3_PROBE_BUCKET)
-
     def _end(self, how: signal.Signals) -> None:
         super()._end(how)
-        self._client.close()
         for path in SOCKET_FOLDER.glob("seaweedfs-*-grpc-*.sock"):
             # No option moves these sockets, and a killed SeaweedFS leaves them.
             if path.stem.rpartition("-")[2] in map(str, self._inner_ports):

@@ -10,7 +10,7 @@ from typing import Final
 
 from stream_app.config.settings import Delivery, Kafka
 from stream_app.core.commit_metadata import Commit, UnmarkedCommitError
-from stream_app.text import counted
+from stream_app.text import counted, listed
 
 OPERATIONS: Final[Mapping[str, int]] = {
     "READ": 3,
@@ -112,13 +112,9 @@ def may(operations: int, operation: str) -> bool | None:
 
 def check_events_topic(facts: TopicFacts, kafka: Kafka, delivery: Delivery) -> ResourceCheck:
     """Return what is wrong with the events topic."""
-    problems, notes, unchecked = _check_topic(facts, kafka, "READ")
-    configs = facts.configs or {}
-    if COMPACT in configs.get("cleanup.policy", ""):
-        problems.append(
-            f"topic '{facts.name}' has cleanup.policy={configs['cleanup.policy']}, which removes "
-            "events before they are read; set it to delete"
-        )
+    compaction = "removes events before they are read"
+    problems, unchecked = _check_topic(facts, kafka, "READ", compaction)
+    configs, notes = facts.configs or {}, []
     needed = max(delivery.retry_for_seconds, delivery.give_up_after_seconds)
     retained = _number(configs, "retention.ms", UNLIMITED)
     if retained != UNLIMITED and retained < needed * 1000:
@@ -133,18 +129,14 @@ def check_events_topic(facts: TopicFacts, kafka: Kafka, delivery: Delivery) -> R
             f"topic '{facts.name}' has retention.bytes={size}: beyond that events are deleted "
             "whether they are delivered or not"
         )
-    return _topic_check(facts, problems, notes, unchecked)
+    return _topic_check(facts, problems, unchecked, notes)
 
 
 def check_receipts_topic(facts: TopicFacts, kafka: Kafka) -> ResourceCheck:
     """Return what is wrong with the receipts topic."""
-    problems, notes, unchecked = _check_topic(facts, kafka, "WRITE")
+    compaction = "keeps one receipt of each destination"
+    problems, unchecked = _check_topic(facts, kafka, "WRITE", compaction)
     configs = facts.configs or {}
-    if COMPACT in configs.get("cleanup.policy", ""):
-        problems.append(
-            f"topic '{facts.name}' has cleanup.policy={configs['cleanup.policy']}, which keeps one "
-            "receipt of each destination; set it to delete"
-        )
     size = _number(configs, "max.message.bytes", RECEIPT_BYTES_MIN)
     if size < RECEIPT_BYTES_MIN:
         problems.append(
@@ -158,7 +150,7 @@ def check_receipts_topic(facts: TopicFacts, kafka: Kafka) -> ResourceCheck:
             f"topic '{facts.name}': fewer replicas in sync than min.insync.replicas={required} in "
             f"{_partitions(lacking)}: no receipt is taken there; start the missing brokers"
         )
-    return _topic_check(facts, problems, notes, unchecked)
+    return _topic_check(facts, problems, unchecked)
 
 
 def check_group(facts: GroupFacts, kafka: Kafka, protocol: str) -> ResourceCheck:
@@ -220,15 +212,21 @@ def duration(seconds: float) -> str:
 
 
 def _check_topic(
-    facts: TopicFacts, kafka: Kafka, operation: str
-) -> tuple[list[str], list[str], list[str]]:
-    """Return the problems and notes that both topics can have, and what was not checked."""
-    name, unchecked = facts.name, []
+    facts: TopicFacts, kafka: Kafka, operation: str, compaction: str
+) -> tuple[list[str], list[str]]:
+    """Return the problems that both topics can have, and what was not checked.
+
+    Args:
+        facts: The topic.
+        kafka: The connection.
+        operation: What a worker must be allowed to do.
+        compaction: What compaction does to the topic.
+    """
+    name, problems, unchecked = facts.name, [], []
     if not facts.is_visible:
-        return [_no_right(kafka, f"topic '{name}'", operation)], [], []
+        return [_no_right(kafka, f"topic '{name}'", operation)], []
     if not facts.exists:
-        return [f"topic '{name}' does not exist; create it with: stream-app topics"], [], []
-    problems = []
+        return [f"topic '{name}' does not exist; create it with: stream-app topics"], []
     if may(facts.operations, operation) is False:
         problems.append(_no_right(kafka, f"topic '{name}'", operation))
     elif may(facts.operations, operation) is None:
@@ -244,11 +242,15 @@ def _check_topic(
             f"topic '{name}': its configuration (retention, cleanup.policy, max.message.bytes), "
             "which takes the right DESCRIBE_CONFIGS"
         )
-    return problems, [], unchecked
+    elif COMPACT in (policy := facts.configs.get("cleanup.policy", "")):
+        problems.append(
+            f"topic '{name}' has cleanup.policy={policy}, which {compaction}; set it to delete"
+        )
+    return problems, unchecked
 
 
 def _topic_check(
-    facts: TopicFacts, problems: Sequence[str], notes: Sequence[str], unchecked: Sequence[str]
+    facts: TopicFacts, problems: Sequence[str], unchecked: Sequence[str], notes: Sequence[str] = ()
 ) -> ResourceCheck:
     detail = []
     if facts.partitions:
@@ -279,7 +281,4 @@ def _no_right(kafka: Kafka, resource: str, operation: str) -> str:
 
 
 def _partitions(partitions: Sequence[int]) -> str:
-    shown = ", ".join(map(str, partitions[:PARTITIONS_SHOWN_MAX]))
-    more = len(partitions) - PARTITIONS_SHOWN_MAX
-    noun = "partition" if len(partitions) == 1 else "partitions"
-    return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "")
+    return listed("partition", partitions, PARTITIONS_SHOWN_MAX)

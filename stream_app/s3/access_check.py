@@ -42,7 +42,7 @@ from stream_app.s3.clients import CREDENTIALS_ADVICE
 from stream_app.s3.encryption import other_encryption
 from stream_app.s3.errors import CREDENTIALS_REFUSED, UNREADABLE, other_region
 from stream_app.s3.storage import Storage
-from stream_app.text import printable
+from stream_app.text import listed, printable
 
 RESPONSE_SECONDS_MAX: Final = 10.0
 """Timeout of a request, shorter than a worker's: a person waits at a terminal."""
@@ -408,7 +408,4 @@ def _line(finding: _Finding, destinations: Sequence[str]) -> str:
 
 def named(destinations: Sequence[str]) -> str:
     """Return the ids of destinations as one text of bounded length."""
-    shown = ", ".join(destinations[:DESTINATIONS_SHOWN_MAX])
-    if len(destinations) > DESTINATIONS_SHOWN_MAX:
-        shown += f" and {len(destinations) - DESTINATIONS_SHOWN_MAX} more"
-    return f"destination{'' if len(destinations) == 1 else 's'} {shown}"
+    return listed("destination", destinations, DESTINATIONS_SHOWN_MAX)

@@ -23,6 +23,7 @@ from stream_app.config.bucket_names import is_directory_bucket, needs_virtual_ho
 from stream_app.config.settings import Destination
 from stream_app.core.object_key import folder_of
 from stream_app.errors import ConfigurationError
+from stream_app.text import listed
 
 FIVE_ACTIONS: Final = (
     "s3:AbortMultipartUpload",
@@ -162,10 +163,7 @@ def _require_principals(destinations: Sequence[Destination], given: str | None) 
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{it}'" for it in names[:DESTINATIONS_NAMED_MAX])
-    more = len(names) - DESTINATIONS_NAMED_MAX
-    noun = "destination" if len(names) == 1 else "destinations"
-    return f"{noun} {shown}" + (f" and {more} more" if more > 0 else "")
+    return listed("destination", [f"'{it}'" for it in names], DESTINATIONS_NAMED_MAX)
 
 
 def _actions(destination: Destination) -> tuple[str, ...]:

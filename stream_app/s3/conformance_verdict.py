@@ -214,8 +214,20 @@ def verdicts(destination: Destination, seen: Observations) -> list[Verdict]:
 def _of_writes(destination: Destination, seen: Observations) -> list[Verdict]:
     """Return the verdicts on a server that can be written."""
     return [
-        _found_again(seen.found_again),
-        _write_parts(seen.write_parts),
+        _done(
+            "found-again",
+            seen.found_again,
+            "the same write again finds its object",
+            "the same write again",
+            "a window whose response was lost is never recognized as delivered, and is given up",
+        ),
+        _done(
+            "write-in-parts",
+            seen.write_parts,
+            "an object is written in parts of one size",
+            "in parts",
+            "no object of more than 8 MiB is ever delivered",
+        ),
         _conditional(destination, "conditional-put", seen.put_new, seen.put_existing),
         _conditional(
             destination, "conditional-complete", seen.complete_new, seen.complete_existing
@@ -265,32 +277,13 @@ def _write(seen: Observations) -> Verdict:
     )
 
 
-def _found_again(response: Response) -> Verdict:
-    question = "found-again"
+def _done(question: str, response: Response, passed: str, request: str, meaning: str) -> Verdict:
+    """Return whether a request is done, where every refusal of it means the same."""
     if missing := _unanswered(question, response):
         return missing
     if response.is_done:
-        return Verdict(question, Result.PASSED, "the same write again finds its object")
-    return Verdict(
-        question,
-        Result.FAILED,
-        f"the same write again: {response.code}",
-        "a window whose response was lost is never recognized as delivered, and is given up",
-    )
-
-
-def _write_parts(response: Response) -> Verdict:
-    question = "write-in-parts"
-    if missing := _unanswered(question, response):
-        return missing
-    if response.is_done:
-        return Verdict(question, Result.PASSED, "an object is written in parts of one size")
-    return Verdict(
-        question,
-        Result.FAILED,
-        f"in parts: {response.code}",
-        "no object of more than 8 MiB is ever delivered",
-    )
+        return Verdict(question, Result.PASSED, passed)
+    return Verdict(question, Result.FAILED, f"{request}: {response.code}", meaning)
 
 
 def _conditional(

@@ -48,8 +48,6 @@ class EncryptionMonitor:
 
     def observe(self, destination: Destination, response: Mapping[str, Any]) -> None:
         """Compare S3's response with the request; log a difference once for these options."""
-        if destination.sse is None:
-            return
         stated = other_encryption(destination, response)
         if stated is None:
             return

@@ -38,7 +38,7 @@ from aiokafka.errors import GroupLoadInProgressError, KafkaError
 from aiokafka.structs import TopicPartition
 
 from stream_app.core.commit_metadata import decode
-from stream_app.embedded.servers import KafkaServer, S3Server
+from stream_app.embedded.servers import KafkaServer, S3Program
 from tests.chaos.kafka_proxy import KafkaProxy
 from tests.chaos.load import Event, Load
 from tests.chaos.oracle import Committed, Evidence, Published, Stored, Target, findings
@@ -189,7 +189,7 @@ class Worker:
 @dataclass
 class Lab:
     broker: str
-    s3: S3Server
+    s3: S3Program
     folder: Path
     seed: int = 0
     partitions: int = PARTITIONS

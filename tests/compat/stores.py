@@ -10,22 +10,19 @@ A server is installed once, into the user's cache, by the package manager of its
 import hashlib
 import importlib.metadata
 import os
-import secrets
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stream_app.embedded.kafka_jars import _locked
+from stream_app.embedded.kafka_jars import locked
 from stream_app.embedded.packages import optional_module
-from stream_app.embedded.process import HOST, PROBE_SECONDS_MAX, Server, cache_folder, free_ports
-from stream_app.embedded.servers import S3_PROBE_BUCKET, S3_REGION, S3Server
+from stream_app.embedded.process import HOST, cache_folder
+from stream_app.embedded.servers import S3Program, S3Server
 from stream_app.errors import SetupError
-from stream_app.s3.blocking_client import BlockingClient
 
 INSTALL_SECONDS_MAX: Final = 3600.0
 """A Go server is compiled, once."""
@@ -50,66 +47,19 @@ class Program:
     """Access key and secret key, where the program takes no others."""
 
 
-class Store(Server):
-    """S3 server of a program, with one access key that has all rights."""
+class Store(S3Program):
+    """S3 server of a program of others."""
 
     def __init__(self, program: Program) -> None:
         self._name = program.title.lower().replace(" ", "-")
-        super().__init__(None)
-        self.program = program
-        self.version = program.version
-        (self.port,) = free_ports(1)
-        self.access_key, self.secret_key = program.keys or (
-            secrets.token_hex(10),
-            secrets.token_hex(20),
-        )
-        self._client = BlockingClient(
-            self.endpoint_url,
-            region=S3_REGION,
-            access_key=self.access_key,
-            secret_key=self.secret_key,
-            seconds_max=PROBE_SECONDS_MAX,
-        )
-
-    @property
-    def endpoint_url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Environment variables with which a worker uses this server."""
-        return {
-            "AWS_ACCESS_KEY_ID": self.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            "AWS_REGION": S3_REGION,
-        }
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    def create_bucket(self, name: str) -> None:
-        self._client.create_bucket(name)
-
-    @property
-    def _ports(self) -> Sequence[int]:
-        return (self.port,)
-
-    def _prepare(self) -> None:
-        self.data.mkdir(exist_ok=True)
+        super().__init__(keys=program.keys)
+        self._program = program
 
     def _command(self) -> list[str]:
-        return self.program.command(installed(self.program), self)
+        return self._program.command(installed(self._program), self)
 
     def _environment(self) -> dict[str, str]:
-        return super()._environment() | self.program.environment(self)
-
-    def _is_ready(self) -> bool:
-        return self._client.can_write(S3_PROBE_BUCKET)
-
-    def _end(self, how: signal.Signals) -> None:
-        super()._end(how)
-        self._client.close()
+        return super()._environment() | self._program.environment(self)
 
 
 def installed(program: Program) -> Path:
@@ -119,7 +69,7 @@ def installed(program: Program) -> Path:
     if folder.exists():
         return folder
     folder.parent.mkdir(exist_ok=True)
-    with _locked(folder.with_name(f"{name}.lock")):
+    with locked(folder.with_name(f"{name}.lock")):
         if not folder.exists():
             # pip writes the folder's name into programs: it is installed where it stays.
             try:
@@ -303,7 +253,7 @@ SEAWEEDFS: Final = "seaweedfs"
 """The server of the demo and of all other tests."""
 
 
-def new_store(name: str) -> S3Server | Store:
+def new_store(name: str) -> S3Program:
     """Return a server that is not started yet."""
     return S3Server() if name == SEAWEEDFS else Store(PROGRAMS[name])
 

@@ -12,11 +12,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from stream_app.embedded.servers import S3Server
+from stream_app.embedded.servers import S3Program
 from tests.chaos.harness import Lab, Worker, wait_until
 from tests.chaos.oracle import Target
 from tests.chaos.s3_proxy import Request
-from tests.compat.stores import Store
 
 EVERYTHING: Final = Target("everything", "everything/")
 PARTITIONS: Final = 2
@@ -49,10 +48,9 @@ class Deliveries(NamedTuple):
     """Keys under which the server has confirmed an object more than once."""
 
 
-def new_lab(broker: str, store: S3Server | Store, folder: Path) -> Lab:
+def new_lab(broker: str, store: S3Program, folder: Path) -> Lab:
     """Return a lab of workers that deliver to the server."""
-    # A Lab needs of a server its addresses, its keys and `create_bucket`, which both kinds have.
-    return Lab(broker, store, folder, partitions=PARTITIONS, targets=(EVERYTHING,))  # type: ignore[arg-type]
+    return Lab(broker, store, folder, partitions=PARTITIONS, targets=(EVERYTHING,))
 
 
 async def deliver(lab: Lab) -> Deliveries:
@@ -131,7 +129,7 @@ class Verdicts(NamedTuple):
     """`passed`, `failed`, `unknown` or `refused`, by option."""
 
 
-def check(store: S3Server | Store, folder: Path) -> Verdicts:
+def check(store: S3Program, folder: Path) -> Verdicts:
     """Run `check --conformance` without options, then with all that the server accepts."""
     store.create_bucket(BUCKET)
     plain = checked(store, folder, [])
@@ -147,7 +145,7 @@ def check(store: S3Server | Store, folder: Path) -> Verdicts:
     return Verdicts(plain, outcomes)
 
 
-def checked(store: S3Server | Store, folder: Path, options: list[str]) -> dict[str, dict[str, Any]]:
+def checked(store: S3Program, folder: Path, options: list[str]) -> dict[str, dict[str, Any]]:
     """Return what `check --conformance` says, by question; it asks Kafka too, and finds none."""
     config = folder / "check.toml"
     lines = [f'[s3]\nendpoint_url = "{store.endpoint_url}"', "[[destinations]]"]

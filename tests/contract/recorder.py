@@ -224,6 +224,23 @@ def refusal(status: str, code: str, message: str = "in words", **headers: str) -
     )
 
 
+LOCATED = answer("200 OK", "<LocationConstraint>eu-central-1</LocationConstraint>")
+"""Of GetBucketLocation."""
+DONE = answer("200 OK", ETag='"the-etag"')
+"""Of PutObject and UploadPart."""
+CREATED = answer(
+    "200 OK",
+    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
+)
+"""Of CreateMultipartUpload."""
+COMPLETED = answer(
+    "200 OK",
+    "<CompleteMultipartUploadResult><ETag>&quot;whole-1&quot;</ETag>"
+    "</CompleteMultipartUploadResult>",
+)
+"""Of CompleteMultipartUpload."""
+
+
 async def close(writer: asyncio.StreamWriter) -> None:
     """Close without a word, as a server does with a socket that was idle for long."""
     del writer

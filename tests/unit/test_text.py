@@ -1,11 +1,11 @@
-"""Text from outside on one line, in cells, and counts."""
+"""Text from outside on one line, in cells; counts, names and shares."""
 
 import json
 import sys
 
 import pytest
 
-from stream_app.text import cell_width, counted, printable, printable_json
+from stream_app.text import cell_width, counted, listed, percent, printable, printable_json
 
 EVERY_CHARACTER = "".join(map(chr, range(sys.maxunicode + 1)))
 
@@ -56,3 +56,30 @@ def test_wide_letters_take_two_cells_and_marks_none(text: str, width: int) -> No
 )
 def test_one_has_a_singular(count: int, expected: str) -> None:
     assert counted(count, "event") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([7], "partition 7"),
+        ([7, 8], "partitions 7, 8"),
+        ([7, 8, 9], "partitions 7, 8 and 1 more"),
+    ],
+)
+def test_list_of_names_has_a_bound(names: list[int], expected: str) -> None:
+    assert listed("partition", names, 2) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (0, 0, "0 %"),
+        (0, 7, "0 %"),
+        (7, 7, "100 %"),
+        (14, 45, "31 %"),
+        (1, 1_000, "<1 %"),
+        (999, 1_000, ">99 %"),
+    ],
+)
+def test_share_is_none_or_all_only_if_it_is(part: int, whole: int, text: str) -> None:
+    assert percent(part, whole) == text

@@ -17,7 +17,18 @@ from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.s3.access_check import check_buckets
 from stream_app.s3.clients import access_to
 from stream_app.s3.storage import Storage
-from tests.contract.recorder import Answer, Request, Rule, answer, recorder, refusal
+from tests.contract.recorder import (
+    COMPLETED,
+    CREATED,
+    DONE,
+    LOCATED,
+    Answer,
+    Request,
+    Rule,
+    answer,
+    recorder,
+    refusal,
+)
 
 ENDPOINT = "http://oss.example.com"
 HOST = "oss.example.com"
@@ -26,17 +37,6 @@ KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
 ALIAS = "orders-ap-abcdefghijklmnopqrstuvwxyz0123456789a-s3alias"
 DIRECTORY = "my-bucket--use1-az4--x-s3"
 
-DONE = answer("200 OK", ETag='"the-etag"')
-CREATED = answer(
-    "200 OK",
-    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
-)
-COMPLETED = answer(
-    "200 OK",
-    "<CompleteMultipartUploadResult><ETag>&quot;whole-1&quot;</ETag>"
-    "</CompleteMultipartUploadResult>",
-)
-LOCATED = answer("200 OK", "<LocationConstraint>eu-central-1</LocationConstraint>")
 NO_PATH_STYLE = refusal("403 Forbidden", "SecondLevelDomainForbidden")
 ABSENT = answer("404 Not Found")
 

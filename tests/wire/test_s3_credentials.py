@@ -21,12 +21,11 @@ from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.s3.clients import Clients
 from stream_app.s3.credentials import READ_SECONDS_MIN
 from tests.certificates import identities
-from tests.contract.recorder import Answer, Request, answer, recorder, refusal
+from tests.contract.recorder import LOCATED, Answer, Request, answer, recorder, refusal
 
 TO = Destination("d", "my-bucket")
 ROLE = "arn:aws:iam::123456789012:role/stream-app"
 ASSUMING = replace(TO, role_arn=ROLE)
-LOCATED = answer("200 OK", "<LocationConstraint>eu-central-1</LocationConstraint>")
 CODES = [
     ("403 Forbidden", "InvalidAccessKeyId"),
     ("403 Forbidden", "SignatureDoesNotMatch"),

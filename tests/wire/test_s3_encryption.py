@@ -14,23 +14,21 @@ from stream_app.config.settings import S3, Delivery, Destination, Kafka, Setting
 from stream_app.s3.access_check import check_buckets
 from stream_app.s3.encryption import other_encryption
 from stream_app.s3.storage import Storage
-from tests.contract.recorder import Answer, Request, answer, recorder, refusal
+from tests.contract.recorder import (
+    COMPLETED,
+    CREATED,
+    LOCATED,
+    Answer,
+    Request,
+    answer,
+    recorder,
+    refusal,
+)
 
 KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
 TO = Destination("d", "my-bucket", sse="AES256")
 ARN = "arn:aws:kms:eu-west-1:123456789012:key/1-2"
 KMS = replace(TO, sse="aws:kms", kms_key_id="1-2")
-
-CREATED = answer(
-    "200 OK",
-    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
-)
-COMPLETED = answer(
-    "200 OK",
-    "<CompleteMultipartUploadResult><ETag>&quot;whole-1&quot;</ETag>"
-    "</CompleteMultipartUploadResult>",
-)
-LOCATED = answer("200 OK", "<LocationConstraint>eu-central-1</LocationConstraint>")
 
 
 @pytest.fixture(autouse=True)

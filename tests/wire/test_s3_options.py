@@ -28,7 +28,18 @@ from stream_app.s3.body import MULTIPART_BYTES
 from stream_app.s3.clients import CLIENTS_MAX, Clients
 from stream_app.s3.storage import Storage
 from stream_app.worker.window_delivery import UPLOADS_MAX
-from tests.contract.recorder import Answer, Request, answer, hang, recorder, refusal
+from tests.contract.recorder import (
+    COMPLETED,
+    CREATED,
+    DONE,
+    LOCATED,
+    Answer,
+    Request,
+    answer,
+    hang,
+    recorder,
+    refusal,
+)
 
 CONTENT = b"the bytes of an object"
 LARGE = random.Random(3).randbytes(MULTIPART_BYTES + 1)
@@ -36,17 +47,6 @@ KEY = "test/2026/11/24/16/2026-11-24-16-31-02-0123.gz"
 TO = Destination("d", "my-bucket")
 ROLE = "arn:aws:iam::123456789012:role/stream-app"
 
-DONE = answer("200 OK", ETag='"the-etag"')
-CREATED = answer(
-    "200 OK",
-    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
-)
-COMPLETED = answer(
-    "200 OK",
-    "<CompleteMultipartUploadResult><ETag>&quot;whole-3&quot;</ETag>"
-    "</CompleteMultipartUploadResult>",
-)
-LOCATED = answer("200 OK", "<LocationConstraint>eu-central-1</LocationConstraint>")
 EXISTS = refusal("412 Precondition Failed", "PreconditionFailed")
 
 _T = TypeVar("_T")

@@ -6,10 +6,10 @@ Pure: receipts in, figures out.
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from stream_app.core.failing_destinations import percent
 from stream_app.core.receipt import Status
 from stream_app.inspector.core.index import Entry, effective_receipt
 from stream_app.inspector.core.rows import iso_milliseconds, iso_or_none
+from stream_app.text import percent
 
 MINUTES: Final = 60
 MINUTE_SECONDS: Final = 60

@@ -24,6 +24,7 @@ from stream_app.s3.access_check import (
 from stream_app.s3.bucket_policy import GRANTED, bucket_policy
 from stream_app.s3.storage import Storage
 from tests.contract.recorder import (
+    CREATED,
     Answer,
     Request,
     answer,
@@ -38,10 +39,6 @@ PREFIX = "archive/"
 KEY = "archive/1970/01/01/00/1970-01-01-00-00-00-stream-app-check.gz"
 
 LOCATED = answer("200 OK", "<LocationConstraint></LocationConstraint>")
-CREATED = answer(
-    "200 OK",
-    "<InitiateMultipartUploadResult><UploadId>the-id</UploadId></InitiateMultipartUploadResult>",
-)
 ABORTED = answer("204 No Content")
 DENIED = refusal("403 Forbidden", "AccessDenied")
 

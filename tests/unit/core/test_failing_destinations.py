@@ -8,7 +8,6 @@ from stream_app.core.failing_destinations import (
     FAILING_MINUTES,
     FAILING_SHARE,
     FailingDestinations,
-    percent,
 )
 from stream_app.core.receipt import Tally
 
@@ -137,18 +136,3 @@ def test_error_is_cut() -> None:
     destinations.add("orders", tally(1, 1, "x" * 1_000))
     (begun,), _ = destinations.check(0.0)
     assert begun.error == "x" * ERROR_LENGTH_MAX
-
-
-@pytest.mark.parametrize(
-    ("part", "whole", "text"),
-    [
-        (0, 0, "0 %"),
-        (0, 7, "0 %"),
-        (7, 7, "100 %"),
-        (14, 45, "31 %"),
-        (1, 1_000, "<1 %"),
-        (999, 1_000, ">99 %"),
-    ],
-)
-def test_share_is_none_or_all_only_if_it_is(part: int, whole: int, text: str) -> None:
-    assert percent(part, whole) == text
