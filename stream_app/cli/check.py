@@ -141,13 +141,10 @@ def _check_configuration(
             if pipeline is None or destination.pipeline in (None, pipeline)
         ]
         if not subjects and pipeline is not None:
-            from stream_app.core.pipeline_names import PipelineNames, shown
+            from stream_app.core.pipeline_names import PipelineNames
 
             names = PipelineNames(destination.pipeline for destination in settings.destinations)
-            advice = names.advice(pipeline.encode())
-            raise ConfigurationError(
-                [f"{settings.name}: no destination takes the key {shown(pipeline)} ({advice})"]
-            )
+            raise ConfigurationError([f"{settings.name}: {names.unmatched(pipeline.encode())}"])
         _try(report, subjects, events, settings.kafka.events_topic)
     kafka = checks = None
     if not offline:

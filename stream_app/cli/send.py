@@ -46,13 +46,10 @@ def send(config: str, files: tuple[str, ...], pipeline: str | None) -> None:
     if pipeline is not None and not any(
         destination.pipeline in (None, pipeline) for destination in settings.destinations
     ):
-        from stream_app.core.pipeline_names import PipelineNames, shown
+        from stream_app.core.pipeline_names import PipelineNames
 
         names = PipelineNames(destination.pipeline for destination in settings.destinations)
-        print_error(
-            f"stream-app: note: no destination in {settings.name} takes pipeline {shown(pipeline)} "
-            f"({names.advice(pipeline.encode())})"
-        )
+        print_error(f"stream-app: note: {settings.name}: {names.unmatched(pipeline.encode())}")
     from stream_app.kafka.event_producer import send as send_events
 
     sources = files or ("-",)

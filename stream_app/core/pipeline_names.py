@@ -54,6 +54,10 @@ class PipelineNames:
         near = self.nearest(key)
         return "no pipeline is like it" if near is None else f"nearest pipeline: {shown(near)}"
 
+    def unmatched(self, key: bytes | None) -> str:
+        """Return that no destination takes a key, with the pipeline that it resembles."""
+        return f"no destination takes the key {shown(key)} ({self.advice(key)})"
+
 
 def shown(key: str | bytes | None) -> str:
     """Return a key as texts name it: printable, quoted and cut."""

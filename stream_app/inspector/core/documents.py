@@ -16,7 +16,6 @@ import orjson
 from stream_app.config.parser import ENVIRONMENT
 from stream_app.config.settings import Destination
 from stream_app.core.pipeline_names import PipelineNames
-from stream_app.core.pipeline_names import shown as shown_key
 from stream_app.inspector.core.index import (
     Entry,
     Event,
@@ -173,8 +172,7 @@ def redeliver_command(config: str, destination: str) -> str:
 
 def _unmatched(key: bytes | None, configured: Mapping[str, Destination]) -> str:
     """Return why no destination has the event, with the pipeline that its key resembles."""
-    names = PipelineNames(it.pipeline for it in configured.values())
-    return f"no destination takes the key {shown_key(key)} ({names.advice(key)})"
+    return PipelineNames(it.pipeline for it in configured.values()).unmatched(key)
 
 
 def _receipt(entry: Entry) -> Any:  # noqa: ANN401 - orjson's fragment, or a document

@@ -573,7 +573,7 @@ def test_pipeline_that_no_destination_takes_is_noted(shell: Shell) -> None:
     shell.run("topics", "--partitions", "1")
     outcome = shell.run("send", "--pipeline", "ordres", standard_input=b"1")
     assert outcome.error == (
-        "stream-app: note: no destination in stream_app.toml takes pipeline 'ordres' (nearest "
+        "stream-app: note: stream_app.toml: no destination takes the key 'ordres' (nearest "
         "pipeline: 'orders')\n"
     )
     assert outcome.status == 0

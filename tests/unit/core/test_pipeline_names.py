@@ -69,6 +69,11 @@ def test_advice_names_the_pipeline_or_says_that_there_is_none() -> None:
     assert NAMES.advice(None) == "only a destination without a pipeline takes records without a key"
 
 
+def test_unmatched_key_is_named_with_the_advice() -> None:
+    expected = "no destination takes the key 'ordres' (nearest pipeline: 'orders')"
+    assert NAMES.unmatched(b"ordres") == expected
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [
