@@ -18,6 +18,8 @@ from stream_app.records import TopicPartition
 
 WATCH_SECONDS: Final = 1.0
 """Interval of the checks."""
+CHECK_SECONDS_MAX: Final = 2 * WATCH_SECONDS
+"""Most time that one check counts: a process that was stopped has seen nothing meanwhile."""
 STALL_SECONDS: Final = 10.0
 """Time without progress after which a partition is sought again."""
 SEEKS_MAX: Final = 6
@@ -68,6 +70,23 @@ class Work(NamedTuple):
     """Whether it waits for memory, as long as S3 is away, or for older windows."""
 
 
+class CheckClock:
+    """Time between two checks, of which `CHECK_SECONDS_MAX` count."""
+
+    def __init__(self) -> None:
+        self._checked_at = 0.0
+
+    def elapsed(self, now: float) -> float:
+        """Return the time since the last call.
+
+        Args:
+            now: Seconds of a clock that is never set.
+        """
+        elapsed = min(now - self._checked_at, CHECK_SECONDS_MAX)
+        self._checked_at = now
+        return elapsed
+
+
 @dataclass(slots=True)
 class _Stall:
     position: int
@@ -84,7 +103,7 @@ class ProgressWatchdog:
 
     def __init__(self) -> None:
         self._stalls: dict[TopicPartition, _Stall] = {}
-        self._clock = _Clock()
+        self._clock = CheckClock()
 
     def check(
         self, sights: Mapping[TopicPartition, Sight], now: float, *, is_open: bool
@@ -139,7 +158,7 @@ class BatchWatchdog:
     """Watchdog of the batches that were fetched: something takes them, and comes to an end."""
 
     def __init__(self) -> None:
-        self._clock = _Clock()
+        self._clock = CheckClock()
         self._steps = 0
         self._seconds = 0.0
         """Time without a step."""
@@ -157,17 +176,3 @@ class BatchWatchdog:
         self._steps = work.steps
         self._seconds += elapsed
         return self._seconds >= BATCH_SECONDS_MAX
-
-
-class _Clock:
-    """Time between two checks."""
-
-    def __init__(self) -> None:
-        self._checked_at = 0.0
-
-    def elapsed(self, now: float) -> float:
-        """Return the time since the last call."""
-        # A process that was stopped has seen nothing in that time.
-        elapsed = min(now - self._checked_at, 2 * WATCH_SECONDS)
-        self._checked_at = now
-        return elapsed

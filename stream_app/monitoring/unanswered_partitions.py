@@ -9,12 +9,10 @@ Pure: times are handed in, in seconds of one monotonic clock.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from stream_app.core.progress_watchdog import CheckClock
 from stream_app.records import TopicPartition
-
-CHECK_SECONDS_MAX: Final = 2.0
-"""Most time that one check counts: a process that was stopped has asked for nothing meanwhile."""
 
 
 class Fetch(NamedTuple):
@@ -37,7 +35,7 @@ class UnansweredPartitions:
 
     def __init__(self) -> None:
         self._silences: dict[TopicPartition, _Silence] = {}
-        self._checked_at = 0.0
+        self._clock = CheckClock()
 
     def check(self, now: float, fetches: Mapping[TopicPartition, Fetch]) -> None:
         """Record the partitions' present state.
@@ -46,8 +44,7 @@ class UnansweredPartitions:
             now: The present.
             fetches: All partitions that are assigned.
         """
-        elapsed = min(now - self._checked_at, CHECK_SECONDS_MAX)
-        self._checked_at = now
+        elapsed = self._clock.elapsed(now)
         before, self._silences = self._silences, {}
         for tp, fetch in fetches.items():
             silence = before.get(tp)

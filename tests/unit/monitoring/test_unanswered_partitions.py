@@ -1,8 +1,5 @@
-from stream_app.monitoring.unanswered_partitions import (
-    CHECK_SECONDS_MAX,
-    Fetch,
-    UnansweredPartitions,
-)
+from stream_app.core.progress_watchdog import CHECK_SECONDS_MAX
+from stream_app.monitoring.unanswered_partitions import Fetch, UnansweredPartitions
 from stream_app.records import TopicPartition
 
 A, B = TopicPartition("events", 0), TopicPartition("events", 1)
