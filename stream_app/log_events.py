@@ -88,7 +88,7 @@ SUMMARY: Final = LogEvent(
 SUMMARY_STATE: Final = (
     ". Now: %(open_windows)d windows open, %(waiting)d objects waiting, %(held_mib).1f of "
     "%(bound_mib)d MiB held, %(unread)d offsets to read, %(hidden)d hidden by a transaction, "
-    "lag %(lag)d, no response for %(unanswered)d partitions"
+    "lag %(lag)d, partitions without a response: %(unanswered)d"
 )
 """The end of a summary's text, `state`, unless it is the last one."""
 SUPPRESSED: Final = LogEvent(
@@ -110,27 +110,29 @@ LIBRARY: Final = LogEvent(
 ASSIGNED: Final = LogEvent(
     *("assigned", "info"),
     "The group has assigned these partitions to the worker.",
-    "assigned: %(partitions)d partitions of %(topic)s: %(numbers)s",
+    "assigned: %(counted)s of %(topic)s: %(numbers)s",
     ("topic", "partitions", "numbers", "generation"),
+    ("counted",),
 )
 REVOKED: Final = LogEvent(
     *("revoked", "info"),
     "A rebalance begins and may take any partition away; open windows are kept for those that "
     "come back.",
-    "revoked: %(partitions)d partitions of %(topic)s: %(numbers)s",
+    "revoked: %(counted)s of %(topic)s: %(numbers)s",
     ("topic", "partitions", "numbers"),
+    ("counted",),
 )
 TAKEN_OVER: Final = LogEvent(
     *("taken-over", "info"),
     "The worker reads a partition from its commit.",
-    "partition %(topic)s/%(partition)d: taken over at offset %(offset)s, %(closings)d recorded "
-    "closings",
+    "partition %(topic)s/%(partition)d: taken over at offset %(offset)s, recorded closings: "
+    "%(closings)d",
     (*PARTITION, "offset", "closings"),
 )
 KEPT: Final = LogEvent(
     *("kept", "info"),
     "A partition has come back and no other worker had it meanwhile: its windows go on.",
-    "partition %(topic)s/%(partition)d: kept at offset %(offset)s, %(closings)d recorded closings",
+    "partition %(topic)s/%(partition)d: kept at offset %(offset)s, recorded closings: %(closings)d",
     (*PARTITION, "offset", "closings"),
 )
 REBUILT: Final = LogEvent(
@@ -146,11 +148,11 @@ LOG_TRUNCATED: Final = LogEvent(
     "topic was created again. What was read is delivered; then the partition begins at the log's "
     "start.",
     "partition %(topic)s/%(partition)d: the log has lost records before offset %(offset)d, which "
-    "the group has reached: a broker lost them, or the topic was created again; %(lost)d offsets "
-    "of recorded windows cannot be read again; the partition begins again at the log's start when "
+    "the group has reached: a broker lost them, or the topic was created again; %(counted)s of "
+    "recorded windows cannot be read again; the partition begins again at the log's start when "
     "all that was read is delivered",
     (*PARTITION, "offset"),
-    ("lost",),
+    ("counted",),
 )
 BEGUN_ANEW: Final = LogEvent(
     *("begun-anew", "warning"),
@@ -169,10 +171,10 @@ UNMARKED_COMMIT: Final = LogEvent(
 DATA_LOSS: Final = LogEvent(
     *("data-loss", "error"),
     "Retention has deleted events before they were read.",
-    "partition %(topic)s/%(partition)d: %(lost)d offsets from %(first_offset)d on were deleted by "
-    "retention before they were read; keep records longer (retention.ms) or run more workers",
+    "partition %(topic)s/%(partition)d: retention has deleted %(counted)s from %(first_offset)d on "
+    "before a worker read there; keep records longer (retention.ms) or run more workers",
     (*PARTITION, *OFFSETS),
-    ("lost",),
+    ("counted",),
 )
 OFFSET_GAP: Final = LogEvent(
     *("offset-gap", "warning"),
@@ -261,8 +263,9 @@ LEADER_AWAY: Final = LogEvent(
     *("leader-away", "warning"),
     "The leaders of some partitions have not responded for longer than the session, though the "
     "group's broker may be well: nothing is read there.",
-    "no response for %(partitions)d partitions, %(topic)s/%(partition)d the longest",
+    "no response for %(counted)s, %(topic)s/%(partition)d the longest",
     ("partitions", *PARTITION),
+    ("counted",),
 )
 LEADER_BACK: Final = LogEvent(
     *("leader-back", "info"),
@@ -319,10 +322,11 @@ TRANSACTION_OPEN: Final = LogEvent(
     *("transaction-open", "warning"),
     "A producer's transaction has been open for a minute: what lies behind its first event cannot "
     "be read, not even of other producers.",
-    "partition %(topic)s/%(partition)d: %(hidden)d offsets from %(first_offset)d on wait behind a "
-    "transaction that has been open for %(seconds).0f s; find it, and end it if its producer is "
-    "gone: kafka-transactions.sh find-hanging, abort",
+    "partition %(topic)s/%(partition)d: a transaction that has been open for %(seconds).0f s hides "
+    "%(counted)s from %(first_offset)d on; find it, and end it if its producer is gone: "
+    "kafka-transactions.sh find-hanging, abort",
     (*PARTITION, "first_offset", "hidden", "seconds"),
+    ("counted",),
 )
 TRANSACTION_ENDED: Final = LogEvent(
     *("transaction-ended", "info"),
@@ -373,9 +377,9 @@ WINDOW_CLOSED: Final = LogEvent(
 STORED: Final = LogEvent(
     *("stored", "info"),
     "An object was stored; its receipt follows.",
-    "%(subject)s: %(lines)d lines at s3://%(bucket)s/%(key)s%(note)s",
+    "%(subject)s: %(counted)s at s3://%(bucket)s/%(key)s%(note)s",
     (*DELIVERY, "bucket", "key", "lines", "bytes", "attempts", "already_existed"),
-    ("subject", "note"),
+    ("subject", "counted", "note"),
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 UPLOAD_FAILED: Final = LogEvent(
@@ -420,20 +424,21 @@ FAILING: Final = LogEvent(
     *("failing", "warning"),
     "More than 1 % of a destination's events have failed in the last 10 minutes: they are in no "
     "object.",
-    "destination %(destination)s is failing: %(failed)d of %(events)d events (%(share)s) have no "
-    "payload: %(error)s; correct its expression, then run stream-app redeliver --failed-events",
+    "destination %(destination)s is failing: no payload for %(failed)d of %(counted)s "
+    "(%(share)s): %(error)s; correct its expression, then run stream-app redeliver --failed-events",
     ("destination", "events", "failed", "error"),
-    ("share",),
+    ("counted", "share"),
     DELIVERY_LINES_PER_MINUTE_MAX,
 )
 FAILING_ENDED: Final = LogEvent(
     *("failing-ended", "info"),
     "`failing` is over: less than 0.5 % of the last 10 minutes' events fail. Events that have "
     "failed stay so until they are redelivered.",
-    "destination %(destination)s is no longer failing, after %(seconds).0f s: %(failed)d of "
-    "%(events)d events have no payload",
+    "destination %(destination)s is no longer failing, after %(seconds).0f s: no payload for "
+    "%(failed)d of %(counted)s",
     ("destination", "events", "failed", "seconds"),
-    lines_max=DELIVERY_LINES_PER_MINUTE_MAX,
+    ("counted",),
+    DELIVERY_LINES_PER_MINUTE_MAX,
 )
 RECEIPT_FAILED: Final = LogEvent(
     *("receipt-failed", "warning"),

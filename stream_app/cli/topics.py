@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from stream_app.cli.common import load_settings, print_document, print_error, with_config
+from stream_app.text import counted
 
 PARTITIONS_DEFAULT: Final = 4
 PARTITIONS_MAX: Final = 10_000
@@ -52,7 +53,8 @@ def topics(config: str, partitions: int, replication_factor: int, *, as_json: bo
             done = "created" if topic.created else "exists"
             click.echo(f"{topic.name}: {done}, partitions: {topic.partitions}")
         if topic.partitions != partitions:
+            found = counted(topic.partitions, "partition")
             print_error(
-                f"stream-app: note: topic '{topic.name}' keeps its {topic.partitions} partitions; "
+                f"stream-app: note: topic '{topic.name}' keeps its {found}; "
                 f"--partitions {partitions} holds only for a topic that is created"
             )

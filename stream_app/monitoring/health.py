@@ -244,14 +244,16 @@ def ready(membership: Membership) -> Verdict:
     elif membership.partitions_unanswered:
         tp, seconds = max(membership.partitions_unanswered.items(), key=lambda it: it[1])
         reasons.append(
-            f"Kafka has not responded for {len(membership.partitions_unanswered)} partitions: for "
+            "Kafka has not responded for "
+            f"{counted(len(membership.partitions_unanswered), 'partition')}: for "
             f"{tp.topic}/{tp.partition} since {seconds:.0f} s, longer than the session of "
             f"{membership.session_seconds:.0f} s; is its leader running?"
         )
     if membership.partitions_missing:
         count = membership.partitions_missing + membership.partitions_read_back
         reasons.append(
-            f"{membership.partitions_missing} of {count} partitions are not read back yet"
+            f"the commits of {membership.partitions_missing} of {counted(count, 'partition')} are "
+            "not read back yet"
         )
     if membership.receipt_failing_seconds > RECEIPT_SECONDS_MAX:
         reasons.append(
@@ -260,14 +262,15 @@ def ready(membership: Membership) -> Verdict:
         )
     if membership.partitions_held_back:
         reasons.append(
-            f"{membership.partitions_held_back} partitions are not read: another program has "
-            "committed for them in the group (see the log: unmarked-commit)"
+            "another program has committed in the group for "
+            f"{counted(membership.partitions_held_back, 'partition')}: nothing is read there (see "
+            "the log: unmarked-commit)"
         )
     if membership.partitions_truncated:
         reasons.append(
-            f"{membership.partitions_truncated} partitions have a log that has lost records that "
-            "were read; they begin again when all of those are delivered (see the log: "
-            "log-truncated)"
+            f"the log of {counted(membership.partitions_truncated, 'partition')} has lost records "
+            "that were read; reading begins again there when all of those are delivered (see the "
+            "log: log-truncated)"
         )
     reasons += [f"topic {name} does not exist" for name in membership.topics_missing]
     reasons += membership.partitions_waiting
@@ -291,12 +294,12 @@ def warnings(
         unmatched: Keys that no destination takes.
     """
     found = [
-        f"destination {it.destination}: {it.failed} of {it.events} events ({it.share}) have no "
-        "payload (see the log: failing)"
+        f"destination {it.destination}: no payload for {it.failed} of "
+        f"{counted(it.events, 'event')} ({it.share}; see the log: failing)"
         for it in failing[:WARNINGS_MAX]
     ]
     if len(failing) > WARNINGS_MAX:
-        found.append(f"{len(failing) - WARNINGS_MAX} more destinations are failing")
+        found.append(f"failing, too: {counted(len(failing) - WARNINGS_MAX, 'more destination')}")
     events = sum(it.events for it in unmatched)
     if events:
         found.append(

@@ -199,6 +199,7 @@ class PeriodicSummary:
                 logger,
                 log_events.LEADER_AWAY,
                 partitions=len(silent),
+                counted=counted(len(silent), "partition"),
                 topic=tp.topic,
                 partition=tp.partition,
             )
@@ -210,7 +211,8 @@ class PeriodicSummary:
     def _check_transactions(self, now: float) -> None:
         long, ended = self._open_transactions.check(now, self._log_ends(), self._high_watermarks())
         for it in long:
-            log_event(logger, log_events.TRANSACTION_OPEN, **_hidden_fields(it))
+            hidden = counted(it.offsets, "offset")
+            log_event(logger, log_events.TRANSACTION_OPEN, counted=hidden, **_hidden_fields(it))
         for it in ended:
             log_event(logger, log_events.TRANSACTION_ENDED, **_hidden_fields(it))
 
@@ -254,7 +256,12 @@ class PeriodicSummary:
 
 
 def _failing_fields(it: FailingDestination) -> dict[str, Any]:
-    return {"destination": it.destination, "events": it.events, "failed": it.failed}
+    return {
+        "destination": it.destination,
+        "events": it.events,
+        "counted": counted(it.events, "event"),
+        "failed": it.failed,
+    }
 
 
 def _hidden_fields(end: HiddenEnd) -> dict[str, Any]:

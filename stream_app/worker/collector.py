@@ -23,6 +23,7 @@ from stream_app.expressions.expression import evaluations
 from stream_app.logs import error_fields, log_event
 from stream_app.monitoring.counts import Counts
 from stream_app.records import Batch, GapError, OutOfRange, TopicPartition, Undecodable
+from stream_app.text import counted
 from stream_app.worker import log_messages
 from stream_app.worker.committer import RETRY_SECONDS, Committer
 from stream_app.worker.faust_app import StreamApp
@@ -243,7 +244,7 @@ class Collector:
         log_event(
             logger,
             log_events.DATA_LOSS,
-            lost=lost,
+            counted=counted(lost, "offset"),
             first_offset=start - lost,
             end_offset=start,
             **partition_fields(tp),

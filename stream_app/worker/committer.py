@@ -24,6 +24,7 @@ from stream_app.logs import error_fields, log_event
 from stream_app.monitoring.counts import Counts
 from stream_app.monitoring.health import Progress
 from stream_app.records import OutOfRange, TopicPartition
+from stream_app.text import counted
 from stream_app.worker import log_messages
 from stream_app.worker.faust_app import StreamApp
 from stream_app.worker.log_messages import partition_fields
@@ -286,7 +287,11 @@ class Committer:
         self._counts.truncated_logs += 1
         self._counts.lost_offsets += lost
         log_event(
-            logger, log_events.LOG_TRUNCATED, offset=position, lost=lost, **partition_fields(tp)
+            logger,
+            log_events.LOG_TRUNCATED,
+            offset=position,
+            counted=counted(lost, "offset"),
+            **partition_fields(tp),
         )
 
     async def _begin_anew(self, tp: TopicPartition, epoch: int) -> None:

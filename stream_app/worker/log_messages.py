@@ -63,6 +63,7 @@ def revoked(topic: str, tps: Iterable[TopicPartition]) -> None:
             log_events.REVOKED,
             topic=topic,
             partitions=len(numbers),
+            counted=counted(len(numbers), "partition"),
             numbers=runs(numbers),
         )
 
@@ -75,6 +76,7 @@ def assigned(topic: str, tps: Iterable[TopicPartition], generation: int) -> None
         log_events.ASSIGNED,
         topic=topic,
         partitions=len(numbers),
+        counted=counted(len(numbers), "partition"),
         numbers=runs(numbers) or None,
         generation=generation,
     )
@@ -176,6 +178,7 @@ def stored(task: DeliveryTask, object_: Stored, attempts: int) -> None:
         bucket=delivery.destination.bucket,
         key=delivery.key,
         lines=delivery.tally.delivered,
+        counted=counted(delivery.tally.delivered, "line"),
         bytes=object_.size,
         attempts=attempts,
         already_existed=object_.already_existed,

@@ -75,12 +75,12 @@ CASES: Final = {
     "StreamAppLogTruncated": Case(
         {"log_truncated_total": "1x90"},
         0,
-        "the log of 1 partitions ended before the offset that the workers had reached",
+        "a log ended before the offset that the workers had reached; partitions: 1",
     ),
     "StreamAppPartitionHeldBack": Case(
         {"partitions_held_back": "2x90"},
         0,
-        "2 partitions are not read: another program has committed in the workers' group",
+        "nothing is read where another program has committed in the workers' group; partitions: 2",
         ("job",),
     ),
     "StreamAppBatchUndecodable": Case(

@@ -27,7 +27,7 @@ EXPANSIONS = {
     "_memory": log_events.MEMORY,
     "_hidden_fields": (*log_events.PARTITION, "first_offset", "hidden", "seconds"),
     "_progress": log_events.PROGRESS,
-    "_failing_fields": ("destination", "events", "failed"),
+    "_failing_fields": ("destination", "events", "counted", "failed"),
     "progress": log_events.PROGRESS,
     "state": log_events.STATE,
 }

@@ -22,6 +22,7 @@ from stream_app.inspector.core.cursors import (
 from stream_app.inspector.core.index import Entry
 from stream_app.inspector.core.rows import LineCounter, TextSearch, event_row
 from stream_app.inspector.service.consumer_pool import ConsumerPool, Reader
+from stream_app.text import counted
 
 SEARCHED_MAX: Final = 20_000
 """Events that one request examines."""
@@ -357,9 +358,8 @@ async def _run(
 async def _bounds(reader: Reader, position: RecordPosition) -> tuple[int, int]:
     """Return begin and end of the log of an event's partition, which contains the event."""
     if position.partition >= reader.partitions:
-        raise NotFoundError(
-            f"{position} does not exist: the topic has {reader.partitions} partitions, from 0"
-        )
+        existing = counted(reader.partitions, "partition")
+        raise NotFoundError(f"{position} does not exist: the topic has {existing}, from 0")
     begin = (await reader.begins())[position.partition]
     end = (await reader.ends())[position.partition]
     if position.offset < begin:

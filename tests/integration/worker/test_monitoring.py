@@ -399,7 +399,7 @@ async def test_worker_lives_while_kafka_is_away_and_is_ready_when_it_is_back(
         await wait_until(is_away, SETTLED_SECONDS_MAX, "503 while Kafka is away")
         (reason,) = (await verdict(address, "ready"))[1]
         assert reason.startswith(
-            ("Kafka's coordinator has been unknown for", "Kafka has not responded for 1 partitions")
+            ("Kafka's coordinator has been unknown for", "Kafka has not responded for 1 partition:")
         ), reason
         await lives_on(address, SESSION_SECONDS + 2)  # longer than its session
         assert not (await verdict(address, "ready"))[0]

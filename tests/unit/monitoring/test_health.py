@@ -220,19 +220,19 @@ def test_member_without_partitions_is_ready() -> None:
             {"is_member": False},
             "the worker is not a member of the group: it is joining, or Kafka is unreachable",
         ),
-        ({"partitions_missing": 2}, "2 of 5 partitions are not read back yet"),
+        ({"partitions_missing": 2}, "the commits of 2 of 5 partitions are not read back yet"),
         (
             {"partitions_held_back": 1},
             (
-                "1 partitions are not read: another program has committed for them in the group "
+                "another program has committed in the group for 1 partition: nothing is read there "
                 "(see the log: unmarked-commit)"
             ),
         ),
         (
             {"partitions_truncated": 2},
             (
-                "2 partitions have a log that has lost records that were read; they begin again "
-                "when all of those are delivered (see the log: log-truncated)"
+                "the log of 2 partitions has lost records that were read; reading begins again "
+                "there when all of those are delivered (see the log: log-truncated)"
             ),
         ),
         (
@@ -303,7 +303,7 @@ def test_failing_destinations_and_unmatched_events_are_warnings_without_a_word_o
     unmatched = [UnmatchedKey(b"secret", 40), UnmatchedKey(None, 2)]
     assert warnings([], []) == ()
     assert warnings(failing, unmatched) == (
-        "destination orders: 14 of 44 events (32 %) have no payload (see the log: failing)",
+        "destination orders: no payload for 14 of 44 events (32 %; see the log: failing)",
         "no destination takes the key of 42 events (see the log: unmatched)",
     )
 
@@ -312,4 +312,4 @@ def test_number_of_warnings_is_bounded() -> None:
     failing = [FailingDestination(f"d{it}", 0.0, 2, 1) for it in range(WARNINGS_MAX + 5)]
     found = warnings(failing, [])
     assert len(found) == WARNINGS_MAX + 1
-    assert found[-1] == "5 more destinations are failing"
+    assert found[-1] == "failing, too: 5 more destinations"

@@ -196,7 +196,7 @@ def test_summary_has_the_work_since_the_last_one_and_the_present_state(scene: Sc
         "last 60 s: 7 events, 2 of them for no destination; 5 delivered, 0 skipped, 0 failed, "
         "0 given up; 0 objects of 812 bytes, 0 receipts, 0 failed attempts. Now: 1 windows open, "
         "0 objects waiting, 0.0 of 16 MiB held, 8 offsets to read, 3 hidden by a transaction, "
-        "lag 13, no response for 1 partitions"
+        "lag 13, partitions without a response: 1"
     )
     assert second.fields["events"] == 1  # type: ignore[attr-defined] # `log_event` sets it
 
@@ -252,7 +252,7 @@ def test_destination_that_fails_is_logged_when_it_begins_and_when_it_ends(scene:
     fields = {"destination": "orders", "events": 44, "failed": 14, "error": "TypeError: \x1b[2J"}
     (message,) = [it for it in scene.records() if it.levelname == "WARNING"]
     assert message.getMessage() == (
-        "destination orders is failing: 14 of 44 events (32 %) have no payload: TypeError: "
+        "destination orders is failing: no payload for 14 of 44 events (32 %): TypeError: "
         "\x1b[2J; correct its expression, then run stream-app redeliver --failed-events"
     )
     assert scene.logged == [("failing", fields)]
