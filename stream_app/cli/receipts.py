@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -44,19 +44,11 @@ class _ReceiptFilter:
 
     destinations: tuple[str, ...]
     statuses: tuple[str, ...]
-    unknown: set[str]
-    """Those of the destinations that have neither an entry nor, so far, a receipt."""
 
     def matches(self, published: "PublishedReceipt") -> bool:
-        if not self.destinations and not self.statuses:
-            return True
-        # Any producer of the topic can have written any JSON.
-        receipt = published.receipt if isinstance(published.receipt, dict) else {}
-        destination = receipt.get("destination")
-        self.unknown.difference_update([it for it in self.unknown if it == destination])
-        return (not self.destinations or destination in self.destinations) and (
-            not self.statuses or receipt.get("status") in self.statuses
-        )
+        return (
+            not self.destinations or _field(published, "destination") in self.destinations
+        ) and (not self.statuses or _field(published, "status") in self.statuses)
 
 
 @click.command()
@@ -104,19 +96,19 @@ def receipts(
     unknown = unknown_destinations(settings, destinations)
     for text in unknown.values():
         print_error(f"stream-app: note: {text}")
-    receipt_filter = _ReceiptFilter(destinations, statuses, set(unknown))
-    asyncio.run(
+    read = asyncio.run(
         _follow(
             settings,
-            receipt_filter,
+            _ReceiptFilter(destinations, statuses),
             as_json=as_json,
             from_beginning=from_beginning,
             exit_at_end=exit_at_end,
         )
     )
-    for name in sorted(receipt_filter.unknown):
+    missing = sorted(unknown.keys() - read)
+    for name in missing:
         print_error(f"stream-app: no receipt of destination '{name}' was read either")
-    return STATUS_FAILED if receipt_filter.unknown else STATUS_DONE
+    return STATUS_FAILED if missing else STATUS_DONE
 
 
 async def _follow(
@@ -126,7 +118,8 @@ async def _follow(
     as_json: bool,
     from_beginning: bool,
     exit_at_end: bool,
-) -> None:
+) -> set[str]:
+    """Show receipts; return the filter's destinations of which one was read, shown or not."""
     from stream_app.cli.receipt_table import receipt_table
     from stream_app.cli.terminal import Output
     from stream_app.kafka.receipts_topic import receipts as follow
@@ -137,6 +130,7 @@ async def _follow(
     table = receipt_table(
         Output(sys.stdout), receipt_filter.destinations or [it.id for it in settings.destinations]
     )
+    read: set[str] = set()
     with _end_with_reader():
         async with contextlib.aclosing(
             follow(
@@ -148,6 +142,8 @@ async def _follow(
             )
         ) as published:
             async for receipt in published:
+                destination = _field(receipt, "destination")
+                read.update(it for it in receipt_filter.destinations if it == destination)
                 if not receipt_filter.matches(receipt):
                     continue
                 try:
@@ -160,6 +156,13 @@ async def _follow(
                     print_error(f"stream-app: {position}: {error}")
     if not as_json:
         table.end()
+    return read
+
+
+def _field(published: "PublishedReceipt", name: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return a field of a receipt; None: it has none, as any producer can write any JSON."""
+    receipt = published.receipt
+    return receipt.get(name) if isinstance(receipt, dict) else None
 
 
 def _report_undecodable(topic: str, partition: int, batch: "Undecodable") -> None:
