@@ -141,6 +141,14 @@ CASES: Final = {
         ("a transaction in partition 3 has been open for 21m 0s: no event behind it can be read"),
         ("job", "partition"),
     ),
+    "StreamAppLeaderAway": Case(
+        {"partitions_unanswered": "1x90"},
+        5,
+        (
+            "w:9108 has no response from the leaders of partitions, so nothing is read there; "
+            "partitions: 1"
+        ),
+    ),
     "StreamAppMemoryFull": Case(
         {"memory_held_bytes": "190000000x90"},
         10,
