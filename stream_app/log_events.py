@@ -303,6 +303,18 @@ SECRET_KEPT: Final = LogEvent(
     "the old secret for Kafka stays: %(error)s",
     ("error",),
 )
+TOKEN_RENEWED: Final = LogEvent(
+    *("token-renewed", "info"),
+    "There is a new token for logins to Kafka; connections use it when they log in next.",
+    "new token for Kafka from %(provider)s, valid for %(seconds).0f s",
+    ("provider", "seconds"),
+)
+TOKEN_KEPT: Final = LogEvent(
+    *("token-kept", "warning"),
+    "No new token for logins to Kafka can be got; the old one is used until it ends.",
+    "the old token for Kafka from %(provider)s stays, valid for %(seconds).0f s more: %(error)s",
+    ("provider", "seconds", "error"),
+)
 BROKER_BACK: Final = LogEvent(
     *("broker-back", "info"),
     "The group's broker is reachable again.",

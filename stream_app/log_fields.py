@@ -48,6 +48,7 @@ FIELDS: Final = {
     "partition": "the partition's number",
     "partitions": "number of partitions",
     "process": "process ID",
+    "provider": "`[kafka] sasl_token_provider`",
     "receipt_status": "status of the receipt",
     "receipts": "receipts that the broker has acknowledged",
     "receipts_topic": "`[kafka] receipts_topic`",

@@ -108,7 +108,88 @@ READERS: Final = (
 )
 """The judge of what readers of receipts show."""
 
+TOKENS: Final = "stream_app/kafka/login_tokens.py"
+BEARER: Final = "stream_app/kafka/token_login.py"
+TOKEN_RULES: Final = (
+    *SHELL,
+    *("tests/unit/kafka/test_login_tokens.py", "tests/unit/kafka/test_token_login.py"),
+    "tests/wire/test_kafka_token_server.py",
+)
+"""The judge of tokens for logins to Kafka."""
+TOKEN_LOGINS: Final = (*SHELL, "tests/integration/kafka/test_token_login.py", "-k")
+"""The judge of what a real broker sees of them; a part of a name follows."""
+
 MUTANTS: Final = (
+    Mutant(
+        "a token is used until its end before another one is requested",
+        TOKENS,
+        "self.requested_at + RENEWAL_SHARE * self.life_seconds",
+        "self.requested_at + self.life_seconds",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "a token is used beyond its end",
+        TOKENS,
+        "if token is not None and now < token.ends_at else None",
+        "if token is not None else None",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "a token server that fails is asked again at once",
+        TOKENS,
+        "now - self._paused_at >= RETRY_SECONDS",
+        "now - self._paused_at >= 0",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "a token that a broker has refused is used until four fifths of its life",
+        TOKENS,
+        "self._is_refused, self._paused_at = True, now",
+        "pass",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "every client requests a token of its own",
+        BEARER,
+        "        if not self._state.is_due(self._now()):\n            return\n",
+        "",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "the secret follows a redirect",
+        "stream_app/kafka/token_server.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        TOKEN_RULES,
+    ),
+    Mutant(
+        "no connection logs in again within its session",
+        BEARER,
+        "            self._log_in_after(seconds)\n\n",
+        "            pass\n\n",
+        (*TOKEN_LOGINS, "outlives"),
+    ),
+    Mutant(
+        "the two requests of a further login are sent one by one",
+        BEARER,
+        """            sent = (
+                self.send(SaslHandShakeRequest(self._sasl_mechanism)),
+                self.send(SaslAuthenticateRequest(login_message(token))),
+            )
+            handshake, response = await asyncio.gather(*sent)
+""",
+        """            handshake = await self.send(SaslHandShakeRequest(self._sasl_mechanism))
+            response = await self.send(SaslAuthenticateRequest(login_message(token)))
+""",
+        (*TOKEN_LOGINS, "outlives"),
+    ),
+    Mutant(
+        "a refusal by the broker is taken for a login",
+        BEARER,
+        "if error is NoError and response.sasl_auth_bytes:",
+        "if False:",
+        (*TOKEN_LOGINS, "refuses"),
+    ),
     Mutant(
         "the Inspector counts a window that was given up as delivered",
         "stream_app/inspector/core/index.py",

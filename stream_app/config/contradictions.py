@@ -11,7 +11,20 @@ from typing import Any, Final
 from stream_app.config.bucket_names import is_directory_bucket, needs_virtual_host
 from stream_app.config.settings import S3, Kafka, environment_name, secret_file_key, setting_spec
 
-_SASL_KEYS: Final = ("sasl_mechanism", "sasl_username", "sasl_password")
+_SASL_KEYS: Final = tuple(it.name for it in fields(Kafka) if it.name.startswith("sasl_"))
+_PASSWORD_KEYS: Final = ("sasl_username", "sasl_password")
+_TOKEN_KEYS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "aws_msk_iam": (("sasl_aws_region",), ("sasl_aws_role_arn",)),
+    "oidc": (
+        ("sasl_oidc_token_url", "sasl_oidc_client_id", "sasl_oidc_client_secret"),
+        ("sasl_oidc_scope", "sasl_oidc_ca_file"),
+    ),
+}
+"""Settings that a token provider needs, and those that it can have, by the provider's name."""
+_SECRET_FILES: Final = {
+    secret_file_key(it.name): it.name for it in fields(Kafka) if setting_spec(it).secret
+}
+"""Secret settings, by the setting that names a file with the secret."""
 _SSL_KEYS: Final = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file")
 _KMS: Final = ("aws:kms", "aws:kms:dsse")
 _DIRECTORY_CLASSES: Final = ("EXPRESS_ONEZONE", "ONEZONE_IA")
@@ -32,32 +45,67 @@ def kafka_contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator
     for key, other in permutations(("ssl_certificate_file", "ssl_key_file")):
         if key in present and other not in present | wrong:
             yield f"{key} is set without {other}; write both or neither"
-    for key in (it.name for it in fields(Kafka) if setting_spec(it).secret):
-        if {key, secret_file_key(key)} <= present:
-            yield f"{key} and {secret_file_key(key)} are both set; write one of them"
+    for file_key, key in _SECRET_FILES.items():
+        if {key, file_key} <= present:
+            yield f"{key} and {file_key} are both set; write one of them"
     if "security_protocol" not in wrong:
-        protocol = values.get("security_protocol", defaults.security_protocol)
-        yield from _protocol_contradictions(protocol, present, wrong)
+        set_values = {key: values[key] for key in present}
+        yield from _login_contradictions(
+            {"security_protocol": defaults.security_protocol} | set_values, wrong
+        )
 
 
-def _protocol_contradictions(protocol: str, present: set[str], wrong: set[str]) -> Iterator[str]:
-    """Yield a mistake for each setting that the protocol needs, or does not use."""
-    if protocol.startswith("sasl_"):
-        for key in _SASL_KEYS:
-            if not {key, secret_file_key(key)} & (present | wrong):
-                yield (
-                    f'{key} is missing with security_protocol = "{protocol}"; write {key} or set '
-                    f"{environment_name('kafka', key)}"
-                )
-    sasl_keys = (*_SASL_KEYS, secret_file_key("sasl_password"))
-    unused = {key: "sasl_ssl" for key in sasl_keys if not protocol.startswith("sasl_")}
-    unused |= {key: "ssl or sasl_ssl" for key in _SSL_KEYS if not protocol.endswith("ssl")}
-    for key, needed in unused.items():
-        if key in present:
+def _login_contradictions(values: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
+    """Yield a mistake for each setting that protocol and login need, or have no use for."""
+    protocol = values["security_protocol"]
+    needed: dict[str, str] = {}
+    unused: dict[str, tuple[str, str]] = {}
+    if not protocol.startswith("sasl_"):
+        unused = dict.fromkeys(_SASL_KEYS, ("security_protocol", "sasl_ssl"))
+    elif "sasl_mechanism" not in wrong:
+        needed, unused = _login_keys(
+            values.get("sasl_mechanism"), values.get("sasl_token_provider")
+        )
+    if not protocol.endswith("ssl"):
+        unused |= dict.fromkeys(_SSL_KEYS, ("security_protocol", "ssl or sasl_ssl"))
+    for key, cause in needed.items():
+        if not {key, secret_file_key(key)} & (values.keys() | wrong):
             yield (
-                f'{key} is set but security_protocol is "{protocol}"; write {needed} there, or '
+                f'{key} is missing with {cause} = "{values[cause]}"; write {key} or set '
+                f"{environment_name('kafka', key)}"
+            )
+    for key in values:
+        found = unused.get(key) or unused.get(_SECRET_FILES.get(key, key))
+        if found is not None:
+            cause, expected = found
+            yield (
+                f'{key} is set but {cause} is "{values[cause]}"; write {expected} there, or '
                 f"remove {key}"
             )
+
+
+def _login_keys(
+    mechanism: str | None, provider: str | None
+) -> tuple[dict[str, str], dict[str, tuple[str, str]]]:
+    """Return the settings that a login needs, and those that it has no use for.
+
+    Returns:
+        By setting: the one that makes it necessary; the one that makes it useless, and the value
+        of that with which it would have a use.
+    """
+    if mechanism != "OAUTHBEARER":
+        needed = dict.fromkeys(("sasl_mechanism", *_PASSWORD_KEYS), "security_protocol")
+        used = {*needed, secret_file_key("sasl_password")}
+        others = () if mechanism is None else (key for key in _SASL_KEYS if key not in used)
+        return needed, dict.fromkeys(others, ("sasl_mechanism", "OAUTHBEARER"))
+    needed = {"sasl_mechanism": "security_protocol", "sasl_token_provider": "sasl_mechanism"}
+    unused = dict.fromkeys(_PASSWORD_KEYS, ("sasl_mechanism", "PLAIN or SCRAM-SHA-512"))
+    for name, (keys, options) in _TOKEN_KEYS.items():
+        if name == provider:
+            needed |= dict.fromkeys(keys, "sasl_token_provider")
+        elif provider is not None:
+            unused |= dict.fromkeys((*keys, *options), ("sasl_token_provider", name))
+    return needed, unused
 
 
 def destination_contradictions(values: Mapping[str, Any], s3: S3) -> Iterator[str]:

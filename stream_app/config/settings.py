@@ -45,7 +45,8 @@ HTTP_PORT_MAX: Final = 65_535
 Checksum = Literal["sha256", "crc32", "md5"]
 AddressingStyle = Literal["path", "virtual"]
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
-SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+TokenProviderName = Literal["aws_msk_iam", "oidc"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +146,12 @@ class Kafka:
         default=None,
         metadata=_spec(
             "How to log in; needed with the two `sasl_` protocols.",
-            one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+            one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"),
         ),
     )
     sasl_username: str | None = field(
-        default=None, metadata=_spec("The user to log in as; needed with the `sasl_` protocols.")
+        default=None,
+        metadata=_spec("The user to log in as; needed with every mechanism but `OAUTHBEARER`."),
     )
     sasl_password: str | None = field(
         default=None,
@@ -164,6 +166,64 @@ class Kafka:
         metadata=_spec(
             "File that has the user's password and nothing else, in place of `sasl_password`; read "
             "again when it has changed."
+        ),
+    )
+    sasl_token_provider: TokenProviderName | None = field(
+        default=None,
+        metadata=_spec(
+            "Where the tokens of `OAUTHBEARER` come from: AWS credentials, for IAM logins to "
+            "Amazon MSK, or a token server of OpenID Connect.",
+            one_of("aws_msk_iam", "oidc"),
+        ),
+    )
+    sasl_aws_region: str | None = field(
+        default=None,
+        metadata=_spec("The cluster's region; needed with `aws_msk_iam`.", validators.REGION),
+    )
+    sasl_aws_role_arn: str | None = field(
+        default=None,
+        metadata=_spec(
+            "The role to log in to MSK with; left out: the program's own credentials.",
+            validators.ROLE,
+        ),
+    )
+    sasl_oidc_token_url: str | None = field(
+        default=None,
+        metadata=_spec(
+            "The token server's token endpoint; needed with `oidc`, and with `https` wherever "
+            "others could listen.",
+            validators.ENDPOINT,
+        ),
+    )
+    sasl_oidc_client_id: str | None = field(
+        default=None,
+        metadata=_spec("The client to get tokens for; needed with `oidc`."),
+    )
+    sasl_oidc_client_secret: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_spec(
+            "The client's secret; needed with `oidc`. Better in a file of its own, or in the "
+            "environment, than here.",
+            secret=True,
+        ),
+    )
+    sasl_oidc_client_secret_file: str | None = field(
+        default=None,
+        metadata=_spec(
+            "File that has the client's secret and nothing else, in place of "
+            "`sasl_oidc_client_secret`; read again for each token."
+        ),
+    )
+    sasl_oidc_scope: str | None = field(
+        default=None,
+        metadata=_spec("The scope of the tokens, if the token server requires one."),
+    )
+    sasl_oidc_ca_file: str | None = field(
+        default=None,
+        metadata=_spec(
+            "PEM file of the authorities that may sign the token server's certificate; left out: "
+            "those that the machine trusts."
         ),
     )
     ssl_ca_file: str | None = field(
@@ -181,6 +241,18 @@ class Kafka:
         default=None,
         metadata=_spec("PEM file of the client certificate's private key, unencrypted."),
     )
+
+    @property
+    def user(self) -> str:
+        """Who logs in, for messages."""
+        match self.sasl_token_provider:
+            case "oidc":
+                return f"client '{self.sasl_oidc_client_id}'"
+            case "aws_msk_iam":
+                role = self.sasl_aws_role_arn
+                return "the program's AWS identity" if role is None else f"role '{role}'"
+            case _:
+                return f"user '{self.sasl_username or 'anonymous'}'"
 
 
 @dataclass(frozen=True, slots=True)

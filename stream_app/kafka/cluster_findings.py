@@ -275,7 +275,7 @@ def _number(configs: Mapping[str, str], name: str, default: int) -> int:
 
 def _no_right(kafka: Kafka, resource: str, operation: str) -> str:
     return (
-        f"{resource}: user '{kafka.sasl_username or 'anonymous'}' has not the right {operation}, "
+        f"{resource}: {kafka.user} has not the right {operation}, "
         f"which a worker needs; grant it with kafka-acls.sh --add --operation {operation}"
     )
 

@@ -16,14 +16,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiokafka import errors
-from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_app.config.settings import Kafka, environment_name
 from stream_app.config.validators import broker_addresses
 from stream_app.errors import SetupError
+from stream_app.kafka.login_tokens import token_refusal
 from stream_app.kafka.secrets import PASSWORD, secret
 from stream_app.kafka.tls import reason, ssl_context
+from stream_app.kafka.token_login import OAUTHBEARER, TokenError, create_connection, token_options
 from stream_app.text import counted
 
 REACH_MS_MAX: Final = 10_000
@@ -77,7 +79,9 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
         "ssl_context": ssl_context(kafka),
         "metadata_max_age_ms": METADATA_AGE_MS,
     }
-    if kafka.sasl_mechanism is not None:
+    if kafka.sasl_mechanism == OAUTHBEARER:
+        options |= token_options(kafka)
+    elif kafka.sasl_mechanism is not None:
         options |= {
             "sasl_mechanism": kafka.sasl_mechanism,
             "sasl_plain_username": kafka.sasl_username,
@@ -202,7 +206,7 @@ async def _connect(kafka: Kafka, host: str, port: int) -> AIOKafkaConnection:
     del options["bootstrap_servers"], options["metadata_max_age_ms"]
     try:
         with translate_errors(kafka, unless=_GONE):
-            return await create_conn(host, port, request_timeout_ms=REACH_MS_MAX, **options)
+            return await create_connection(host, port, request_timeout_ms=REACH_MS_MAX, **options)
     except ssl.SSLCertVerificationError as error:
         raise SetupError(
             f"Kafka at {host}:{port} shows a certificate that is not trusted: "
@@ -235,12 +239,8 @@ def translate_errors(
         yield
     except unless:
         raise
-    except _CREDENTIALS_REFUSED as error:
-        raise SetupError(
-            f"Kafka at {_servers(kafka)} refuses user '{kafka.sasl_username}' by "
-            f"{kafka.sasl_mechanism}: wrong user or password; set [kafka] sasl_username and "
-            f"{kafka.sasl_password_file or environment_name('kafka', PASSWORD)}"
-        ) from error
+    except (TokenError, *_CREDENTIALS_REFUSED) as error:
+        raise SetupError(_refused_login(kafka, error)) from error
     except _LOGIN_NOT_OFFERED as error:
         raise SetupError(
             f"Kafka at {_servers(kafka)} does not offer {kafka.sasl_mechanism} at this port: "
@@ -249,8 +249,8 @@ def translate_errors(
         ) from error
     except _NOT_ALLOWED as error:
         raise SetupError(
-            f"Kafka at {_servers(kafka)} does not allow this to user "
-            f"'{kafka.sasl_username or 'anonymous'}' ({type(error).__name__}"
+            f"Kafka at {_servers(kafka)} does not allow this to {kafka.user} "
+            f"({type(error).__name__}"
             f"{f', topic {topic}' if topic else ''}); grant it with kafka-acls"
         ) from error
     except errors.UnknownTopicOrPartitionError as error:
@@ -271,6 +271,19 @@ def translate_errors(
         raise SetupError(
             f"Kafka at {_servers(kafka)} refuses: {type(error).__name__}: {reason(error)}"
         ) from error
+
+
+def _refused_login(kafka: Kafka, error: errors.KafkaError) -> str:
+    """Return why a login has failed, and what to do."""
+    if isinstance(error, TokenError):
+        return f"no login to Kafka at {_servers(kafka)} without a token: {error.args[0]}"
+    if kafka.sasl_mechanism == OAUTHBEARER:
+        return f"Kafka at {_servers(kafka)} {token_refusal(kafka)}"
+    return (
+        f"Kafka at {_servers(kafka)} refuses {kafka.user} by {kafka.sasl_mechanism}: wrong user or "
+        "password; set [kafka] sasl_username and "
+        f"{kafka.sasl_password_file or environment_name('kafka', PASSWORD)}"
+    )
 
 
 def missing_topic(kafka: Kafka, topic: str) -> SetupError:

@@ -105,8 +105,13 @@ class _Tables(TableManager):
 
 def _credentials(
     kafka: Kafka, options: Mapping[str, Any]
-) -> faust.SSLCredentials | faust.SASLCredentials | None:
+) -> faust.SSLCredentials | faust.OAuthCredentials | faust.SASLCredentials | None:
+    """Return what Faust makes the same options of for its own clients."""
     context = options["ssl_context"]
+    if "sasl_oauth_token_provider" in options:
+        return faust.OAuthCredentials(
+            oauth_cb=options["sasl_oauth_token_provider"], ssl_context=context
+        )
     if kafka.sasl_mechanism is not None:
         return faust.SASLCredentials(
             mechanism=kafka.sasl_mechanism,

@@ -225,6 +225,35 @@ async def test_password_that_is_renewed_reaches_clients_that_are_made_later(
         assert found == ["another"] * 3
 
 
+@in_a_bounded_loop
+async def test_tokens_reach_consumer_and_producer() -> None:
+    oidc = {
+        "sasl_mechanism": "OAUTHBEARER",
+        "sasl_token_provider": "oidc",
+        "sasl_oidc_token_url": "http://127.0.0.1:1/token",
+        "sasl_oidc_client_id": "alice",
+        "sasl_oidc_client_secret": MADE_UP,
+    }
+    for protocol in ("sasl_plaintext", "sasl_ssl"):
+        with unstarted(new_app(security_protocol=protocol, **oidc)) as app:
+            client = (await started(app))._client
+            options = app.producer._settings_auth()
+            expected = (
+                protocol.upper(),
+                "OAUTHBEARER",
+                app.client_options["sasl_oauth_token_provider"],
+                app.client_options["ssl_context"],
+            )
+        assert expected == (
+            client._security_protocol,
+            client._sasl_mechanism,
+            client._sasl_oauth_token_provider,
+            client._ssl_context,
+        )
+        names = ("security_protocol", "sasl_mechanism", "sasl_oauth_token_provider", "ssl_context")
+        assert expected == tuple(options[name] for name in names)
+
+
 # --- the fetcher --------------------------------------------------------------------------------
 
 

@@ -58,7 +58,7 @@ def test_no_setting_is_documented_that_does_not_exist(table: str) -> None:
     assert set(rows(table)) == {setting.name for where, setting in SETTINGS if where == table}
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(6))
 def test_example_is_a_right_configuration(number: int) -> None:
     document = toml(EXAMPLES[number], "docs/configuration.md")
     folder = folder_of(document, {})
@@ -68,7 +68,7 @@ def test_example_is_a_right_configuration(number: int) -> None:
 
 
 def test_all_examples_are_checked() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 6
 
 
 def test_folder_and_its_bound_are_documented_as_they_are() -> None:

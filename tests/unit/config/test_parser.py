@@ -314,6 +314,17 @@ def test_unknown_key_of_a_destination_names_the_nearest() -> None:
     ]
 
 
+PLAIN_LOGIN = (
+    'security_protocol = "sasl_ssl"\nsasl_mechanism = "PLAIN"\nsasl_username = "u"\n'
+    'sasl_password = "hush"\n'
+)
+BEARER_LOGIN = 'security_protocol = "sasl_ssl"\nsasl_mechanism = "OAUTHBEARER"\n'
+OIDC_LOGIN = BEARER_LOGIN + (
+    'sasl_token_provider = "oidc"\nsasl_oidc_token_url = "https://x/token"\n'
+    'sasl_oidc_client_id = "c"\nsasl_oidc_client_secret = "hush"\nsasl_oidc_scope = "kafka"\n'
+)
+
+
 @pytest.mark.parametrize(
     ("kafka", "expected"),
     [
@@ -350,10 +361,70 @@ def test_unknown_key_of_a_destination_names_the_nearest() -> None:
                 "or set STREAM_APP_KAFKA_SASL_PASSWORD"
             ),
         ),
+        (
+            PLAIN_LOGIN + 'sasl_token_provider = "oidc"',
+            (
+                'sasl_token_provider is set but sasl_mechanism is "PLAIN"; write OAUTHBEARER '
+                "there, or remove sasl_token_provider"
+            ),
+        ),
+        (
+            BEARER_LOGIN,
+            (
+                'sasl_token_provider is missing with sasl_mechanism = "OAUTHBEARER"; write '
+                "sasl_token_provider or set STREAM_APP_KAFKA_SASL_TOKEN_PROVIDER"
+            ),
+        ),
+        (
+            BEARER_LOGIN + 'sasl_token_provider = "aws_msk_iam"',
+            (
+                'sasl_aws_region is missing with sasl_token_provider = "aws_msk_iam"; write '
+                "sasl_aws_region or set STREAM_APP_KAFKA_SASL_AWS_REGION"
+            ),
+        ),
+        (
+            OIDC_LOGIN.replace("sasl_oidc_client_secret", "#"),
+            (
+                'sasl_oidc_client_secret is missing with sasl_token_provider = "oidc"; write '
+                "sasl_oidc_client_secret or set STREAM_APP_KAFKA_SASL_OIDC_CLIENT_SECRET"
+            ),
+        ),
+        (
+            OIDC_LOGIN + 'sasl_aws_region = "eu-west-1"',
+            (
+                'sasl_aws_region is set but sasl_token_provider is "oidc"; write aws_msk_iam '
+                "there, or remove sasl_aws_region"
+            ),
+        ),
+        (
+            OIDC_LOGIN + 'sasl_username = "u"',
+            (
+                'sasl_username is set but sasl_mechanism is "OAUTHBEARER"; write PLAIN or '
+                "SCRAM-SHA-512 there, or remove sasl_username"
+            ),
+        ),
     ],
 )
 def test_contradiction_is_a_mistake(kafka: str, expected: str) -> None:
     assert mistakes(f"[kafka]\n{kafka}\n{DESTINATION}") == [f"app.toml: [kafka]: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("login", "user"),
+    [
+        ("", "user 'anonymous'"),
+        (PLAIN_LOGIN, "user 'u'"),
+        (OIDC_LOGIN, "client 'c'"),
+        (
+            BEARER_LOGIN + 'sasl_token_provider = "aws_msk_iam"\nsasl_aws_region = "eu-west-1"\n',
+            "the program's AWS identity",
+        ),
+    ],
+)
+def test_login_has_a_name_for_messages_and_keeps_its_secrets(login: str, user: str) -> None:
+    kafka = parse(f"[kafka]\n{login}\n{DESTINATION}", {}, "app.toml").kafka
+    assert kafka.user == user
+    assert "hush" not in repr(kafka)
 
 
 @pytest.mark.parametrize(
@@ -366,6 +437,8 @@ def test_contradiction_is_a_mistake(kafka: str, expected: str) -> None:
             'security_protocol = "sasl_ssl"\nsasl_mechanism = "X"\nsasl_username = "u"\n'
             'sasl_password = "p"'
         ),
+        BEARER_LOGIN + 'sasl_token_provider = "ouch"\nsasl_aws_region = "eu-west-1"',
+        'security_protocol = "sasl_ssl"\nsasl_mechanism = 3\nsasl_oidc_scope = "kafka"',
     ],
 )
 def test_wrong_setting_causes_no_second_line(kafka: str) -> None:

@@ -1,8 +1,9 @@
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka import errors
+from aiokafka import client, errors
 
 from stream_app.config.settings import Kafka
 from stream_app.errors import SetupError
@@ -13,6 +14,8 @@ from stream_app.kafka.connection import (
     translate_errors,
 )
 from stream_app.kafka.tls import ssl_context
+from stream_app.kafka.token_login import TokenError, TokenProvider, create_connection
+from tests.unit.kafka.test_login_tokens import OIDC
 
 PLAIN = Kafka(broker="kafka://a:1;kafka://[::1]")
 
@@ -46,6 +49,19 @@ def test_login_is_part_of_the_options() -> None:
         "sasl_plain_username": "u",
         "sasl_plain_password": "p",
     }
+
+
+def test_login_by_token_has_a_provider_and_our_connections() -> None:
+    options = client_options(replace(OIDC, security_protocol="sasl_plaintext"))
+    assert isinstance(options.pop("sasl_oauth_token_provider"), TokenProvider)
+    assert options == {
+        "bootstrap_servers": ["127.0.0.1:9092"],
+        "security_protocol": "SASL_PLAINTEXT",
+        "ssl_context": None,
+        "metadata_max_age_ms": METADATA_AGE_MS,
+        "sasl_mechanism": "OAUTHBEARER",
+    }
+    assert client.create_conn is create_connection
 
 
 @pytest.mark.parametrize("protocol", ["ssl", "sasl_ssl"])
@@ -84,6 +100,7 @@ def test_missing_certificate_is_an_error(tmp_path: Path) -> None:
         (errors.UnknownTopicOrPartitionError(), "topic 't' does not exist .* stream-app topics"),
         (errors.TopicAuthorizationFailedError("t"), "not allow .* 'anonymous' .*topic t"),
         (errors.SaslAuthenticationFailed("x"), "wrong user or password"),
+        (TokenError("no answer"), "no login to Kafka at .* without a token: no answer"),
         (errors.InvalidReplicationFactorError("x"), "fewer brokers than --replication-factor"),
         (errors.PolicyViolationError("too\nmany"), "refuses: PolicyViolationError: .*too many"),
     ],
