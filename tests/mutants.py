@@ -1097,8 +1097,8 @@ MUTANTS: Final = (
     Mutant(
         "a change between reading and following the file is not found",
         "stream_app/worker/reload.py",
-        "self._path, self._seen = file",
-        "self._path, self._seen = file.path, file_version(file.path)",
+        "        self._source = source\n",
+        "        self._source = source\n        source.load()\n",
         WORKER,
     ),
     Mutant(
