@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 READY := $(VENV)/.ready
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # The pure modules: no I/O, no clock, no asyncio, no Faust; every branch of them is tested.
 PURE := core/* expressions/* inspector/core/* records.py text.py errors.py log_declaration.py log_events.py log_fields.py \
@@ -21,7 +22,7 @@ FAST := tests/property tests/wire tests/unit tests/tidy
 SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
 .PHONY: help setup demo lint check test test-core test-servers test-chaos test-waiting test-browser nightly
-.PHONY: docs pictures bench chaos compat chart release mutants lock clean
+.PHONY: docs pictures bench chaos compat chart release image containers mutants lock clean
 
 help: ## List what there is to make.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -110,6 +111,18 @@ chart: $(READY) ## Render the Helm chart's cases by Helm, after a change of the 
 	$(BIN)/python -m tests.docs.chart_render
 	$(BIN)/pytest -q tests/docs/test_deploy_doc.py
 
+BASE ?= python:3.11-slim
+image: ## The container image, and its SBOM in dist/; needs a Docker engine: make image [BASE=python:3.11-slim@sha256:...].
+	docker build --build-arg BASE=$(BASE) --build-arg REVISION=$$(git describe --always --abbrev=40 --exclude='*' --dirty) \
+		--tag stream-app:$(VERSION) .
+	mkdir -p dist
+	docker run --rm --network none --entrypoint cat stream-app:$(VERSION) /opt/stream-app/sbom.cdx.json \
+		>dist/stream-app-$(VERSION)-image.cdx.json
+
+COMPOSE ?= docker compose
+containers: $(DEMO) ## docker-compose.yml on a Docker engine: an event to its receipts, two workers, a clean stop.
+	$(BIN)/python -m tests.containers.run --compose "$(COMPOSE)"
+
 mutants: $(READY) ## Take each safeguard out, one at a time: a test must fail for it.
 	$(BIN)/python tests/mutants.py
 
@@ -121,4 +134,4 @@ lock: ## Resolve the dependencies again and write the four lock files (needs uv)
 	$(COMPILE) --group release -c requirements-dev.txt -o requirements-release.txt
 
 clean: ## Remove what the other targets made.
-	rm -rf $(VENV) site .coverage .coverage.* .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site dist .coverage .coverage.* .lint-imports.log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -45,6 +45,7 @@ LANGUAGES = {
     ".py": "python",
     ".service": "ini",
     ".sh": "bash",
+    ".toml": "toml",
     ".yaml": "yaml",
 }
 

@@ -154,7 +154,7 @@ def test_units_expose_little(units_here: list[str]) -> None:
 
 
 def test_files_are_on_the_page() -> None:
-    for name in UNITS:
+    for name in (*UNITS, "docker-compose.toml"):
         assert f"<!-- generated: examples/{name} -->" in DEPLOY
 
 

@@ -140,6 +140,7 @@ def test_no_text_installs_this_program_from_an_index() -> None:
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("docs/examples/**/*.txt"),
         *ROOT.glob("stream_app/**/*.py"),
+        ROOT / "Dockerfile",
         ROOT / "Makefile",
         ROOT / "docker-compose.yml",
     ]

@@ -14,10 +14,12 @@ MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
 TOP_LEVEL = {
     ".ci",
+    ".dockerignore",
     ".git-blame-ignore-revs",
     ".gitignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "Dockerfile",
     "LICENSE",
     "Makefile",
     "README.md",

@@ -1,6 +1,7 @@
-"""`docker-compose.yml` as data: there is no Docker engine where the tests run.
+"""`docker-compose.yml` as data: there is no Docker engine where these tests run.
 
-The Compose Specification's schema comes with `check-jsonschema`; nothing of that package is run.
+`make containers` runs it on one. The Compose Specification's schema comes with `check-jsonschema`;
+nothing of that package is run.
 """
 
 import importlib.metadata
@@ -15,42 +16,43 @@ import yaml
 
 from stream_app import __version__
 from stream_app.cli import main as cli
+from stream_app.cli.inspector import PORT_DEFAULT
 from stream_app.config.files import CONFIG_VARIABLE
 from stream_app.config.parser import parse
 from stream_app.config.settings import TABLES, Settings, environment_name
 from stream_app.config.validators import broker_addresses
+from stream_app.inspector.core.auth import token_mistake
+from stream_app.monitoring.http import PORTS_MAX
+from tests.containers import engine
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
 SERVICES = COMPOSE["services"]
-OURS = ("worker", "topics")
+OURS = ("worker", "inspector", "topics")
 SPECIFICATION = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
 
 our_services = pytest.mark.parametrize("name", OURS)
 
 
-def interpolated(text: str) -> str:
-    """Return a text as Compose passes it on; a single dollar would be a variable of Compose."""
-    assert "$" not in text.replace("$$", "")
-    return text.replace("$$", "$")
+def file_of(kind: str, name: str) -> Path:
+    """Return the file of a configuration or a secret."""
+    return ROOT / COMPOSE[kind][name]["file"]
 
 
 def settings(name: str) -> Settings:
     """Return what a service's configuration says, its environment included."""
-    content = interpolated(COMPOSE["configs"]["stream_app"]["content"])
-    return parse(content, SERVICES[name]["environment"], "stream_app.toml")
+    text = file_of("configs", "stream_app").read_text("utf-8")
+    return parse(text, SERVICES[name]["environment"], "stream_app.toml")
 
 
-def dockerfile(name: str) -> list[tuple[str, str]]:
-    """Return the instructions of a service's image: (name, arguments)."""
-    text = interpolated(SERVICES[name]["build"]["dockerfile_inline"])
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return [tuple(line.split(" ", 1)) for line in lines]  # type: ignore[misc] # always two
-
-
-def published(name: str) -> set[int]:
-    """Return the ports of a container that this machine can reach."""
-    return {int(port.rsplit(":", 1)[1]) for port in SERVICES[name].get("ports", [])}
+def ports(name: str) -> dict[int, range]:
+    """Return the ports of this machine at which each port of a container can be reached."""
+    found = {}
+    for port in SERVICES[name].get("ports", []):
+        _, outside, inside = port.split(":")
+        first, _, last = outside.partition("-")
+        found[int(inside)] = range(int(first), int(last or first) + 1)
+    return found
 
 
 def listeners(variable: str) -> dict[str, tuple[str, int]]:
@@ -72,7 +74,7 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_the_services_are_those_of_the_readme() -> None:
-    assert set(SERVICES) == {"kafka", "s3", "topics", "worker"}
+    assert set(SERVICES) == {"inspector", "kafka", "s3", "topics", "worker"}
 
 
 def take(command: str, arguments: list[str]) -> click.Context:
@@ -148,12 +150,12 @@ def test_kafka_listens_where_it_advertises() -> None:
 def test_this_machine_reaches_kafka_at_the_default_broker() -> None:
     ((host, port),) = broker_addresses(parse(_MINIMAL, {}, "x").kafka.broker)
     assert listeners("KAFKA_ADVERTISED_LISTENERS")["HOST"] == (host, port)
-    assert published("kafka") == {port}
+    assert ports("kafka") == {port: range(port, port + 1)}
 
 
 def test_workers_reach_s3_at_its_port() -> None:
     assert settings("worker").s3.endpoint_url == "http://s3:8333"
-    assert published("s3") == {8333}
+    assert ports("s3") == {8333: range(8333, 8334)}
 
 
 def test_nothing_is_published_beyond_this_machine() -> None:
@@ -173,8 +175,34 @@ def test_workers_have_the_keys_that_s3_accepts() -> None:
         assert SERVICES["worker"]["environment"][key] == SERVICES["s3"]["environment"][key]
 
 
-def test_the_worker_can_be_scaled() -> None:
-    assert not {"container_name", "ports", "hostname"} & set(SERVICES["worker"])
+def test_the_worker_can_be_scaled_to_the_number_of_partitions() -> None:
+    assert not {"container_name", "hostname"} & set(SERVICES["worker"])
+    partitions = int(SERVICES["topics"]["command"][-1])
+    assert [len(reached) for reached in ports("worker").values()] == [partitions]
+
+
+def test_metrics_and_health_of_workers_are_reached_from_this_machine() -> None:
+    http = settings("worker").http
+    assert http.bind == "0.0.0.0"  # noqa: S104 - of a container
+    ((port, reached),) = ports("worker").items()
+    assert port == http.port
+    of_the_machine = range(http.port, http.port + PORTS_MAX)
+    assert not set(of_the_machine) & set(reached)
+
+
+def test_the_inspector_is_reached_with_the_token_of_the_file() -> None:
+    _, _, _, option, path = SERVICES["inspector"]["command"]
+    (secret,) = SERVICES["inspector"]["secrets"]
+    assert (option, path) == ("--token-file", f"/run/secrets/{secret}")
+    assert token_mistake(file_of("secrets", secret).read_text("utf-8").strip()) is None
+    assert ports("inspector") == {PORT_DEFAULT: range(PORT_DEFAULT, PORT_DEFAULT + 1)}
+
+
+def test_services_that_listen_have_a_health_check() -> None:
+    # Without `test` it is that of the image, which asks a worker.
+    assert "test" not in SERVICES["worker"]["healthcheck"]
+    assert f"127.0.0.1', {PORT_DEFAULT}" in SERVICES["inspector"]["healthcheck"]["test"][-1]
+    assert SERVICES["topics"]["healthcheck"] == {"disable": True}
 
 
 def test_each_service_waits_for_what_it_needs() -> None:
@@ -183,6 +211,7 @@ def test_each_service_waits_for_what_it_needs() -> None:
         for name, service in SERVICES.items()
     }
     assert conditions == {
+        "inspector": conditions["worker"],
         "kafka": {},
         "s3": {},
         "topics": {"kafka": "service_healthy"},
@@ -206,9 +235,7 @@ def test_a_stopped_worker_has_the_time_that_it_needs() -> None:
 @our_services
 def test_our_image_runs_as_a_user_without_rights(name: str) -> None:
     service = SERVICES[name]
-    (user,) = [text for instruction, text in dockerfile(name) if instruction == "USER"]
-    assert user == service["user"]
-    assert "0" not in user.split(":")
+    assert "0" not in service["user"].split(":")
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -217,7 +244,7 @@ def test_our_image_runs_as_a_user_without_rights(name: str) -> None:
 @our_services
 def test_our_container_shares_nothing_with_the_machine(name: str) -> None:
     assert not {
-        *("privileged", "cap_add", "devices", "group_add", "volumes", "secrets"),
+        *("privileged", "cap_add", "devices", "group_add", "volumes"),
         *("ipc", "network_mode", "pid", "userns_mode", "uts"),
     } & set(SERVICES[name])
 
@@ -229,33 +256,23 @@ def test_no_container_is_privileged_or_sees_files_of_the_machine() -> None:
             assert volume.split(":")[0] in COMPOSE["volumes"]
 
 
-@our_services
-def test_the_working_directory_can_be_written_to(name: str) -> None:
-    *_, last = [text for instruction, text in dockerfile(name) if instruction == "WORKDIR"]
-    assert last in SERVICES[name]["tmpfs"]
+def test_configuration_and_token_are_files_of_the_repository() -> None:
+    # A text in the file (`content`, `environment`) would have to be copied into the container,
+    # which Compose refuses where the file system is read-only.
+    for it in (*COMPOSE["configs"].values(), *COMPOSE["secrets"].values()):
+        assert list(it) == ["file"]
+        assert (ROOT / it["file"]).is_file()
 
 
 @our_services
-def test_our_image_runs_our_module(name: str) -> None:
-    instructions = dict(dockerfile(name))
-    assert json.loads(instructions["ENTRYPOINT"]) == ["python", "-m", "stream_app"]
-    assert json.loads(instructions["CMD"]) == ["worker"]
+def test_our_services_have_the_image_of_the_dockerfile(name: str) -> None:
     assert SERVICES[name]["image"] == f"stream-app:{__version__}"
+    assert SERVICES[name]["build"] == "."
 
 
-def test_our_image_is_built_of_files_that_exist_and_locked_packages() -> None:
-    instructions = dockerfile("worker")
-    for sources in (text.split()[:-1] for name, text in instructions if name == "COPY"):
-        assert all((ROOT / source).exists() for source in sources)
-    (install,) = [text for name, text in instructions if "pip install" in text]
-    assert "--require-hashes -r requirements.txt" in install
-
-
-def test_our_image_has_a_python_that_the_package_supports() -> None:
-    (image,) = [text for name, text in dockerfile("worker") if name == "FROM"]
-    found = re.fullmatch(r"python:3\.([0-9]+)-slim", image)
-    assert found is not None
-    assert int(found[1]) >= 11
+def test_stand_ins_have_the_names_of_the_images() -> None:
+    assert SERVICES["kafka"]["image"] == engine.KAFKA
+    assert SERVICES["s3"]["image"] == engine.S3
 
 
 def test_every_image_has_a_fixed_version() -> None:
