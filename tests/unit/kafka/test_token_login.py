@@ -11,6 +11,8 @@ from stream_app.kafka.login_tokens import RETRY_SECONDS, LoginToken
 from stream_app.kafka.token_login import TokenError, TokenProvider, token_provider
 from tests.unit.kafka.test_login_tokens import OIDC
 
+SECONDS_MAX = 60.0
+
 
 @dataclass
 class Source:
@@ -21,9 +23,15 @@ class Source:
     """Of the requests, in their order; None, and after the last one: a token."""
     threads: list[str] = field(default_factory=list)
     """Name of the thread of each request."""
+    gate: threading.Event = field(default_factory=threading.Event)
+    """Closed while a test holds requests up."""
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
     def request(self) -> LoginToken:
         self.threads.append(threading.current_thread().name)
+        assert self.gate.wait(SECONDS_MAX)
         error = next(self.errors, None)
         if error is not None:
             raise SetupError(error)
@@ -35,10 +43,15 @@ class Source:
 
 def test_token_is_requested_once_for_many_clients_and_in_a_thread_of_its_own() -> None:
     source = Source()
+    source.gate.clear()
     provider = source.provider()
+    waiting = threading.Barrier(2, source.gate.set, SECONDS_MAX)
 
     async def scenario() -> list[str]:
-        return await asyncio.gather(*[provider.token() for _ in range(20)])
+        clients = [asyncio.create_task(provider.token()) for _ in range(20)]
+        await asyncio.sleep(0)  # each of them waits for a token then
+        waiting.wait()
+        return await asyncio.gather(*clients)
 
     # Worker and fetch thread have a loop each.
     other = threading.Thread(target=asyncio.run, args=(scenario(),))
