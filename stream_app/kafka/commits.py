@@ -57,7 +57,9 @@ async def committed(
     return commits
 
 
-async def read_commits(kafka: Kafka, partitions: Sequence[int]) -> dict[int, Commit]:
+async def read_commits(
+    kafka: Kafka, partitions: Sequence[int]
+) -> dict[int, Commit | UnmarkedCommitError]:
     """Return the group's commits of the events topic, by partition; those without one are absent.
 
     Raises:
@@ -76,5 +78,4 @@ async def read_commits(kafka: Kafka, partitions: Sequence[int]) -> dict[int, Com
                 f"Kafka does not return what group '{kafka.group}' has committed; run it again, "
                 "and check that its user may describe the group"
             ) from error
-    # A commit of another program is none of the workers': nothing of it is settled.
-    return {tp.partition: commit for tp, commit in commits.items() if isinstance(commit, Commit)}
+    return {tp.partition: commit for tp, commit in commits.items()}

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stream_app.config.settings import Destination
-from stream_app.core.commit_metadata import Commit
+from stream_app.core.commit_metadata import Commit, UnmarkedCommitError
 from stream_app.core.delivery import Delivery
 from stream_app.core.object_key import identifier, key_time, object_key
 from stream_app.core.receipt import FINAL, Problem, Receipt, ReceiptScope, Source, Status, Stored
@@ -324,7 +324,10 @@ def events_identifier(source: Source, destination: str, events: Sequence[int]) -
 
 
 def obstacle(
-    owed: Owed, destinations: Mapping[str, Destination], topic: str, commits: Mapping[int, Commit]
+    owed: Owed,
+    destinations: Mapping[str, Destination],
+    topic: str,
+    commits: Mapping[int, Commit | UnmarkedCommitError],
 ) -> str | None:
     """Return the reason why this cannot be delivered now, None if it can.
 
@@ -353,13 +356,15 @@ def _wrong_destination(receipt: DecodedReceipt, destination: Destination | None)
     return None
 
 
-def _wrong_commit(owed: Owed, commit: Commit | None) -> str | None:
+def _wrong_commit(owed: Owed, commit: Commit | UnmarkedCommitError | None) -> str | None:
     source = owed.receipt.source
     if commit is None:
         return (
             "the group has committed nothing for this partition, so workers would read it from its "
             "beginning; start one"
         )
+    if isinstance(commit, UnmarkedCommitError):
+        return f'{commit}; see "Commits of others" in docs/operations.md'
     if owed.closed_at < commit.began_at:
         return (
             f"the log of partition {source.partition} has begun anew at {iso(commit.began_at)}, "

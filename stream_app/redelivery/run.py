@@ -44,7 +44,7 @@ from stream_app.s3.storage import Storage
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from stream_app.core.commit_metadata import Commit
+    from stream_app.core.commit_metadata import Commit, UnmarkedCommitError
 
 RECEIPT_BYTES_MAX: Final = 768 * 1024
 """Size of a receipt's lists: below Kafka's default bound of a message, above a worker's."""
@@ -159,7 +159,7 @@ class Redelivery:
         self._in_doubt = in_doubt
         self._destinations = {it.id: it for it in settings.destinations}
         self._routers: dict[str, Router] = {}
-        self._commits: Mapping[int, Commit] = {}
+        self._commits: Mapping[int, Commit | UnmarkedCommitError] = {}
         self._refused: dict[str, str] = {}
         """Destinations that are not tried any more, and the reason."""
         self._retry_policy = RetryPolicy(retry_for=PUT_SECONDS_MAX, give_up_after=0.0)

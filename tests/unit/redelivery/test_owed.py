@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from stream_app.config.settings import Destination
-from stream_app.core.commit_metadata import Closing, Commit
+from stream_app.core.commit_metadata import Closing, Commit, UnmarkedCommitError
 from stream_app.core.delivery import Delivery
 from stream_app.core.object_key import identifier, object_key
 from stream_app.core.receipt import Message, Problem, Receipt, Source, Status, Stored, Tally
@@ -508,7 +508,7 @@ def in_the_way(
     owed: Owed,
     *destinations: Destination,
     topic: str = "events",
-    commit: Commit | None = Commit(20, ()),  # noqa: B008 - frozen
+    commit: Commit | UnmarkedCommitError | None = Commit(20, ()),  # noqa: B008 - frozen
 ) -> str | None:
     commits = {} if commit is None else {3: commit}
     return obstacle(owed, {it.id: it for it in destinations or (ORDERS,)}, topic, commits)
@@ -523,6 +523,7 @@ def test_settled_window_has_no_obstacle() -> None:
     [
         ({"topic": "others"}, "its events are of topic 'events'; set [kafka] events_topic to it"),
         ({"commit": None}, "the group has committed nothing for this partition"),
+        ({"commit": UnmarkedCommitError(20, "")}, "the commit at offset 20 has metadata '', not"),
         ({"commit": Commit(19, ())}, "workers have not settled the window yet"),
         ({"commit": Commit(20, (), MINUTE + 63)}, "the log of partition 3 has begun anew at"),
         (
