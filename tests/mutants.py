@@ -693,6 +693,20 @@ MUTANTS: Final = (
         (*STREAMING, "part_that_fails"),
     ),
     Mutant(
+        "a filter compares a text with a number as unequal",
+        "stream_app/expressions/filters.py",
+        "            raise _UndecidedError  # JavaScript converts it.\n",
+        "            return False\n",
+        (*SHELL, "tests/unit/expressions/test_filters.py"),
+    ),
+    Mutant(
+        "a filter takes an inherited property for none",
+        "stream_app/expressions/filters.py",
+        "                if is_inherited:\n                    raise _UndecidedError\n",
+        "",
+        (*SHELL, "tests/unit/expressions/test_filters.py"),
+    ),
+    Mutant(
         "a missing field sends the bytes of the others through the engine",
         "stream_app/expressions/expression.py",
         "if isinstance(result, str) and fast_path is not None and found is not None:",

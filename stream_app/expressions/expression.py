@@ -45,6 +45,7 @@ from stream_app.expressions.fast_path import (
     FastPath,
     compile_fast_path,
 )
+from stream_app.expressions.filters import compile_filter
 from stream_app.expressions.integers import integers_of, may_show
 from stream_app.records import Record, TopicPartition
 
@@ -106,7 +107,8 @@ def compile_expression(text: str, *, engine: Engine = _PROCESS_ENGINE) -> "Expre
         hint = _STATEMENT_HINT if _STATEMENT.search(text) else ""
         message = f"{problem.message}, {position}{hint}"
         raise ExpressionError(message, problem.position or _end(text))
-    return Expression(text, CompiledExpression(text), compile_fast_path(text), engine)
+    fast_path = compile_fast_path(text) or compile_filter(text)
+    return Expression(text, CompiledExpression(text), fast_path, engine)
 
 
 def _end(text: str) -> SourcePosition:
@@ -347,6 +349,30 @@ def _run_fast_path(
 
     An outcome is missing where the engine is to decide about a path, or the value is not JSON.
     """
+    if fast_path.decide is None:
+        return _slice(fast_path, records, source)
+    outcomes: list[Outcome | None] = [SKIP] * len(records)
+    passing: list[int] = []
+    missing: list[int] = []
+    for index, record in enumerate(records):
+        is_passing = fast_path.decide(record.value)
+        if is_passing:
+            passing.append(index)
+        elif is_passing is None:
+            missing.append(index)
+    sliced, unsliced = _slice(fast_path, [records[it] for it in passing], source)
+    for index, outcome in zip(passing, sliced, strict=True):
+        outcomes[index] = outcome
+    missing += [passing[it] for it in unsliced]
+    for index in missing:
+        outcomes[index] = None
+    return outcomes, missing
+
+
+def _slice(
+    fast_path: FastPath, records: Sequence[Record], source: TopicPartition
+) -> tuple[list[Outcome | None], list[int]]:
+    """Return what `_run_fast_path` returns for records that all have a line."""
     outcomes: list[Outcome | None] = []
     missing: list[int] = []
     for start in range(0, len(records), _CHUNK_RECORDS):

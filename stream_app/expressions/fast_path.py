@@ -34,7 +34,7 @@ FALLBACK_ERRORS: Final = (
     TooLargeError,
 )
 """Exceptions for values of which one has no line, or an unusual one: `FastPath.find` tries each."""
-_Path = tuple[str, ...]
+Path = tuple[str, ...]
 INHERITED: Final = frozenset(
     [
         *("__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"),
@@ -53,15 +53,15 @@ _FIELDS_MAX: Final = 256
 # Strings with a backslash are left to the engine, and so are comments and white space beyond ASCII.
 # White space is matched possessively (`*+`): backtracking never helps, and costs quadratic time.
 _S = r"[ \t\r\n]*+"
-_STRING = r"""(?:"[^"\\\r\n]*"|'[^'\\\r\n]*')"""
+STRING = r"""(?:"[^"\\\r\n]*"|'[^'\\\r\n]*')"""
 _NAME = r"[A-Za-z_$][A-Za-z0-9_$]*+"
-_STEP = rf"{_S}(?:\?\.|\.){_S}{_NAME}|{_S}(?:\?\.{_S})?\[{_S}{_STRING}{_S}\]"
-_PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*+"
-_FIELD = rf"{_S}({_NAME}|{_STRING}){_S}:{_S}({_PATH}){_S}"
-_PATH_TEXT: Final = re.compile(_PATH)
+_STEP = rf"{_S}(?:\?\.|\.){_S}{_NAME}|{_S}(?:\?\.{_S})?\[{_S}{STRING}{_S}\]"
+PATH = rf"(?:\$event|event)(?![A-Za-z0-9_$])(?:{_STEP})*+"
+_FIELD = rf"{_S}({_NAME}|{STRING}){_S}:{_S}({PATH}){_S}"
+_PATH_TEXT: Final = re.compile(PATH)
 _OBJECT_TEXT: Final = re.compile(rf"\{{{_FIELD}(?:,{_FIELD})*+(?:,{_S})?\}}")
 _FIELD_TEXT: Final = re.compile(_FIELD)
-_STEP_KEY: Final = re.compile(rf"({_STRING})|\.{_S}({_NAME})")
+_STEP_KEY: Final = re.compile(rf"({STRING})|\.{_S}({_NAME})")
 _INTEGER_KEY: Final = re.compile(r"[0-9]+")
 
 
@@ -76,16 +76,19 @@ class FastPath:
 
     lines_of: Callable[[list[Any]], list[bytes]]
     """Function from values to their lines; raises one of `FALLBACK_ERRORS` unless each has one."""
-    _shape: "_Shape"
+    _shape: "Shape"
     _decode: Callable[[Any], Any]
     """As the shape's type, with None for members that an object has not."""
-    _paths: list[_Path]
+    _paths: list[Path]
     _names: list[str] | None
     """Names of the object's members; None for the value of the only path itself."""
+    decide: Callable[[Any], bool | None] | None = None
+    """Function from a value to whether it has a line: else it is skipped. It returns None where the
+    engine is to decide. None instead of a function: every value has one."""
 
     def find(self, value: bytes) -> "Found | None":
         """Return what the paths lead to in one value; None if it is not JSON, or too deep."""
-        slices: dict[_Path, bytes] = {}
+        slices: dict[Path, bytes] = {}
         try:
             if not value.isascii():
                 value.decode()
@@ -120,7 +123,7 @@ class FastPath:
 class Found(NamedTuple):
     """What the paths lead to in one value."""
 
-    slices: dict[_Path, bytes]
+    slices: dict[Path, bytes]
     is_complete: bool
     """Whether all other paths are `undefined`; else the engine is to decide about them."""
 
@@ -129,15 +132,15 @@ def compile_fast_path(text: str) -> FastPath | None:
     """Return the fast path of an expression that the engine accepts, or None if it has none."""
     text = text.strip(" \t\r\n")
     if _PATH_TEXT.fullmatch(text):
-        return _compiled([_keys(text)], None)
+        return _compiled([path_keys(text)], None)
     if _OBJECT_TEXT.fullmatch(text) is None:
         return None
     names: list[str] = []
-    paths: list[_Path] = []
+    paths: list[Path] = []
     for match in _FIELD_TEXT.finditer(text, 1):
         name, path = match.groups()
         names.append(name[1:-1] if name[0] in "\"'" else name)
-        paths.append(_keys(path))
+        paths.append(path_keys(path))
     if (
         len(names) > _FIELDS_MAX
         or len(set(names)) < len(names)  # The last value wins, at the first position.
@@ -148,13 +151,14 @@ def compile_fast_path(text: str) -> FastPath | None:
     return _compiled(paths, names)
 
 
-def _keys(path: str) -> _Path:
+def path_keys(path: str) -> Path:
+    """Return the keys of a path that matches `PATH`."""
     return tuple(match[1][1:-1] if match[1] else match[2] for match in _STEP_KEY.finditer(path, 5))
 
 
-def _compiled(paths: list[_Path], names: list[str] | None) -> FastPath | None:
+def _compiled(paths: list[Path], names: list[str] | None) -> FastPath | None:
     """Return the fast path to the only path's value, or to an object of these names."""
-    shape = _Shape()
+    shape = Shape()
     if not all(shape.add(path) for path in paths):
         return None
     template = names and ",".join(
@@ -169,7 +173,7 @@ def _compiled(paths: list[_Path], names: list[str] | None) -> FastPath | None:
 
 
 def _slicer(
-    shape: "_Shape", paths: list[_Path], template: bytes | None
+    shape: "Shape", paths: list[Path], template: bytes | None
 ) -> Callable[[list[Any]], list[bytes]]:
     decode: Callable[[Any], Any] = msgspec.json.Decoder(shape.type()).decode
     takes_all = template is None and () in paths
@@ -202,14 +206,14 @@ def _on_one_line(line: bytes) -> bytes:
     return msgspec.json.format(line, indent=-1) if _NEWLINE in line or _RETURN in line else line
 
 
-class _Shape:
+class Shape:
     """Tree of the keys that a set of paths needs, which becomes nested msgspec structs."""
 
     def __init__(self) -> None:
-        self.children: dict[str, _Shape] = {}
+        self.children: dict[str, Shape] = {}
         self.is_leaf = False
 
-    def add(self, path: _Path) -> bool:
+    def add(self, path: Path) -> bool:
         """Add a path; False if it is too long, or one path goes through another's end."""
         if len(path) > _PATH_LENGTH_MAX:
             return False
@@ -217,7 +221,7 @@ class _Shape:
         for key in path:
             if node.is_leaf:
                 return False
-            node = node.children.setdefault(key, _Shape())
+            node = node.children.setdefault(key, Shape())
         node.is_leaf = True
         return not node.children
 
@@ -240,7 +244,7 @@ class _Shape:
         )
 
     def gather(
-        self, decoded: msgspec.Raw | msgspec.Struct, path: _Path, slices: dict[_Path, bytes]
+        self, decoded: msgspec.Raw | msgspec.Struct, path: Path, slices: dict[Path, bytes]
     ) -> bool:
         """Add the slices of a value decoded leniently; return whether nothing else has a value."""
         if isinstance(decoded, msgspec.Raw):
@@ -255,7 +259,7 @@ class _Shape:
                 is_complete = False
         return is_complete
 
-    def collect(self, raw: msgspec.Raw, path: _Path, slices: dict[_Path, bytes]) -> None:
+    def collect(self, raw: msgspec.Raw, path: Path, slices: dict[Path, bytes]) -> None:
         """Add the slices of any JSON, where JavaScript has own properties."""
         if self.is_leaf:
             slices[path] = bytes(raw)
@@ -274,13 +278,13 @@ class _Shape:
             if key in members:
                 child.collect(members[key], (*path, key), slices)
 
-    def picker(self, paths: Sequence[_Path]) -> Callable[[Any], Any]:
+    def picker(self, paths: Sequence[Path]) -> Callable[[Any], Any]:
         """Return a getter of the paths' ends in a decoded value; several give a tuple."""
         if self.is_leaf:
             return lambda raw: (raw,) * len(paths)
-        return attrgetter(*(self._attribute(path) for path in paths))
+        return attrgetter(*(self.attribute(path) for path in paths))
 
-    def _attribute(self, path: _Path) -> str:
+    def attribute(self, path: Path) -> str:
         """Return the dotted attribute of the decoded value where a path ends."""
         names, node = [], self
         for key in path:

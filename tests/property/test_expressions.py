@@ -81,6 +81,10 @@ STRINGS = st.builds(
         '"\\\\ud83d"',
         '"\\\\\\uDBFF\\uD83D\\uDE00"',
         '"\u2028"',
+        '"a"',
+        '"\\u0061"',
+        '"POST"',
+        '""',
     ]
 )
 LEAVES = st.sampled_from(["null", "true", "false", "{}", "[]"]) | NUMBERS | STRINGS
@@ -143,6 +147,60 @@ OBJECTS = st.builds(
 )
 
 
+TEXTS = st.sampled_from(['"a"', "'POST'", '"é"', '""', "'\"'", '"\t"'])
+LITERALS = TEXTS | st.sampled_from(
+    ["0", "-1", "5.5", "1e2", "9007199254740993", "undefined", "null", "true", "false"]
+)
+
+
+def conditions(paths: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Return conditions over paths, also such that only the engine computes."""
+    comparisons = st.builds(
+        lambda path, sign, literal, is_first: (
+            f"{path} {sign} {literal}" if is_first else f"{literal}{sign}{path}"
+        ),
+        paths,
+        st.sampled_from(["===", "!==", "<", "<=", ">", ">=", "=="]),
+        LITERALS,
+        st.booleans(),
+    )
+    types = st.builds(
+        "typeof {} {} '{}'".format,
+        paths,
+        st.sampled_from(["===", "!=="]),
+        st.sampled_from(["undefined", "object", "boolean", "number", "string", "a"]),
+    )
+    calls = st.builds(
+        "{}{}({})".format,
+        paths,
+        st.sampled_from([".startsWith", ".endsWith", ".includes", "?.includes", ".at"]),
+        TEXTS,
+    )
+    return st.recursive(
+        comparisons | paths | types | calls,
+        lambda inner: (
+            inner.map("!{}".format)
+            | inner.map("({})".format)
+            | st.builds("{} {} {}".format, inner, st.sampled_from(["&&", "||"]), inner)
+        ),
+        max_leaves=5,
+    )
+
+
+def filters(paths: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.builds(
+        lambda condition, result, space, is_last: (
+            f"{condition}{space}?{space}{result} : undefined{space}"
+            if is_last
+            else f"{condition} ? undefined{space}:{space}{result}"
+        ),
+        conditions(paths),
+        PATHS | OBJECTS | paths,
+        SPACE,
+        st.booleans(),
+    )
+
+
 class Digits(str):
     """A number as it is written."""
 
@@ -187,13 +245,17 @@ def has_clash(value: bytes) -> bool:
 
 
 @examples(600)
-@given(st.one_of(PATHS, OBJECTS), st.lists(VALUES, min_size=1, max_size=4))
+@given(st.one_of(PATHS, OBJECTS, filters(PATHS)), st.lists(VALUES, min_size=1, max_size=4))
 @example("$event", [b'{"a":\n1e999}'])
 @example("$event.a", [b'{"a":5,"a":{"b":1}}', b'{"a":"\xff"}', b'{"b":"\xff","a":1}'])
 @example("$event.a.b", [b'{"a":{"b":1},"a":{}}', b'{"a":{"b":1},"a":5}', b'{"a":{"b":1},"a":null}'])
 @example("{a: $event.a, b: $event.b}", [b'{"a":12345678901234567890}', b'{"a":1.0,"b":1E400}'])
 @example("{a: $event.a, b: $event.b['0']}", ['{"a":1.0,"b":"\U0001f600"}'.encode()])
 def test_fast_path_and_engine_agree(text: str, values: list[bytes | None]) -> None:
+    assert_agree(text, values)
+
+
+def assert_agree(text: str, values: list[bytes | None]) -> None:
     expression = compile_expression(text, engine=ENGINE)
     by_engine = Expression(text, CompiledExpression(text), None, ENGINE)
     records = [Made(value, offset=offset) for offset, value in enumerate(values)]
@@ -212,6 +274,21 @@ def test_fast_path_and_engine_agree(text: str, values: list[bytes | None]) -> No
             assert has_clash(value)
         else:
             assert one == two
+
+
+NEAR_PATHS = st.sampled_from(["$event.a", "event['b'].c", "$event.b?.c", "$event.d"])
+NEAR_EVENTS = st.builds(
+    lambda a, c, d: f'{{"a":{a},"b":{{"c":{c}}}{d}}}'.encode(),
+    LEAVES,
+    LEAVES,
+    LEAVES.map(',"d":{}'.format) | st.just(""),
+)
+
+
+@examples(600)
+@given(filters(NEAR_PATHS), st.lists(NEAR_EVENTS, min_size=1, max_size=4))
+def test_filters_decide_as_the_engine_does(text: str, values: list[bytes | None]) -> None:
+    assert_agree(text, values)
 
 
 def found(value: object, keys: Sequence[str]) -> object:

@@ -74,7 +74,7 @@ def test_plain_paths_are_sliced_from_the_record(text: str, line: bytes) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("$event.inSample === true ? $event : undefined", EVENT),
+        ("$event.inSample == true ? $event : undefined", EVENT),
         ("$event.text + '!'", b'"abc!"'),
         ("`${$event.text}`", b'"abc"'),
         ("{ ...$event.body, id: undefined }", b'{"user":{"e-mail":"a@b.c"}}'),
