@@ -17,7 +17,7 @@ from tests.integration.worker.test_monitoring import (
     verdict,
 )
 
-HELD_BACK = "another program has committed for them in the group"
+HELD_BACK = "another program has committed in the group for 1 partition"
 
 
 def stranger(lab: Lab) -> AIOKafkaConsumer:
