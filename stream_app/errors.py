@@ -10,6 +10,7 @@
     │       └── TooLargeError the receipts topic takes no receipt of this size: it is shortened
     ├── FencedError           the partition was revoked: its work is dropped
     ├── StalledError          this process can make no progress: it ends, and another is started
+    ├── InstanceFencedError   another process has the place in the group: this one ends for good
     ├── CommitTooLargeError   a commit's metadata exceeds the broker's limit: a smaller one follows
     ├── UploadGoneError       S3 has lost parts: the partition is rebuilt from its commit, once
     └── InvariantError        an invariant of the design is violated: nothing more is committed
@@ -85,6 +86,10 @@ class TooLargeError(PermanentError):
 
 class FencedError(StreamAppError):
     """Work for a partition of another worker, or of a later assignment of this one."""
+
+
+class InstanceFencedError(StreamAppError):
+    """Loss of the place in the group to another process with the same `group_instance_id`."""
 
 
 class CommitTooLargeError(StreamAppError):

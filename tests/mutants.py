@@ -47,6 +47,8 @@ STREAMING: Final = (
     *("tests/integration/worker/test_streaming.py", "-k"),
 )
 """The judge of what real workers owe whose objects leave in parts; a part of a name follows."""
+STATIC: Final = (*SHELL, "tests/contract/test_static_member.py")
+"""The judge of static members, on a real broker."""
 SECRETS: Final = (
     *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-o", "timeout=60"),
     *("tests/wire/test_s3_credentials.py", "tests/wire/test_kafka_tls.py", "tests/unit/s3"),
@@ -224,6 +226,27 @@ MUTANTS: Final = (
         "OPTION_RIGHTS.items() if getattr(destination, name)]",
         "OPTION_RIGHTS.items()]",
         POLICIES,
+    ),
+    Mutant(
+        "the heartbeats of a static member do not name its instance",
+        "stream_app/kafka/static_member.py",
+        "request = StaticHeartbeat(request, self.instance)",
+        "pass",
+        STATIC,
+    ),
+    Mutant(
+        "a static member that leads the group without knowing it misses new partitions",
+        "stream_app/kafka/static_member.py",
+        "if coordinator._group_subscription is None:",
+        "if False:",
+        STATIC,
+    ),
+    Mutant(
+        "that a position is out of range is believed of a replica that is behind",
+        "stream_app/core/assignment.py",
+        "if leader_end is not None and position <= leader_end:",
+        "if False:",
+        UNIT,
     ),
     Mutant(
         "the mark of a commit is not compared with its offset",

@@ -24,7 +24,7 @@ STATUS_TERMINATED: Final = 143
 MEANINGS: Final[Mapping[int, str]] = {
     STATUS_DONE: "done; or a worker or an Inspector was stopped by a signal",
     STATUS_FAILED: "not all is done: broker, topic, right, reader or id refuses or is missing",
-    STATUS_WRONG: "the command line or the configuration is wrong",
+    STATUS_WRONG: "command line or configuration is wrong, or a group_instance_id is used twice",
     STATUS_INTERRUPTED: "ended by Ctrl-C before it was done",
     STATUS_TERMINATED: "ended by SIGTERM before it was done",
 }

@@ -100,6 +100,23 @@ class Kafka:
             validators.TOPIC,
         ),
     )
+    group_instance_id: str | None = field(
+        default=None,
+        metadata=_spec(
+            "Makes the worker a static member of the group: while it restarts, its partitions wait "
+            "for it instead of going to other workers. Each worker needs an id of its own, which "
+            "stays through restarts. See below.",
+            validators.TOPIC,
+        ),
+    )
+    client_rack: str | None = field(
+        default=None,
+        metadata=_spec(
+            "The rack or availability zone of the worker, as the brokers' `broker.rack` names it. "
+            "Brokers with a `replica.selector.class` then let it fetch from a replica there; left "
+            "out: from each partition's leader.",
+        ),
+    )
     accept_unmarked_commits: bool = field(
         default=False,
         metadata=_spec(

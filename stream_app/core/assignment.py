@@ -281,7 +281,14 @@ class Assignment:
         return self._held(tp, epoch).skip_to(offset)
 
     def out_of_range(
-        self, tp: TopicPartition, epoch: int, found: OutOfRange, log_start: int, now: float
+        self,
+        tp: TopicPartition,
+        epoch: int,
+        found: OutOfRange,
+        log_start: int,
+        now: float,
+        *,
+        leader_end: int | None = None,
     ) -> int | Truncation | None:
         """Decide how a partition goes on whose log has no record at a position.
 
@@ -291,6 +298,7 @@ class Assignment:
             found: The position.
             log_start: First offset of the log, read after that response.
             now: The present, in seconds since 1970.
+            leader_end: End of the leader's log, where another replica may have responded so.
 
         Returns:
             The offset to fetch from; or that the log has ended before the position; None where that
@@ -307,6 +315,8 @@ class Assignment:
             return partition.position
         if log_start > position:
             return log_start  # Retention: the next batch there shows the gap.
+        if leader_end is not None and position <= leader_end:
+            return position  # The replica was behind: the leader has that position.
         return self._truncate(partition, log_start, now)
 
     def ends_early(self, log_ends: Mapping[TopicPartition, int]) -> list[TopicPartition]:

@@ -85,6 +85,8 @@ class RecordBatchConsumer(driver.Consumer):
         return RecordBatchThread(
             self,
             events_topic=self.app.settings.kafka.events_topic,
+            instance=self.app.settings.kafka.group_instance_id,
+            rack=self.app.settings.kafka.client_rack,
             loop=self.loop,
             beacon=self.beacon,
         )

@@ -33,11 +33,12 @@ from faust.types import tuples
 
 from stream_app import log_events
 from stream_app.core.commit_metadata import Commit, encode
-from stream_app.errors import FencedError
+from stream_app.errors import FencedError, InstanceFencedError
 from stream_app.kafka.assignor import StreamAppAssignor
 from stream_app.kafka.client_check import check_consumer
 from stream_app.kafka.positions import assigned_states, partition_states
 from stream_app.kafka.record_batches import WholeBatch, give_batches, split
+from stream_app.kafka.static_member import FencedInstanceIdError, StaticMember
 from stream_app.logs import SERVICE_LOGGER, error_fields, log_event
 from stream_app.records import (
     NO_EPOCH,
@@ -70,6 +71,8 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
     Args:
         consumer: The Faust consumer of the thread.
         events_topic: The topic that is read in batches.
+        instance: Id of a static member of the group; None: a member as long as the process runs.
+        rack: Where replicas are fetched from rather than leaders; None: from leaders only.
         **options: Of Faust's thread.
     """
 
@@ -83,10 +86,15 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         consumer: driver.Consumer,
         *,
         events_topic: str,
+        instance: str | None,
+        rack: str | None,
         **options: Any,  # noqa: ANN401 - passed through
     ) -> None:
         super().__init__(consumer, **options)
         self._events_topic = events_topic
+        self._instance = instance
+        self._rack = rack
+        self._static: StaticMember | None = None
         self._seeks: Counter[tuple[str, int]] = Counter()
         self.log_ends: Mapping[TopicPartition, int] = {}
         """First offset that a reader of committed records cannot see, by assigned partition.
@@ -95,6 +103,20 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         """
         self.high_watermarks: Mapping[TopicPartition, int] = {}
         """End of the log, by assigned partition: beyond `log_ends` while a transaction is open."""
+
+    async def on_start(self) -> None:
+        """Start the consumer."""
+        await super().on_start()
+        if self._instance is not None:
+            self._static = StaticMember(self._consumer, self._instance)
+
+    async def on_partitions_assigned(
+        self, assigned: set[tuples.TP], generation_id: int = 0
+    ) -> None:
+        """Watch the topics' partitions, then pass the assignment on."""
+        if self._static is not None:
+            self._static.watch_topics()
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[tuples.TP]) -> None:
         """Publish an empty mapping of ends, then pass the revocation on."""
@@ -107,6 +129,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         # Faust reads uncommitted records unless it runs its own transactions. aiokafka reads the
         # level from this attribute when it starts.
         consumer._isolation_level = "read_committed"  # noqa: SLF001
+        consumer._client_rack = self._rack  # noqa: SLF001 - Faust has no setting for it
         # With Faust's 1.5 s a busy partition would wait for idle ones of the same broker.
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS_MAX  # noqa: SLF001
         consumer._partition_assignment_strategy = (StreamAppAssignor,)  # noqa: SLF001
@@ -270,9 +293,9 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         """Return the state of the events topic's fetches; called by other threads.
 
         Returns:
-            Of each assigned partition the time of the leader's last response, None before the first
-            one, and whether none is due: it is paused, or what was fetched from the same leader has
-            to be taken first.
+            Of each assigned partition the time of the last response to a fetch, None before the
+            first one, and whether none is due: it is paused, or what was fetched from the same
+            broker has to be taken first.
         """
         consumer = self._consumer
         if consumer is None:
@@ -282,15 +305,16 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
         if not assignment or not assignment.active:
             return {}
         records, cluster = consumer._fetcher._records, consumer._client.cluster  # noqa: SLF001
-        leaders = {
-            tp: cluster.leader_for_partition(tp)
+        replicas = consumer._fetcher._preferred_read_replica  # noqa: SLF001
+        nodes = {
+            tp: replica[0] if (replica := replicas.get(tp)) else cluster.leader_for_partition(tp)
             for tp in assignment.tps
             if tp.topic == self._events_topic
         }
-        busy = {leader for tp, leader in leaders.items() if tp in records}
-        states = {tp: assignment.state_value(tp) for tp in leaders}
+        busy = {node for tp, node in nodes.items() if tp in records}
+        states = {tp: assignment.state_value(tp) for tp in nodes}
         return {
-            TopicPartition(*tp): (it.timestamp, it.paused or leaders[tp] in busy)
+            TopicPartition(*tp): (it.timestamp, it.paused or nodes[tp] in busy)
             for tp, it in states.items()
         }
 
@@ -379,6 +403,7 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 IllegalGenerationError,
                 RebalanceInProgressError,
                 IllegalStateError,
+                FencedInstanceIdError,
             ) as error:
                 raise FencedError(f"the broker refuses generation {generation}: {error}") from error
             except (KafkaConnectionError, RequestTimedOutError, asyncio.CancelledError):
@@ -391,7 +416,17 @@ class RecordBatchThread(driver.AIOKafkaConsumerThread):
                 raise
 
     async def check(self) -> None:
-        """Check aiokafka's consumer, see `check_consumer`; runs in the thread's loop."""
+        """Check aiokafka's consumer, see `check_consumer`; runs in the thread's loop.
+
+        Raises:
+            InstanceFencedError: Another process has the group's place of this one.
+        """
+        if self._static is not None and self._static.is_fenced:
+            raise InstanceFencedError(
+                f"another worker has joined the group with group_instance_id '{self._instance}', "
+                "and has this one's partitions: this one ends, and must not be started again; give "
+                "each worker an id of its own"
+            )
         if not self.should_stop:
             check_consumer(self._consumer)
 

@@ -203,12 +203,15 @@ class Committer:
         """
         consumer = self._app.consumer
         try:
-            start = (await consumer.log_starts([tp]))[tp]
+            start, end = (await consumer.log_bounds([tp]))[tp]
         except TransientError as error:
             # The position is still the same: the broker responds so again.
             log_event(logger, log_events.COMMIT_READ_FAILED, **error_fields(error))
             return
-        remedy = self._assignment.out_of_range(tp, epoch, found, start, time.time())
+        leader_end = None if self._app.settings.kafka.client_rack is None else end
+        remedy = self._assignment.out_of_range(
+            tp, epoch, found, start, time.time(), leader_end=leader_end
+        )
         if isinstance(remedy, Truncation):
             self._settle(tp, remedy)
         elif remedy is not None:

@@ -20,6 +20,7 @@ from mode import ServiceT
 
 from stream_app import log_events
 from stream_app.config.settings import RETRY_SECONDS_MAX, Kafka, Settings
+from stream_app.errors import InstanceFencedError
 from stream_app.kafka.connection import METADATA_AGE_MS, client_options
 from stream_app.kafka.consumer import BatchTransport, RecordBatchConsumer
 from stream_app.kafka.receipts_topic import REQUEST_SECONDS_MAX
@@ -64,7 +65,8 @@ class Worker(faust.Worker):
 
     end_seconds_max: float = END_SECONDS_MAX
     _ending: threading.Timer | None = None
-    _status = 0
+    status = 0
+    """Exit status, once the worker has crashed."""
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         if self._ending is None:
@@ -73,9 +75,12 @@ class Worker(faust.Worker):
         super()._schedule_shutdown(signal)
 
     def _crash(self, reason: BaseException) -> None:
-        if self._status == 0:
+        if self.status == 0:
             log_event(logger, log_events.CRASHED, **error_fields(reason))
-        self._status = 1  # also of a worker that was stopping: its last commits may be missing
+        # Also of a worker that was stopping: its last commits may be missing. As for a wrong
+        # configuration, a supervisor must not start one again whose place another worker has: the
+        # two would take it from each other without an end.
+        self.status = 2 if isinstance(reason, InstanceFencedError) else 1
         self._end_soon()
         super()._crash(reason)
 
@@ -86,7 +91,7 @@ class Worker(faust.Worker):
             self._ending.start()
 
     def _end(self) -> None:
-        end_process(self._status)
+        end_process(self.status)
 
 
 class _Tables(TableManager):
@@ -181,6 +186,7 @@ def new_app(settings: Settings) -> StreamApp:
         kafka.group,
         broker=kafka.broker,
         broker_credentials=_credentials(kafka, options),
+        consumer_group_instance_id=kafka.group_instance_id,
         broker_session_timeout=session,
         broker_heartbeat_interval=max(1.0, session / 10),
         broker_rebalance_timeout=max(REBALANCE_SECONDS_MIN, session),

@@ -72,17 +72,17 @@ def run_worker(settings: Settings, router: Router, source: ConfigSource) -> NoRe
         handler.addFilter(Readable())
     log_messages.starting(settings)
     asyncio.run(_require_credentials(settings))
+    worker = Worker(
+        create_app(settings, router, source),
+        override_logging=False,
+        redirect_stdouts=False,
+        quiet=True,  # Faust would write to standard error past the log
+    )
+    worker.spinner = None
+    tune_collector()
     try:
-        worker = Worker(
-            create_app(settings, router, source),
-            override_logging=False,
-            redirect_stdouts=False,
-            quiet=True,  # Faust would write to standard error past the log
-        )
-        worker.spinner = None
-        tune_collector()
         worker.execute_from_commandline()
     except SystemExit as exit_:
-        status = exit_.code if isinstance(exit_.code, int) else 1
+        status = worker.status or (exit_.code if isinstance(exit_.code, int) else 1)
     # Not a return: Python would wait for a thread in which an expression may still run.
     end_process(status)

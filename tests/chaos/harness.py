@@ -37,6 +37,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import GroupLoadInProgressError, KafkaError
 from aiokafka.structs import TopicPartition
 
+from stream_app.config.settings import environment_name
 from stream_app.core.commit_metadata import decode
 from stream_app.embedded.servers import KafkaServer, S3Program
 from tests.chaos.kafka_proxy import KafkaProxy
@@ -48,6 +49,7 @@ ROOT: Final = Path(__file__).parents[2]
 SESSION_SECONDS: Final = 6
 """The least that a broker accepts."""
 LONG_SESSION_SECONDS: Final = 60
+INSTANCE_VARIABLE: Final = environment_name("kafka", "group_instance_id")
 WINDOW_SECONDS: Final = 2
 GRACE_SECONDS: Final = 1
 PARTITIONS: Final = 4
@@ -131,6 +133,8 @@ class Worker:
 
     process: "subprocess.Popen[bytes]"
     log_file: Path
+    instance: int
+    """Number of a static member: the least that no running worker has."""
 
     @property
     def name(self) -> str:
@@ -202,6 +206,9 @@ class Lab:
     session_seconds: int = SESSION_SECONDS
     """After so long without a heartbeat a worker loses its partitions. `LONG_SESSION_SECONDS` where
     no worker is to lose them: a loaded machine may hold a heartbeat up for seconds."""
+    static: bool = False
+    """Whether workers are static members of the group: the next one has the place of one that has
+    ended."""
     kafka_proxy: KafkaProxy | None = None
     """Before the broker, for its workers; None: they reach it as the test does."""
     clock_step_seconds_max: float = 0
@@ -353,6 +360,9 @@ class Lab:
             environment: What its environment has beside the tests' own and the keys for S3.
         """
         log_file = self._folder / f"worker-{len(self.workers)}.log"
+        taken = {worker.instance for worker in self.running}
+        instance = min(set(range(len(taken) + 1)) - taken)
+        place = {INSTANCE_VARIABLE: f"worker-{instance}"} if self.static else {}
         usual = ("-m", "stream_app", "worker", "--config", str(self.configuration))
         with log_file.open("wb") as log:
             process = subprocess.Popen(
@@ -365,13 +375,14 @@ class Lab:
                     # For people, and for the texts that tests wait for; a file would get JSON.
                     "STREAM_APP_LOG_FORMAT": "text",
                     **self.s3.environment,
+                    **place,
                     **(environment or {}),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        worker = Worker(process, log_file)
+        worker = Worker(process, log_file, instance)
         self.workers.append(worker)
         return worker
 

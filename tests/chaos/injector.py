@@ -164,7 +164,7 @@ class Injector:
         for worker in self._lab.workers:
             log = worker.log
             for partition, closings in re.findall(
-                r"partition \S+/(\d+): taken over at offset \d+, (\d+) recorded", log
+                r"partition \S+/(\d+): taken over at offset \d+, recorded closings: (\d+)", log
             ):
                 found.takeovers[int(partition)] += 1
                 found.replayed += int(closings)

@@ -25,6 +25,7 @@ from aiokafka.protocol.types import Array, Schema
 
 from stream_app.embedded.process import HOST
 from stream_app.kafka.leader_epochs import EpochEndRequest
+from stream_app.kafka.static_member import StaticCommit, StaticHeartbeat
 from tests.chaos.proxy import Proxy
 
 GROUP_MAX_SIZE_REACHED: Final = 81
@@ -42,6 +43,9 @@ ERRORS: Final[dict[type[Request[Any]], tuple[int, ...]]] = {
     HeartbeatRequest: (15, 16, 22, 25, 27, -1),
     # Not the leader, no such partition, a disk that fails, an unknown server error.
     EpochEndRequest: (6, 3, 56, -1),
+    # As those of other members.
+    StaticCommit: (14, 15, 16, 7, 27, 22, 25),
+    StaticHeartbeat: (15, 16, 22, 25, 27, -1),
 }
 """Codes that a broker may return for each request."""
 _RESPONSES: Final = {

@@ -103,6 +103,7 @@ async def test_schedule_of_faults_loses_and_repeats_nothing(
         targets=(*TARGETS, BULKY),
         kafka_proxy=kafka_proxy,
         clock_step_seconds_max=CLOCK_STEP_SECONDS[1],
+        static=seed % 2 == 1,  # so that half of the runs have static members
     ) as lab:
         injector = Injector(lab, own_kafka, seed)
         try:

@@ -114,8 +114,11 @@ async def test_consumer_reads_committed_and_commits_nothing_by_itself() -> None:
 
 @in_a_bounded_loop
 async def test_settings_of_the_group_reach_the_consumer() -> None:
-    with unstarted(new_app(session_timeout_seconds=20)) as app:
+    own = {"group_instance_id": "worker-1", "client_rack": "zone-a"}
+    with unstarted(new_app(session_timeout_seconds=20, **own)) as app:
         consumer = await started(app)
+        assert consumer._group_instance_id == "worker-1"
+        assert consumer._client_rack == "zone-a"
         assert consumer._session_timeout_ms == 20_000
         assert consumer._heartbeat_interval_ms == 2_000
         assert consumer._rebalance_timeout_ms == 20_000

@@ -3,7 +3,8 @@
 The group protocol is the eager one: a rebalance begins, every member gives up everything and joins
 again, then the generation is raised and the partitions are dealt out. Who does not join in time is
 expelled. While members are still joining, commits of the old generation are accepted, as Kafka
-does; from the new generation on they are refused.
+does; from the new generation on they are refused. A static member that joins anew gets its place at
+once, in the same generation, under another name: who had the place before is refused, and ends.
 """
 
 import random
@@ -164,6 +165,9 @@ class Broker:
         self._joining = False
         self._round = 0
         self._owners: dict[Name, str] = {}
+        self._places: dict[str, str] = {}
+        """Name of the member that has the place of a static one."""
+        self.taken_places = 0
 
     # --- requests -----------------------------------------------------------------------------
 
@@ -171,11 +175,16 @@ class Broker:
         """Take part in the next generation; the ticket is filled in when it begins."""
         if member not in self._members:
             # A member of an earlier join whose answer was lost would time out; it is gone at once.
+            before_name = self._places.get(worker.place or "")
+            if before_name in self._members:
+                return self._take_place(worker, before_name)
             for name in [name for name, it in self._members.items() if it.worker is worker]:
                 del self._members[name]
             self._names += 1
             member = f"member-{self._names}"
             self._members[member] = _Member(worker)
+            if worker.place is not None:
+                self._places[worker.place] = member
         if worker.crashed:
             # A request of the dead: its session ends like any other.
             self._scheduler.after(SESSION_SECONDS, self.leave, worker)
@@ -186,6 +195,41 @@ class Broker:
         self.rebalance()
         self._complete_if_all_joined()
         return ticket
+
+    def _take_place(self, worker: "Worker", before_name: str) -> Ticket:
+        """Give the place of a static member to another process, or to the same one anew."""
+        before = self._members.pop(before_name)
+        self._names += 1
+        self.taken_places += 1
+        name = self._places[worker.place or ""] = f"member-{self._names}"
+        ticket = Ticket(name, Signal(self._scheduler))
+        self._members[name] = _Member(worker)
+        if before.ticket is not None:
+            before.ticket.signal.set()
+        if before.worker is not worker:
+            self._scheduler.after(self._chance.uniform(0.05, 0.8), self._fence, before.worker)
+        if worker.crashed:
+            self._scheduler.after(SESSION_SECONDS, self.leave, worker)
+        if self._joining:
+            self._members[name].ticket = ticket
+            self._complete_if_all_joined()
+            return ticket
+        for partition, owner in self._owners.items():
+            if owner == before_name:
+                self._owners[partition] = name
+                ticket.partitions.append(partition)
+        ticket.generation = self.generation
+        ticket.signal.set()
+        self._scheduler.after(SESSION_SECONDS, self._rejoin, worker, self.generation)
+        return ticket
+
+    def _fence(self, worker: "Worker") -> None:
+        """End a worker whose place another one has, at its next heartbeat."""
+        until = max(worker.paused_until, worker.deaf_until)
+        if until > self._scheduler.now:
+            self._scheduler.after(until - self._scheduler.now + 0.1, self._fence, worker)
+        elif not worker.crashed:
+            worker.crash()
 
     def leave(self, worker: "Worker") -> None:
         """Remove a worker from the group; what it holds is dealt out again."""

@@ -19,6 +19,7 @@ HAPPENED_MIN = {
     "LOST_ANSWER": 4_000,
     "LATE": 100,
     "rebalances": 5_000,
+    "places taken": 700,
     "pause": 700,
     "deafen": 300,
     "clock": 300,

@@ -74,8 +74,16 @@ class Habits:
 class Worker(Process):
     """A process of the group."""
 
-    def __init__(self, world: "World", rules: WindowPolicy, memory_bytes_max: int) -> None:
+    def __init__(
+        self,
+        world: "World",
+        rules: WindowPolicy,
+        memory_bytes_max: int,
+        place: str | None = None,
+    ) -> None:
         self.world = world
+        self.place = place
+        """Id of a static member of the group."""
         self.counts: Counter[str] = world.counts
         self.assignment = Assignment(rules, memory_bytes_max)
         self.deaf_until = 0.0
@@ -108,8 +116,8 @@ class Worker(Process):
         self._loading = Lock(world.scheduler)
         self._committing = Lock(world.scheduler)
         """Held from when commits are made up until the broker has answered."""
-        self._doubted: int | None = None
-        """A generation in which the outcome of a commit is unknown."""
+        self._doubted: tuple[str | None, int] | None = None
+        """Member and generation in which the outcome of a commit is unknown."""
         self.deliver = Deliver(self)
         self._deliveries: list[Task] = []
         self._compressing: list[Compressions] | None = None
@@ -154,8 +162,11 @@ class Worker(Process):
         chance, broker = self.world.chance, self.world.broker
         while True:
             self.rejoin.clear()
+            # A static member joins anew where another would leave first.
+            is_doubted = self._doubted is not None and self._doubted[0] == self.member
+            member = None if is_doubted and self.place is not None else self.member
             try:
-                ticket = yield Call("join", lambda: broker.join(self, self.member))
+                ticket = yield Call("join", lambda member=member: broker.join(self, member))
             except NoAnswerError:
                 yield RETRY_SECONDS
                 continue
@@ -704,7 +715,8 @@ class Worker(Process):
             generation = assignment.generation
         elif (
             epoch != assignment.epoch
-            or generation in {None, self._doubted}
+            or generation is None
+            or (self.member, generation) == self._doubted
             or generation != assignment.generation
         ):
             generation = None
@@ -728,7 +740,7 @@ class Worker(Process):
             self.counts["commits without an answer"] += 1
             if world.sabotage is not Sabotage.NO_DOUBT:
                 # A commit may take effect later, on top of another: only a new generation is safe.
-                self._doubted = generation
+                self._doubted = (member, generation)
                 self.rejoin.set()
             return True
         restarted = assignment.recorded(commits)

@@ -47,6 +47,10 @@ QUIET_WINDOWS = 90
 """How long the world waits for everything to drain after the faults."""
 
 
+STATIC_SHARE = 0.25
+"""Of the scenarios, how many have static members."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """Parameters of a run. Shares are chances between 0 and 1, times are seconds."""
@@ -87,6 +91,8 @@ class Scenario:
     """How often a log loses its end."""
     events: tuple[str, ...]
     """Disturbances of the world, each at a random time."""
+    static: bool = False
+    """Whether workers are static members of the group: the next one has a place that is free."""
     losing: str | None = None
     """A bucket that never completes an upload in parts, in the quiet time neither."""
     builds: bool = False
@@ -197,6 +203,8 @@ def stormy(seed: int) -> Scenario:
     retention = chance.random() < 0.04 and not is_truncated
     return replace(
         quiet,
+        # Of its own, so that the other draws are as without it.
+        static=random.Random(f"static {seed}").random() < STATIC_SHARE,
         workers=chance.randint(1, 4),
         rules=replace(
             quiet.rules,
@@ -629,7 +637,9 @@ class World:
             case "leave":
                 worker.crashed = True
                 self.workers.remove(worker)
-                self.broker.leave(worker)
+                # A static member leaves no group: its session ends, unless another takes its place.
+                delay = SESSION_SECONDS if self.scenario.static else 0.0
+                self.scheduler.after(delay, self.broker.leave, worker)
                 self.scheduler.after(chance.uniform(0.1, 5.0), self._start_worker)
             case "pause" | "deafen":
                 until = now + chance.choice((2.0, 10.0, 25.0)) * chance.uniform(0.5, 1.5)
@@ -637,6 +647,9 @@ class World:
                     worker.paused_until = until
                 else:
                     worker.deaf_until = until
+                if self.scenario.static and chance.random() < 0.5:
+                    delay = chance.uniform(0.5, 5.0)
+                    self.scheduler.after(delay, self._start_worker, worker.place)
                 self.scheduler.after(SESSION_SECONDS, self._end_session, worker)
             case "clock":
                 worker.clock_ahead += chance.choice((-1, 1)) * chance.choice((2.0, 12.0, 90.0, 4e3))
@@ -656,14 +669,18 @@ class World:
         if worker.crashed or silent:
             self.broker.leave(worker)
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, place: str | None = None) -> None:
+        """Start a worker; a static member has the given place, or the first that is free."""
         scenario = self.scenario
+        if scenario.static and place is None:
+            taken = {worker.place for worker in self.workers}
+            place = next(it for it in map(str, range(len(taken) + 1)) if it not in taken)
         rules = replace(scenario.rules, undecodable_seconds=UNDECODABLE_SECONDS)
         self._started += 1
         if scenario.builds:
             compress = Compressor(self._started)
             rules = replace(rules, sizes=replace(rules.sizes, compress=compress))
-        self.workers.append(Worker(self, rules, scenario.memory_bytes_max))
+        self.workers.append(Worker(self, rules, scenario.memory_bytes_max, place))
 
     def _calm_down(self) -> None:
         """End all faults; who is stopped goes on, and at least one worker is there."""
@@ -683,6 +700,7 @@ class World:
         counts["runs"] = 1
         counts["calls"] = self.scheduler.calls
         counts["rebalances"] = self.broker.rebalances
+        counts["places taken"] = self.broker.taken_places
         counts["records"] = len(self.truth)
         counts["objects"] = len(self.storage.objects)
         counts["already there"] = self.storage.already_there

@@ -68,6 +68,33 @@ def test_events_are_tried_with_a_key_at_the_destinations_that_take_it(shell: She
     assert json.loads(only["line"])["of"]["pipeline"] == "ordres"
 
 
+def test_environment_alone_is_a_configuration(tmp_path: Path) -> None:
+    environment = {
+        "STREAM_APP_DESTINATION_ID": "orders",
+        "STREAM_APP_DESTINATION_BUCKET": "my-bucket",
+        "STREAM_APP_DESTINATION_PAYLOAD": "$event.body.id",
+    }
+    shell = Shell(tmp_path, "127.0.0.1:9", "", environment=environment)  # writes no file
+    done = shell.run("check", "--offline")
+    assert done.output.splitlines()[-1] == "environment: no mistakes; 1 destination"
+    shell.configure()
+    assert shell.run("check", "--offline").status == 2
+
+
+def test_mistake_in_a_folder_of_destinations_names_its_file(tmp_path: Path) -> None:
+    shell = Shell(tmp_path, "127.0.0.1:9", "", environment={"STREAM_APP_DESTINATIONS_DIR": "teams"})
+    (tmp_path / "teams").mkdir()
+    team = '[[destinations]]\nid = "{0}"\nbucket = "my-bucket"\npayload = "{1}"\n'
+    (tmp_path / "teams" / "a.toml").write_text(team.format("a", "$event"), "utf-8")
+    wrong = tmp_path / "teams" / "b.toml"
+    wrong.write_text(team.format("b", "$event."), "utf-8")
+    done = shell.run("check", "--offline")
+    assert done.status == 2
+    assert "teams/b.toml: [[destinations]] 1 (id 'b'): payload does not compile" in done.error
+    wrong.unlink()
+    assert shell.run("check", "--offline").status == 0
+
+
 def test_key_that_no_destination_takes_is_a_mistake_that_names_the_nearest_pipeline(
     tmp_path: Path,
 ) -> None:

@@ -294,6 +294,17 @@ def test_position_that_retention_has_deleted_is_sought_at_the_logs_start() -> No
     assert holding(ONE).out_of_range(ONE, 0, OutOfRange(10), 25, MINUTE) == 25
 
 
+@pytest.mark.parametrize("leader_end", [10, 30])
+def test_position_that_only_a_replica_behind_lacks_is_fetched_again(leader_end: int) -> None:
+    found = OutOfRange(10)
+    assert holding(ONE).out_of_range(ONE, 0, found, 0, MINUTE, leader_end=leader_end) == 10
+
+
+def test_position_that_the_leader_lacks_too_is_a_truncation() -> None:
+    found = holding(ONE).out_of_range(ONE, 0, OutOfRange(10), 0, MINUTE, leader_end=9)
+    assert isinstance(found, Truncation)
+
+
 @pytest.mark.parametrize("position", [-1, 7, 12])
 def test_another_position_than_the_partitions_is_sought_back(position: int) -> None:
     assert holding(ONE).out_of_range(ONE, 0, OutOfRange(position), 25, MINUTE) == 10

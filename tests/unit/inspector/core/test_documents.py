@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from stream_app.config.parser import ENVIRONMENT
 from stream_app.config.settings import Destination
 from stream_app.core.receipt import ShortLists, Status
 from stream_app.errors import ConfigurationError
@@ -286,6 +287,7 @@ def test_command_can_be_copied_whatever_the_name() -> None:
     assert redeliver_command("my file.toml", "orders") == (
         "stream-app redeliver --config 'my file.toml' --destination orders"
     )
+    assert redeliver_command(ENVIRONMENT, "orders") == "stream-app redeliver --destination orders"
 
 
 def test_rows_of_a_window_have_outcomes_and_lines() -> None:
