@@ -163,7 +163,7 @@ async def kill_after_the_answer_and_before_the_receipt(lab: Lab) -> None:
     worker = await lab.start_worker()
     await _events_of_one_window(lab)
     await wait_until(
-        lambda: worker.log.count(" lines at s3://") >= len(lab.targets),
+        lambda: worker.log.count(" at s3://") >= len(lab.targets),
         SETTLED_SECONDS_MAX,
         "objects are stored",
     )

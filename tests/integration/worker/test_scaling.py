@@ -37,7 +37,7 @@ class Loaded(NamedTuple):
 def loaded(worker: Worker, since: int) -> list[Loaded]:
     """Return what a worker's log says of the partitions it got since a place in it."""
     lines = re.findall(
-        r"/(\d+): (kept|taken over) at offset (\d+), (\d+) recorded", worker.log[since:]
+        r"/(\d+): (kept|taken over) at offset (\d+), recorded closings: (\d+)", worker.log[since:]
     )
     return [Loaded(int(it), how, int(offset), int(n)) for it, how, offset, n in lines]
 
