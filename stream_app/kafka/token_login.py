@@ -164,6 +164,22 @@ class TokenConnection(AIOKafkaConnection):  # type: ignore[misc] # as above
     """Connection to a broker that logs in by a token, and again before its session ends."""
 
     _relogin: asyncio.TimerHandle | asyncio.Task[None] | None = None
+    _login_ended: asyncio.Event | None = None
+    """Set when the login on a connection in use is over; None: there is no such login."""
+
+    def send(self, request: Any, expect_response: bool = True) -> Any:  # noqa: ANN401, FBT001, FBT002 - aiokafka's
+        """Send a request, or hold it up while a login is under way.
+
+        To anything else the broker would respond with an error of SASL, for which no client of
+        aiokafka knows a remedy.
+        """
+        if self._login_ended is None:
+            return super().send(request, expect_response)
+        return self._send_after(self._login_ended, request, expect_response)
+
+    async def _send_after(self, ended: asyncio.Event, *request: Any) -> Any:  # noqa: ANN401 - as above
+        await ended.wait()
+        return await self.send(*request)
 
     async def _do_sasl_handshake(self) -> None:
         """Log in on a new connection.
@@ -171,24 +187,27 @@ class TokenConnection(AIOKafkaConnection):  # type: ignore[misc] # as above
         Raises:
             KafkaError: The broker refuses, or there is no token; the connection is closed then.
         """
-        response = await self.send(SaslHandShakeRequest(self._sasl_mechanism))
+        await self._shake_hands()
+        await self._authenticate(await self._sasl_oauth_token_provider.valid_token())
+
+    async def _shake_hands(self) -> None:
+        response = await super().send(SaslHandShakeRequest(self._sasl_mechanism))
         error = for_code(response.error_code)
         if error is NoError and self._sasl_mechanism not in response.enabled_mechanisms:
             error = UnsupportedSaslMechanismError
         if error is not NoError:
             raise error(", ".join(response.enabled_mechanisms))
-        token = await self._sasl_oauth_token_provider.valid_token()
-        await self._accept(token, await self.send(SaslAuthenticateRequest(login_message(token))))
 
-    async def _accept(self, token: LoginToken, response: Any) -> None:  # noqa: ANN401 - aiokafka's
-        """Take the broker's response to a login, and plan the next login.
+    async def _authenticate(self, token: LoginToken) -> None:
+        """Log in by a token, and plan the next login.
 
         Raises:
             KafkaError: The broker refuses the token.
         """
+        response = await super().send(SaslAuthenticateRequest(login_message(token)))
         error = for_code(response.error_code)
         if error is NoError and response.sasl_auth_bytes:
-            response = await self.send(SaslAuthenticateRequest(_ACKNOWLEDGED))
+            response = await super().send(SaslAuthenticateRequest(_ACKNOWLEDGED))
             error = for_code(response.error_code)
             error = SaslAuthenticationFailed if error is NoError else error
         if error is not NoError:
@@ -204,25 +223,23 @@ class TokenConnection(AIOKafkaConnection):  # type: ignore[misc] # as above
         self._relogin = self._loop.call_later(seconds, _begin_relogin, weakref.ref(self))
 
     async def _log_in_again(self) -> None:
-        """Log in on a connection in use, whose other requests go on."""
+        """Log in on a connection in use, whose requests before that are answered first."""
         try:
             token = await self._sasl_oauth_token_provider.valid_token()
         except TokenError:
             # Until the session's end: then the connection is closed, and made anew.
             self._log_in_after(RETRY_SECONDS)
             return
+        self._login_ended = ended = asyncio.Event()
         try:
-            # In one step: between the two the broker accepts no other request.
-            sent = (
-                self.send(SaslHandShakeRequest(self._sasl_mechanism)),
-                self.send(SaslAuthenticateRequest(login_message(token))),
-            )
-            handshake, response = await asyncio.gather(*sent)
-            if for_code(handshake.error_code) is NoError:
-                await self._accept(token, response)
+            await self._shake_hands()
+            await self._authenticate(token)
         except (KafkaError, OSError, TimeoutError) as error:
             self._relogin = None  # this task, which `close` would cancel
             self.close(reason=CloseReason.CONNECTION_BROKEN, exc=error)
+        finally:
+            self._login_ended = None
+            ended.set()
 
     def close(self, reason: CloseReason | None = None, exc: BaseException | None = None) -> Any:  # noqa: ANN401 - aiokafka's
         """Close the connection, and log in no more."""

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from stream_app.config.settings import S3, Delivery, Kafka, Settings
@@ -157,6 +158,32 @@ async def test_connection_outlives_its_sessions_under_load(broker: Broker, way: 
                 await asyncio.gather(ask(), ask())
             assert connection.connected()
             assert await client._get_conn(1) is connection
+        finally:
+            await client.close()
+
+
+@in_a_loop
+async def test_login_that_is_refused_in_use_closes_the_connection_and_spoils_no_response(
+    broker: Broker,
+) -> None:
+    async with TokenServer(life_seconds=LIFE_SECONDS) as tokens:
+        client = AIOKafkaClient(**client_options(broker.login(tokens)))
+        try:
+            await client.bootstrap()
+            connection = await client._get_conn(1)
+            tokens.seed = 2
+
+            async def ask() -> None:
+                while True:
+                    sent = [connection.send(MetadataRequest([])) for _ in range(5)]
+                    assert all(it.brokers for it in await asyncio.gather(*sent))
+
+            async with asyncio.timeout(SECONDS_MAX):
+                with pytest.raises(KafkaConnectionError):
+                    await asyncio.gather(ask(), ask())
+            assert not connection.connected()
+            tokens.seed = 1
+            await wait_until(lambda: client.ready(1), SECONDS_MAX, "a login by another token")
         finally:
             await client.close()
 
