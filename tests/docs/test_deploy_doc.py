@@ -174,6 +174,7 @@ EXAMPLE = of_case("example")
 EVERYTHING = of_case("everything")
 EXISTING = of_case("existing")
 WORKER = ("Deployment", "stream-app")
+STATIC = ("StatefulSet", "stream-app")
 INSPECTOR = ("Deployment", "stream-app-inspector")
 
 
@@ -182,7 +183,7 @@ def pods() -> list[dict[str, Any]]:
     return [
         it if it["kind"] == "Pod" else it["spec"]["template"]
         for it in manifests()
-        if it["kind"] in {"Pod", "Deployment", "Job"}
+        if it["kind"] in {"Pod", "Deployment", "StatefulSet", "Job"}
     ]
 
 
@@ -343,12 +344,12 @@ def test_image_is_the_one_of_the_compose_file_unless_another_is_named() -> None:
     assert container(template(EXAMPLE[WORKER]))["image"] == COMPOSE["image"]
     other = container(template(EVERYTHING[WORKER]))["image"]
     assert other == "registry.example/stream-app:0.2.0-1"
-    assert container(template(EXISTING[WORKER]))["image"].startswith("stream-app@sha256:")
+    assert container(template(EXISTING[STATIC]))["image"].startswith("stream-app@sha256:")
 
 
 def test_pod_waits_for_its_worker_to_end() -> None:
-    for case in (EXAMPLE, EVERYTHING, EXISTING):
-        pod = template(case[WORKER])
+    for worker in (EXAMPLE[WORKER], EVERYTHING[WORKER], EXISTING[STATIC]):
+        pod = template(worker)
         assert pod["spec"]["terminationGracePeriodSeconds"] > STOP_SECONDS_MAX
 
 
@@ -381,8 +382,11 @@ def test_probes_request_a_workers_health() -> None:
 
 
 def test_servers_listen_beyond_their_pod() -> None:
-    for case, address in ((EVERYTHING, "0.0.0.0"), (EXISTING, "::")):  # noqa: S104
-        assert variables(template(case[WORKER]))[environment_name("http", "bind")] == address
+    for case, worker, address in (
+        (EVERYTHING, WORKER, "0.0.0.0"),  # noqa: S104
+        (EXISTING, STATIC, "::"),
+    ):
+        assert variables(template(case[worker]))[environment_name("http", "bind")] == address
         assert f"--bind={address}" in container(template(case[INSPECTOR]))["args"]
 
 
@@ -394,6 +398,20 @@ def test_workers_are_replaced_and_drained_one_at_a_time() -> None:
     budget = EXAMPLE["PodDisruptionBudget", "stream-app"]["spec"]
     assert budget["maxUnavailable"] == 1
     assert budget["selector"] == EXAMPLE[WORKER]["spec"]["selector"]
+
+
+def test_static_members_have_the_names_of_their_pods() -> None:
+    name = environment_name("kafka", "group_instance_id")
+    worker = EXISTING[STATIC]
+    assert {
+        "name": name,
+        "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}},
+    } in container(template(worker))["env"]
+    assert worker["spec"]["podManagementPolicy"] == "Parallel"
+    assert name not in variables(template(EVERYTHING[WORKER]))
+    # A name that another machine does not have: %i alone is the same on each.
+    text = (DOCS / "examples" / WORKER_UNIT).read_text("utf-8")
+    assert f"\n# Environment={name}=%l-%i\n" in text
 
 
 def test_workers_are_spread_over_zones_and_nodes() -> None:
@@ -454,7 +472,7 @@ def test_scaling_is_by_lag_up_to_the_partitions_and_slow_to_go_down() -> None:
     spec = EVERYTHING["ScaledObject", "stream-app"]["spec"]
     (job,) = [it for (kind, _), it in EVERYTHING.items() if kind == "Job"]
     assert f"--partitions={spec['maxReplicaCount']}" in container(template(job))["args"]
-    assert ("Deployment", spec["scaleTargetRef"]["name"]) == WORKER
+    assert (spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) == WORKER
     assert "replicas" not in EVERYTHING[WORKER]["spec"]
     assert EXAMPLE[WORKER]["spec"]["replicas"] == 3
     down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]

@@ -26,6 +26,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- .Values.existingConfigMap | default (include "stream-app.name" .) -}}
 {{- end -}}
 
+{{- define "stream-app.workerKind" -}}
+{{- ternary "StatefulSet" "Deployment" .Values.worker.staticMembers -}}
+{{- end -}}
+
 {{- define "stream-app.workerAccount" -}}
 {{- .Values.worker.serviceAccount.name | default (include "stream-app.name" .) -}}
 {{- end -}}
