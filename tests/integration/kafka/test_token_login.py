@@ -35,7 +35,7 @@ from tests.secrets import given_away
 from tests.token_server import AUDIENCE, CLIENT, ISSUER, SECRET, TokenServer, jwks
 
 SECONDS_MAX = 180.0
-LIFE_SECONDS = 4
+LIFE_SECONDS = 5
 """A token's: a fifth of it is left for a login on a loaded machine."""
 EXPIRIES = 30
 VALIDATOR = "org.apache.kafka.common.security.oauthbearer"
