@@ -108,8 +108,11 @@ async def test_place_that_another_process_takes_is_lost_at_the_next_request(grou
 
 @in_a_bounded_loop
 async def test_heartbeat_alone_shows_that_the_place_is_lost(group: Group) -> None:
-    async with group.member("a") as (_, fenced), group.member("a"):
+    async with group.member("a") as (_, fenced), group.member("a") as (other, holder):
+        id_ = other._coordinator.member_id
         await becomes(lambda: fenced.is_fenced)
+        # Not by a fight for the place: the older one has not joined again.
+        assert (other._coordinator.member_id, holder.is_fenced) == (id_, False)
 
 
 @in_a_bounded_loop
