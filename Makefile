@@ -22,7 +22,7 @@ FAST := tests/property tests/wire tests/unit tests/tidy
 SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
 .PHONY: help setup demo lint check test test-core test-servers test-chaos test-waiting test-browser nightly
-.PHONY: docs pictures bench chaos compat chart release image containers mutants lock clean
+.PHONY: docs pictures bench chaos compat smoke-aws chart release image containers mutants lock clean
 
 help: ## List what there is to make.
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,6 +102,10 @@ chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [RE
 SERVER ?= seaweedfs
 compat: $(READY) ## One S3 server of others from its packages, and its row in docs/stores.md: make compat SERVER=minio.
 	$(BIN)/python -m tests.compat.run $(SERVER)
+
+smoke-aws: $(READY) ## In your AWS account: bucket, role, deliveries under kill -9, nothing left: make smoke-aws REGION=eu-central-1.
+	$(BIN)/python -m tests.compat.aws --region '$(REGION)' $(if $(BUCKET_PREFIX),--bucket-prefix '$(BUCKET_PREFIX)') \
+		$(if $(OWN_IDENTITY),--own-identity) $(if $(YES),--yes)
 
 PYTHONS ?= python3.11 python3.12 python3.13 python3.14
 release: $(READY) ## Wheel, sdist, image, SBOM, notes and checksums in dist/: make release [DRAFT=1] [PYTHONS="python3.11 ..."].

@@ -6,8 +6,9 @@
         await lab.settled()
         await lab.verify()
 
-All traffic to S3 goes through `lab.proxy`, which a test makes fail. Nothing here waits for a time
-to pass where it can wait for a condition, and each wait has a deadline that says what was missing.
+All traffic to S3 goes through `lab.proxy`, which a test makes fail; not so to AWS. Nothing here
+waits for a time to pass where it can wait for a condition, and each wait has a deadline that says
+what was missing.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ from aiokafka.structs import TopicPartition
 
 from stream_app.config.settings import environment_name
 from stream_app.core.commit_metadata import decode
-from stream_app.embedded.servers import KafkaServer, S3Program
+from stream_app.embedded.servers import S3_REGION, KafkaServer, S3Program
 from tests.chaos.kafka_proxy import KafkaProxy
 from tests.chaos.load import Event, Load
 from tests.chaos.oracle import Committed, Evidence, Published, Stored, Target, findings
@@ -193,7 +194,8 @@ class Worker:
 @dataclass
 class Lab:
     broker: str
-    s3: S3Program
+    s3: S3Program | None
+    """None: AWS, with the credentials of the environment; the bucket is there already."""
     folder: Path
     seed: int = 0
     partitions: int = PARTITIONS
@@ -213,14 +215,21 @@ class Lab:
     """Before the broker, for its workers; None: they reach it as the test does."""
     clock_step_seconds_max: float = 0
     """How far off a worker's clock may be set; object keys show it."""
+    client_options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the lab's own clients of the broker, where that wants a login."""
+    replication_factor: int = 1
+    region: str = S3_REGION
+    workers_may_read: bool = True
+    """Whether the workers' rights in S3 include s3:GetObject."""
     name: str = field(default_factory=lambda: f"chaos-{uuid4().hex[:12]}")
     workers: list[Worker] = field(default_factory=list)
     receipts: list[Published] = field(default_factory=list)
     """As they appear on the topic."""
 
     def __post_init__(self) -> None:
-        self.proxy = S3Proxy(upstream_port=self.s3.port)
-        self.load = Load(self.broker, self.events_topic, self.pipelines, self.seed)
+        self.proxy = S3Proxy(upstream_port=0 if self.s3 is None else self.s3.port)
+        self._options = {"bootstrap_servers": self.broker, **self.client_options}
+        self.load = Load(self._options, self.events_topic, self.pipelines, self.seed)
         self._began = datetime.now(UTC)
         self._stack = AsyncExitStack()
         self._folder = self.folder / self.name
@@ -249,42 +258,51 @@ class Lab:
     async def __aenter__(self) -> Self:
         # Our own clients would fill the report of a failure while a broker is away.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        self._folder.mkdir(parents=True)
-        await asyncio.to_thread(self.s3.create_bucket, self.bucket)
-        self._client = botocore.session.get_session().create_client(
-            "s3",
-            region_name="us-east-1",
-            endpoint_url=self.s3.endpoint_url,
-            aws_access_key_id=self.s3.access_key,
-            aws_secret_access_key=self.s3.secret_key,
-        )
-        self._stack.callback(self._client.close)
-        await self._stack.enter_async_context(self.proxy)
+        await self._open_s3()
         if self.kafka_proxy is not None:
             await self._stack.enter_async_context(self.kafka_proxy)
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=self.broker)
+        self._admin = AIOKafkaAdminClient(**self._options)
         await self._admin.start()
         self._stack.push_async_callback(self._admin.close)
         await self._admin.create_topics(
             [
                 # Some events claim to be of 1970, and must not be deleted for it.
                 NewTopic(
-                    self.events_topic, self.partitions, 1, topic_configs={"retention.ms": "-1"}
+                    self.events_topic,
+                    self.partitions,
+                    self.replication_factor,
+                    topic_configs={"retention.ms": "-1"},
                 ),
-                NewTopic(self.receipts_topic, 1, 1),
+                NewTopic(self.receipts_topic, 1, self.replication_factor),
             ]
         )
         await wait_until(self._topics_are_known, SETTLED_SECONDS_MAX, "the broker knows the topics")
         await self.load.start()
         self._stack.push_async_callback(self.load.stop)
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.broker, auto_offset_reset="earliest", group_id=None
+            **self._options, auto_offset_reset="earliest", group_id=None
         )
         self._consumer.assign([TopicPartition(self.receipts_topic, 0)])
         await self._consumer.start()
         self._stack.push_async_callback(_stop, self._consumer)
         self.configure()
         return self
+
+    async def _open_s3(self) -> None:
+        session = botocore.session.get_session()
+        if self.s3 is None:
+            self._client = session.create_client("s3", region_name=self.region)
+        else:
+            await asyncio.to_thread(self.s3.create_bucket, self.bucket)
+            self._client = session.create_client(
+                "s3",
+                region_name=self.region,
+                endpoint_url=self.s3.endpoint_url,
+                aws_access_key_id=self.s3.access_key,
+                aws_secret_access_key=self.s3.secret_key,
+            )
+            await self._stack.enter_async_context(self.proxy)
+        self._stack.callback(self._client.close)
 
     async def _topics_are_known(self) -> bool:
         """Whether the broker names the topics; a created topic is known a moment later."""
@@ -308,7 +326,12 @@ class Lab:
 
     def configure(self) -> None:
         """Write the configuration; workers started from now on have it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         broker = self.broker if self.kafka_proxy is None else self.kafka_proxy.address
+        is_aws = self.s3 is None
+        s3 = (
+            f'region = "{self.region}"' if is_aws else f'endpoint_url = "{self.proxy.endpoint_url}"'
+        )
         text = f"""
             [kafka]
             broker = "kafka://{broker}"
@@ -317,7 +340,7 @@ class Lab:
             receipts_topic = "{self.receipts_topic}"
             session_timeout_seconds = {self.session_seconds}
             [s3]
-            endpoint_url = "{self.proxy.endpoint_url}"
+            {s3}
             [delivery]
             window_seconds = {self.window_seconds}
             grace_seconds = {self.grace_seconds}
@@ -333,6 +356,7 @@ class Lab:
             prefix = "{target.prefix}"
             {pipeline}
             {payload}
+            {target.settings}
             """
         self.configuration.write_text(text, "utf-8")
 
@@ -343,6 +367,11 @@ class Lab:
         await self._admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, self.receipts_topic, configs)]
         )
+
+    async def delete_topics(self) -> None:
+        """Delete both topics; a broker of our own goes with them."""
+        assert self._admin is not None
+        await self._admin.delete_topics([self.events_topic, self.receipts_topic])
 
     async def lose_log(self, server: KafkaServer) -> None:
         """Let the broker come back without the events: they were on a disk that was replaced."""
@@ -374,7 +403,7 @@ class Lab:
                     "PYTHONPATH": str(ROOT),
                     # For people, and for the texts that tests wait for; a file would get JSON.
                     "STREAM_APP_LOG_FORMAT": "text",
-                    **self.s3.environment,
+                    **({} if self.s3 is None else self.s3.environment),
                     **place,
                     **(environment or {}),
                 },
@@ -426,7 +455,7 @@ class Lab:
     def transactions(self) -> AIOKafkaProducer:
         """Return a transactional producer, started by `async with`."""
         return AIOKafkaProducer(
-            bootstrap_servers=self.broker,
+            **self._options,
             transactional_id=f"{self.name}-producer",
             transaction_timeout_ms=TRANSACTION_MILLISECONDS_MAX,
         )
@@ -508,6 +537,7 @@ class Lab:
             commits=await self.commits(),
             began=self._began - timedelta(seconds=1 + self.clock_step_seconds_max),
             ended=datetime.now(UTC) + timedelta(seconds=self.clock_step_seconds_max),
+            workers_may_read=self.workers_may_read,
         )
 
     async def verify(self) -> None:

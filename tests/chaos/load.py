@@ -10,10 +10,10 @@ import base64
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaProducer
 
@@ -54,7 +54,7 @@ class Sent:
 class Load:
     """A producer; its pipelines take turns at random."""
 
-    broker: str
+    client_options: Mapping[str, Any]
     topic: str
     pipelines: Sequence[str]
     seed: int
@@ -70,7 +70,7 @@ class Load:
     async def start(self) -> Self:
         # Idempotent: a batch that the producer repeats is in the log once.
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=self.broker,
+            **self.client_options,
             enable_idempotence=True,
             request_timeout_ms=ACKNOWLEDGED_SECONDS_MAX * 1000,
             linger_ms=5,

@@ -52,6 +52,8 @@ class Target:
     pipeline: str | None = None
     outcome: Callable[[Event], str] = lambda _: "delivered"
     """Of an event: delivered, skipped or failed. A delivered line is an object with the `id`."""
+    settings: str = ""
+    """Further lines of its table."""
 
     def matches(self, sent: Sent) -> bool:
         return self.pipeline is None or self.pipeline == sent.pipeline
@@ -103,6 +105,8 @@ class Evidence:
     commits: Mapping[int, Committed]
     began: datetime
     ended: datetime
+    workers_may_read: bool = True
+    """Without that right the receipt of an object that was found again has no ETag."""
 
     @cached_property
     def by_key(self) -> dict[str, Stored]:
@@ -319,12 +323,13 @@ def _answer(
     if key not in lines or value["object"]["bucket"] != evidence.bucket:
         yield f"there is no readable object {value['object']['bucket']}/{key}"
         return
-    yield from _object(evidence.by_key[key], value["object"])
+    is_unread = value["already_existed"] and not evidence.workers_may_read
+    yield from _object(evidence.by_key[key], value["object"], etag_is_known=not is_unread)
     if lines[key] != wanted:
         yield "its n-th delivered offset is not the n-th line"
 
 
-def _object(stored: Stored, described: Mapping[str, Any]) -> Iterable[str]:
+def _object(stored: Stored, described: Mapping[str, Any], *, etag_is_known: bool) -> Iterable[str]:
     """Errors of a receipt's object."""
     text = gzip.decompress(stored.body)
     digest = base64.b64encode(hashlib.sha256(stored.body).digest()).decode()
@@ -332,7 +337,7 @@ def _object(stored: Stored, described: Mapping[str, Any]) -> Iterable[str]:
         "size": len(stored.body),
         "lines": text.count(b"\n"),
         "uncompressed_size": len(text),
-        "etag": stored.etag,
+        "etag": stored.etag if etag_is_known else None,
         "checksum": {"algorithm": "SHA256", "value": digest},
     }
     said = {name: described[name] for name in actual}

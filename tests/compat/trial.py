@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -151,15 +151,27 @@ def checked(store: S3Program, folder: Path, options: list[str]) -> dict[str, dic
     lines = [f'[s3]\nendpoint_url = "{store.endpoint_url}"', "[[destinations]]"]
     lines += ['id = "a"', f'bucket = "{BUCKET}"', *(OPTIONS[it] for it in options)]
     config.write_text("\n".join(lines), "utf-8")
+    return conformance(check_report(config, "--conformance", environment=store.environment))
+
+
+def conformance(report: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the verdicts on one bucket, by question."""
+    return {it["question"]: it for it in report if it["kind"] == "conformance"}
+
+
+def check_report(
+    config: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Return the documents of `stream-app check --json`, whatever they say; the last sums up."""
     done = subprocess.run(
-        *([sys.executable, "-m", "stream_app", "check", "--conformance", "--json"],),
-        env={**os.environ, **store.environment, "STREAM_APP_CONFIG": str(config)},
+        [sys.executable, "-m", "stream_app", "check", "--json", *options],
+        env={**os.environ, **(environment or {}), "STREAM_APP_CONFIG": str(config)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=CHECK_SECONDS_MAX,
         check=False,
     )
-    documents = [json.loads(it) for it in done.stdout.splitlines()]
+    documents: list[dict[str, Any]] = [json.loads(it) for it in done.stdout.splitlines()]
     assert documents and documents[-1]["kind"] == "summary", done.stderr  # noqa: PT018 - one fact
-    return {it["question"]: it for it in documents if it["kind"] == "conformance"}
+    return documents

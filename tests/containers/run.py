@@ -15,13 +15,14 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
 from stream_app import __version__
 from stream_app.embedded.process import becomes_true
+from tests.steps import StepError, expect, step
 
 ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final = "stream-app-containers"
@@ -43,28 +44,6 @@ SHARE_SECONDS_MAX: Final = 60.0
 REQUEST_SECONDS_MAX: Final = 10.0
 STOP_SECONDS_MAX: Final = 10.0
 """End of a worker after SIGTERM, as the documents promise it."""
-
-
-class StepError(Exception):
-    """A step that did not do what it should have done."""
-
-
-@contextlib.contextmanager
-def step(title: str) -> Iterator[list[str]]:
-    """Print a step with its seconds; what is put into the list is printed below it."""
-    print(f"{title} ...", flush=True)
-    began = time.monotonic()
-    found: list[str] = []
-    yield found
-    print(f"  {time.monotonic() - began:.1f} s")
-    for line in found:
-        print(f"  {line}", flush=True)
-
-
-def expect(truth: object, otherwise: str) -> None:
-    """Fail, unless what is expected is true."""
-    if not truth:
-        raise StepError(otherwise)
 
 
 def output(command: Sequence[str], given: str | None = None) -> str:
