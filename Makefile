@@ -100,8 +100,8 @@ chaos: $(READY) ## Random faults on everything: make chaos MINUTES=30 SEED=7 [RE
 		$(if $(SEED),--chaos-seed $(SEED)) $(if $(REPORT),--chaos-report $(REPORT))
 
 SERVER ?= seaweedfs
-compat: $(READY) ## One S3 server of others from its packages, and its row in docs/stores.md: make compat SERVER=minio.
-	$(BIN)/python -m tests.compat.run $(SERVER)
+compat: $(READY) ## Programs of others, and their rows in docs/compatibility.md: make compat SERVER=minio, KAFKA=2.8.2 or READER=duckdb.
+	$(BIN)/python -m tests.compat.run $(if $(KAFKA),kafka $(KAFKA),$(if $(READER),reader $(READER),server $(SERVER)))
 
 smoke-aws: $(READY) ## In your AWS account: bucket, role, deliveries under kill -9, nothing left: make smoke-aws REGION=eu-central-1.
 	$(BIN)/python -m tests.compat.aws --region '$(REGION)' $(if $(BUCKET_PREFIX),--bucket-prefix '$(BUCKET_PREFIX)') \

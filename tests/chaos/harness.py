@@ -194,6 +194,7 @@ class Worker:
 @dataclass
 class Lab:
     broker: str
+    """Address; several are joined by commas."""
     s3: S3Program | None
     """None: AWS, with the credentials of the environment; the bucket is there already."""
     folder: Path
@@ -252,6 +253,18 @@ class Lab:
     @property
     def configuration(self) -> Path:
         return self._folder / "stream_app.toml"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every worker's environment has."""
+        return {
+            **os.environ,
+            # The package that these tests stand beside, not another that is installed.
+            "PYTHONPATH": str(ROOT),
+            # For people, and for the texts that tests wait for; a file would get JSON.
+            "STREAM_APP_LOG_FORMAT": "text",
+            **({} if self.s3 is None else self.s3.environment),
+        }
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -327,14 +340,15 @@ class Lab:
     def configure(self) -> None:
         """Write the configuration; workers started from now on have it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        broker = self.broker if self.kafka_proxy is None else self.kafka_proxy.address
+        brokers = self.broker if self.kafka_proxy is None else self.kafka_proxy.address
+        broker = ";".join(f"kafka://{it}" for it in brokers.split(","))
         is_aws = self.s3 is None
         s3 = (
             f'region = "{self.region}"' if is_aws else f'endpoint_url = "{self.proxy.endpoint_url}"'
         )
         text = f"""
             [kafka]
-            broker = "kafka://{broker}"
+            broker = "{broker}"
             group = "{self.name}"
             events_topic = "{self.events_topic}"
             receipts_topic = "{self.receipts_topic}"
@@ -397,16 +411,7 @@ class Lab:
             process = subprocess.Popen(
                 [sys.executable, *(command or usual)],
                 cwd=self._folder,
-                env={
-                    **os.environ,
-                    # The package that these tests stand beside, not another that is installed.
-                    "PYTHONPATH": str(ROOT),
-                    # For people, and for the texts that tests wait for; a file would get JSON.
-                    "STREAM_APP_LOG_FORMAT": "text",
-                    **({} if self.s3 is None else self.s3.environment),
-                    **place,
-                    **(environment or {}),
-                },
+                env={**self.environment, **place, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

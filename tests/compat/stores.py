@@ -1,47 +1,29 @@
-"""S3 servers of others, each from its packages, on a free port of 127.0.0.1.
+"""S3 servers of others, each from its package (`packages`), on a free port of 127.0.0.1.
 
     with new_store("minio") as store:
         ...   # store.endpoint_url, store.environment
 
-A server is installed once, into the user's cache, by the package manager of its language: `go`,
-`npm`, Python's `venv` and `pip`, or (for Java) by jgo with a pinned digest, as Kafka is.
+One comes from the environment: SeaweedFS, the server of all other tests.
 """
 
-import hashlib
 import importlib.metadata
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stream_app.embedded.kafka_jars import locked
 from stream_app.embedded.packages import optional_module
-from stream_app.embedded.process import HOST, cache_folder
+from stream_app.embedded.process import HOST
 from stream_app.embedded.servers import S3Program, S3Server
-from stream_app.errors import SetupError
-
-INSTALL_SECONDS_MAX: Final = 3600.0
-"""A Go server is compiled, once."""
+from tests.compat.packages import Package, by_cargo, by_go, by_jgo, by_npm, by_pip, installed
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(Package):
     """A server program: its package, and how it is run."""
 
-    title: str
-    """As the document names it."""
-    version: str
-    package: str
-    """As the document names it: kind and name."""
-    install: Callable[["Program", Path], None]
-    """Puts the program into an empty folder."""
     command: Callable[[Path, "Store"], list[str]]
-    sha256: str = ""
-    """Of the one file of a program whose package manager pins no digest."""
     environment: Callable[["Store"], dict[str, str]] = lambda _: {}
     keys: tuple[str, str] | None = None
     """Access key and secret key, where the program takes no others."""
@@ -60,78 +42,6 @@ class Store(S3Program):
 
     def _environment(self) -> dict[str, str]:
         return super()._environment() | self._program.environment(self)
-
-
-def installed(program: Program) -> Path:
-    """Return the folder of an installed program; install it if it is missing."""
-    name = f"{program.title.lower().replace(' ', '-')}-{program.version}"
-    folder = cache_folder() / "stores" / name
-    if folder.exists():
-        return folder
-    folder.parent.mkdir(exist_ok=True)
-    with locked(folder.with_name(f"{name}.lock")):
-        if not folder.exists():
-            # pip writes the folder's name into programs: it is installed where it stays.
-            try:
-                folder.mkdir()
-                program.install(program, folder)
-            except BaseException:
-                shutil.rmtree(folder)
-                raise
-    return folder
-
-
-def _run(*command: str, **environment: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise SetupError(f"{command[0]} is not installed, and builds or fetches this server")
-    done = subprocess.run(
-        command,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS_MAX,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SetupError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-
-
-def _by_go(program: Program, folder: Path) -> None:
-    module = program.package.rpartition(" ")[2]
-    _run("go", "install", f"{module}@{program.version}", GOBIN=str(folder))
-
-
-def _by_cargo(program: Program, folder: Path) -> None:
-    name, *features = program.package.rpartition(" ")[2].rstrip("]").split("[")
-    _run(
-        *("cargo", "install", "--locked", "--quiet", "--root", str(folder)),
-        *("--features", ",".join(features), "--version", program.version, name),
-    )
-
-
-def _by_npm(program: Program, folder: Path) -> None:
-    package = f"{program.package.rpartition(' ')[2]}@{program.version}"
-    _run("npm", "install", "--prefix", str(folder), "--ignore-scripts", package)
-
-
-def _by_pip(program: Program, folder: Path) -> None:
-    _run(sys.executable, "-m", "venv", str(folder))
-    package = f"{program.package.rpartition(' ')[2]}=={program.version}"
-    _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", package)
-
-
-def _by_jgo(program: Program, folder: Path) -> None:
-    """Fetch one jar that needs no other, and verify it."""
-    group, name, classifier = program.package.rpartition(" ")[2].split(":")
-    context = optional_module("jgo.maven").MavenContext(repo_cache=folder / "repository")
-    version = context.project(group, name).at_version(program.version)
-    jar = folder / "server.jar"
-    shutil.copy(version.artifact(classifier, "jar").resolve(), jar)
-    shutil.rmtree(folder / "repository")
-    digest = hashlib.sha256(jar.read_bytes()).hexdigest()
-    if digest != program.sha256:
-        raise SetupError(f"{program.package} {program.version} has the digest {digest}: try again")
 
 
 def _java(folder: Path) -> list[str]:
@@ -168,7 +78,7 @@ PROGRAMS: Final = {
         "MinIO",
         "v0.0.0-20260212201848-7aac2a2c5b7c",
         "Go github.com/minio/minio",
-        _by_go,
+        by_go,
         lambda folder, store: [
             *(str(folder / "minio"), "server", "--address", f"{HOST}:{store.port}"),
             str(store.data),
@@ -182,7 +92,7 @@ PROGRAMS: Final = {
         "versitygw",
         "v1.8.0",
         "Go github.com/versity/versitygw/cmd/versitygw",
-        _by_go,
+        by_go,
         lambda folder, store: [
             *(str(folder / "versitygw"), "--access", store.access_key),
             *("--secret", store.secret_key, "--port", f"{HOST}:{store.port}"),
@@ -193,7 +103,7 @@ PROGRAMS: Final = {
         "moto",
         "5.2.5",
         "PyPI moto[s3,server]",
-        _by_pip,
+        by_pip,
         lambda folder, store: [
             *(str(folder / "bin" / "moto_server"), "-H", HOST, "-p", str(store.port)),
         ],
@@ -202,23 +112,23 @@ PROGRAMS: Final = {
         "S3Proxy",
         "4.1.0",
         "Maven org.gaul:s3proxy:jar-with-dependencies",
-        _by_jgo,
+        by_jgo,
         _s3proxy,
-        "a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d",
+        sha256="a4d025969aaf796616ed4b1e2491d87d455ce84bb28cb9db086b2e6aaa68b48d",
     ),
     "s3mock": Program(
         "S3Mock",
         "5.2.0",
         "Maven com.adobe.testing:s3mock:exec",
-        _by_jgo,
+        by_jgo,
         _s3mock,
-        "dd7c192fef0005374dec507317ae946eaa5beeffeb4e901d8b97f7fd2ddfb741",
+        sha256="dd7c192fef0005374dec507317ae946eaa5beeffeb4e901d8b97f7fd2ddfb741",
     ),
     "s3s-fs": Program(
         "s3s-fs",
         "0.14.1",
         "crates s3s-fs[binary]",
-        _by_cargo,
+        by_cargo,
         lambda folder, store: [
             *(str(folder / "bin" / "s3s-fs"), "--host", HOST, "--port", str(store.port)),
             *("--access-key", store.access_key, "--secret-key", store.secret_key),
@@ -229,7 +139,7 @@ PROGRAMS: Final = {
         "rclone serve s3",
         "v1.76.0",
         "Go github.com/rclone/rclone",
-        _by_go,
+        by_go,
         lambda folder, store: [
             *(str(folder / "rclone"), "serve", "s3", "--addr", f"{HOST}:{store.port}"),
             *("--auth-key", f"{store.access_key},{store.secret_key}", str(store.data)),
@@ -239,7 +149,7 @@ PROGRAMS: Final = {
         "s3rver",
         "3.7.1",
         "npm s3rver",
-        _by_npm,
+        by_npm,
         lambda folder, store: [
             shutil.which("node") or "node",
             str(folder / "node_modules" / "s3rver" / "bin" / "s3rver.js"),

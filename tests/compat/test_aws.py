@@ -32,7 +32,7 @@ from tests.steps import StepError
 REGION: Final = "eu-central-1"
 SECONDS_MAX: Final = 300.0
 MOTOS_FAULTS: Final = {"concurrent-completes", "checksum-put", "checksum-part"}
-"""As docs/stores.md has them."""
+"""As docs/compatibility.md has them."""
 MOTOS_LOST_OPTIONS: Final = {"expected_bucket_owner"}
 CALLS_OF_IAM: Final = {"GetCallerIdentity", "CreateRole", "AssumeRole", "DeleteRole"}
 CALLS_OF_THE_CALLER: Final = {

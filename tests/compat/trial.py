@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +23,7 @@ SMALL_EVENTS: Final = 15
 LARGE_EVENTS: Final = 24
 LARGE_BYTES: Final = 800_000
 """Of an event; 24 of them are an object of 14 MiB, in two parts."""
-SECONDS_MAX: Final = 120
+SECONDS_MAX: Final = 240
 CHECK_SECONDS_MAX: Final = 400
 BUCKET: Final = "conformance"
 OPTIONS: Final[Mapping[str, str]] = {
@@ -36,7 +36,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 
 
 class Deliveries(NamedTuple):
-    """Result of deliveries with a `kill -9` at four moments."""
+    """Result of deliveries under `kill -9`."""
 
     sent: int
     lost: int
@@ -48,9 +48,12 @@ class Deliveries(NamedTuple):
     """Keys under which the server has confirmed an object more than once."""
 
 
-def new_lab(broker: str, store: S3Program, folder: Path) -> Lab:
-    """Return a lab of workers that deliver to the server."""
-    return Lab(broker, store, folder, partitions=PARTITIONS, targets=(EVERYTHING,))
+def new_lab(broker: str, store: S3Program, folder: Path, *, copies: int = 1) -> Lab:
+    """Return a lab of workers that deliver to the server, with copies of each partition."""
+    targets = (EVERYTHING,)
+    return Lab(
+        broker, store, folder, partitions=PARTITIONS, replication_factor=copies, targets=targets
+    )
 
 
 async def deliver(lab: Lab) -> Deliveries:
@@ -61,16 +64,20 @@ async def deliver(lab: Lab) -> Deliveries:
     worker = await _started(lab)
     await lab.load.send(SMALL_EVENTS)
     await lab.settled(SECONDS_MAX)
-    await _killed_after(lab, worker, lambda it: it.makes_visible, lab.load.send(SMALL_EVENTS))
+    await worker.terminate()
+    await lab.load.send(SMALL_EVENTS)
+    await _killed_after(lab, lambda it: it.makes_visible)
 
-    worker = await _started(lab)
-    await _killed_after(lab, worker, lambda it: it.part is not None, _send_large(lab))
+    await _send_large(lab)
+    await _killed_after(lab, lambda it: it.part is not None)
     worker = await _started(lab)
     await lab.settled(SECONDS_MAX)
-    await _killed_after(lab, worker, lambda it: it.is_complete, _send_large(lab))
+    await worker.terminate()
+    await _send_large(lab)
+    await _killed_after(lab, lambda it: it.is_complete)
     await _started(lab)
     await lab.settled(SECONDS_MAX)
-    return await _deliveries(lab)
+    return await deliveries(lab)
 
 
 async def _started(lab: Lab) -> Worker:
@@ -80,15 +87,14 @@ async def _started(lab: Lab) -> Worker:
 
 
 async def _send_large(lab: Lab) -> None:
+    """Send what becomes an object in parts; a worker that ran could close the window meanwhile."""
     lab.load.at_ms = int(time.time() * 1000)  # all in one window
     await lab.load.send(LARGE_EVENTS, pipeline="orders", bulk_bytes=LARGE_BYTES)
     lab.load.at_ms = None
 
 
-async def _killed_after(
-    lab: Lab, worker: Worker, when: Callable[[Request], bool], sending: Coroutine[Any, Any, Any]
-) -> None:
-    """Send events, and kill the worker when S3 has done such a request."""
+async def _killed_after(lab: Lab, when: Callable[[Request], bool]) -> None:
+    """Start a worker, and kill it when S3 has done such a request."""
     killed = asyncio.Event()
 
     async def kill(request: Request) -> None:
@@ -96,13 +102,14 @@ async def _killed_after(
             worker.kill()
             killed.set()
 
+    worker = lab.launch_worker()
     lab.proxy.after = kill
-    await sending
     await wait_until(killed.is_set, SECONDS_MAX, "the request after which the worker is killed")
     lab.proxy.heal()
 
 
-async def _deliveries(lab: Lab) -> Deliveries:
+async def deliveries(lab: Lab) -> Deliveries:
+    """Compare what was sent with what is in the objects."""
     evidence = await lab.evidence()
     ids = Counter(
         json.loads(line)["id"]

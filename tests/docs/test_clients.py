@@ -13,6 +13,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -136,15 +137,14 @@ def python() -> Command:
     return lambda program, *rest: [sys.executable, str(EXAMPLES / f"python/{program}.py"), *rest]
 
 
-@pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def install_node_examples(folder: Path, *packages: str) -> str:
+    """Install the examples' packages, and others, beside a copy of them; return Node's program."""
     node, npm = shutil.which("node"), shutil.which("npm")
     if node is None or npm is None:
         pytest.skip("node or npm is not on this machine")
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
     if tuple(map(int, re.findall(r"\d+", version))) < NODE_VERSION_MIN:
         pytest.skip(f"node is {version.strip()}, and the client needs a newer one")
-    folder = tmp_path_factory.mktemp("node")
     shutil.copytree(EXAMPLES / "node", folder, dirs_exist_ok=True)
     options = (
         "--no-audit",
@@ -154,7 +154,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Command:
         "--omit=optional",
     )
     installed = subprocess.run(
-        [npm, "install", *options],
+        [npm, "install", *options, *packages],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -162,8 +162,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Command:
         timeout=INSTALL_SECONDS_MAX,
     )
     if installed.returncode != 0:
-        pytest.skip(f"npm cannot install the client: {installed.stderr.strip()[-200:]}")
-    return lambda program, *rest: [node, str(folder / f"{program}.js"), *rest]
+        pytest.skip(f"npm cannot install the packages: {installed.stderr.strip()[-200:]}")
+    return node
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Command:
+    folder = tmp_path_factory.mktemp("node")
+    program = install_node_examples(folder)
+    return lambda name, *rest: [program, str(folder / f"{name}.js"), *rest]
 
 
 @pytest.fixture(scope="module")
