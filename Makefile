@@ -57,7 +57,7 @@ lint: $(READY) ## ruff, mypy strict, import-linter.
 check: lint ## While you work, in 2 minutes: lint, unit, property, tidy and wire tests, 200 seeds.
 	$(BIN)/pytest $(COMPUTE) --hypothesis-profile=dev $(FAST) tests/simulation --seeds 200
 
-test: $(READY) ## Everything that CI runs, in 22 minutes on 2 cores; its shards run side by side, too.
+test: $(READY) ## Everything that CI runs, in 28 minutes on 2 cores; its shards run side by side, too.
 	@began=$$(date +%s); for part in test-core test-waiting test-browser; do \
 		$(MAKE) --no-print-directory $$part || exit 1; \
 		ended=$$(date +%s); seconds="$$seconds $$part $$((ended - began))"; began=$$ended; \
