@@ -7,7 +7,7 @@ def test_every_error_is_a_stream_app_error() -> None:
     kinds = [
         it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, Exception)
     ]
-    assert len(kinds) == 13
+    assert len(kinds) == 14
     assert all(issubclass(kind, errors.StreamAppError) for kind in kinds)
 
 
