@@ -16,7 +16,7 @@ def step(title: str) -> Iterator[list[str]]:
     began = time.monotonic()
     found: list[str] = []
     yield found
-    print(f"  {time.monotonic() - began:.1f} s")
+    print(f"  {time.monotonic() - began:.1f} s", flush=True)
     for line in found:
         print(f"  {line}", flush=True)
 

@@ -234,6 +234,7 @@ class Lab:
         self._began = datetime.now(UTC)
         self._stack = AsyncExitStack()
         self._folder = self.folder / self.name
+        self._folder.mkdir(parents=True)
         self._client: Any = None
         self._admin: AIOKafkaAdminClient | None = None
         self._consumer: AIOKafkaConsumer | None = None
@@ -339,7 +340,6 @@ class Lab:
 
     def configure(self) -> None:
         """Write the configuration; workers started from now on have it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         brokers = self.broker if self.kafka_proxy is None else self.kafka_proxy.address
         broker = ";".join(f"kafka://{it}" for it in brokers.split(","))
         is_aws = self.s3 is None
