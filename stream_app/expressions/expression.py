@@ -2,8 +2,8 @@
 
 An expression is any JavaScript expression over `$event`, the record's JSON. Two paths evaluate it:
 
-- the *fast path*, for plain paths (`$event.body`, `$event.a["x-y"]`) and object literals of plain
-  paths: it slices the record's own bytes, some 1 us an event;
+- the *fast path*, for plain paths (`$event.body`, `$event.a["x-y"]`), object literals of plain
+  paths, and filters of both: it slices the record's own bytes, some 1 us an event;
 - the *engine*, for everything else, and for every record where the fast path cannot decide.
 
 There is one semantics, the engine's. A path that is more than a walk through own properties, such

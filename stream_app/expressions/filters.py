@@ -180,11 +180,8 @@ class _Parser:
         return parts[0] if len(parts) == 1 else lambda event: all(it(event) for it in parts)
 
     def _one(self) -> _Truth:
-        if self._take("!"):
-            inner = self._nested(self._negated)
-            return lambda event: not inner(event)
-        if self._take("("):
-            return self._nested(self._in_parentheses)
+        if self._token in {_Token("sign", "!"), _Token("sign", "(")}:
+            return self._operand()
         if self._token == _Token("word", "typeof"):
             self._token = self._next()
             return self._of(self._path(self._require("path")), self._type())
@@ -204,19 +201,15 @@ class _Parser:
         self._depth -= 1
         return inner
 
-    def _negated(self) -> _Truth:
-        """Return what `!` negates: no comparison, which it would not reach over."""
-        if self._token.kind == "path":
-            text = self._require("path")
-            if self._take("("):
-                return self._method(text)
-            return self._of(self._path(text), _is_true)
+    def _operand(self) -> _Truth:
+        """Return what `!` can stand before: no comparison, which it would not reach over."""
         if self._take("!"):
-            inner = self._nested(self._negated)
+            inner = self._nested(self._operand)
             return lambda event: not inner(event)
         if self._take("("):
             return self._nested(self._in_parentheses)
-        raise _RefusedError
+        text = self._require("path")
+        return self._method(text) if self._take("(") else self._of(self._path(text), _is_true)
 
     def _in_parentheses(self) -> _Truth:
         inner = self._any()

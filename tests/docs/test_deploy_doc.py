@@ -10,14 +10,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import click
 import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from benchmarks.memory import BESIDE_MIB
-from stream_app.cli.main import STATUS_WRONG, stream_app
+from stream_app.cli.main import STATUS_WRONG
 from stream_app.config.files import CONFIG_VARIABLE
 from stream_app.config.parser import parse
 from stream_app.config.settings import TABLES, Delivery, Http, Kafka, environment_name
@@ -34,6 +33,7 @@ from tests.docs.chart import (
     schema,
     values_text,
 )
+from tests.unit.test_compose import take
 
 DOCS = ROOT / "docs"
 DEPLOY = (DOCS / "deploy.md").read_text("utf-8")
@@ -61,13 +61,6 @@ def unit(name: str) -> RawConfigParser:
     parser.optionxform = str  # type: ignore[assignment,method-assign] - names keep their case
     parser.read(DOCS / "examples" / name)
     return parser
-
-
-def take(command: str, options: list[str]) -> None:
-    """Parse a command line; fail if the program would not take it."""
-    # As a run has it: click keeps the first help option that it has made of a command.
-    group = click.Context(stream_app, info_name="stream-app", **stream_app.context_settings)
-    stream_app.commands[command].make_context(command, options, parent=group)
 
 
 def bytes_of(text: str) -> int:

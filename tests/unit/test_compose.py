@@ -80,7 +80,7 @@ def test_the_services_are_those_of_the_readme() -> None:
 def take(command: str, arguments: list[str]) -> click.Context:
     """Parse a command line; fail if the program would not take it."""
     # As a run has it: click keeps the first help option that it has made of a command.
-    group = click.Context(cli.stream_app, **cli.stream_app.context_settings)
+    group = click.Context(cli.stream_app, info_name="stream-app", **cli.stream_app.context_settings)
     return cli.stream_app.commands[command].make_context(command, arguments, parent=group)
 
 
