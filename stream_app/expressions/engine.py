@@ -140,6 +140,8 @@ class Engine:
     """Evaluations that were begun. Threads count them without a lock, and may lose some: the number
     only shows that evaluations come to an end."""
     _idle: "list[Realm]" = field(default_factory=list)
+    _checking: list[quickjs.Context] = field(default_factory=list)
+    """The context of the next check, if it is there: nothing has run in it."""
 
     def check(self, text: str) -> SyntaxProblem | None:
         """Return why `text` is not exactly one expression, or None; runs nothing.
@@ -147,9 +149,12 @@ class Engine:
         The text must compile in parentheses, which make `{...}` an object, and in brackets: a text
         that closes the surrounding bracket fits at most one of the two. No NUL, no lone surrogates.
         """
-        context = quickjs.Context()
-        context.set_memory_limit(self.limits.memory_bytes_max)
-        context.set_max_stack_size(self.limits.stack_bytes_max)
+        try:
+            context = self._checking.pop()  # A new one takes four times as long as the check.
+        except IndexError:
+            context = quickjs.Context()
+            context.set_memory_limit(self.limits.memory_bytes_max)
+            context.set_max_stack_size(self.limits.stack_bytes_max)
         for opening, closing in ("()", "[]"):
             try:
                 context.eval(WRAPPER.format(opening, text, closing))
@@ -160,7 +165,8 @@ class Engine:
                 position = _position(text, line, column)
                 if position is None and message.endswith(f"'{closing}'"):
                     message = "SyntaxError: the expression is not complete"
-                return SyntaxProblem(message, position)
+                return SyntaxProblem(message, position)  # The text may have run: drop the context.
+        self._checking[:] = [context]
         return None
 
     def session(self) -> "Session":
@@ -183,10 +189,11 @@ class Engine:
 class CompiledExpression:
     """Expression that `Engine.check` accepted, ready for any number of events and threads."""
 
+    __slots__ = ("can_freeze", "can_share", "text")
+
     def __init__(self, text: str) -> None:
         self.text = text
-        self.source = WRAPPER.format("(", text, ")") + "()"
-        self.can_freeze: Final = _NOT_SHAREABLE.search(text) is None
+        self.can_freeze = _NOT_SHAREABLE.search(text) is None
         """Whether the prelude notices that the expression needs an event that is not frozen."""
         self.can_share = self.can_freeze
         """Whether to try a shared event first. A session clears the flag once the expression has
@@ -244,7 +251,7 @@ class Session:
         self._engine.evaluations += 1
         text, timestamp, name, clashes = event
         try:
-            function = self._acquired().bind(compiled.source)
+            function = self._acquired().bind(compiled.text)
             result = function(text, context, timestamp, name, clashes)
             if result is not None:
                 return result or None
@@ -302,7 +309,7 @@ class Session:
         self._engine.evaluations += 1
         needs_own = False
         try:
-            function = self._realm.bind(compiled.source)
+            function = self._realm.bind(compiled.text)
             result = function(None, context, event.timestamp, event.name, None)
             if result is not None:
                 return result or None
@@ -337,14 +344,15 @@ class Realm:
         self._context.set_time_limit(seconds_max)
         self._functions: dict[str, _Function] = {}
 
-    def bind(self, source: str) -> _Function:
+    def bind(self, text: str) -> _Function:
         """Return the function of a checked expression, compiled at its first use."""
-        function = self._functions.get(source)
+        function = self._functions.get(text)
         if function is None:
             if len(self._functions) >= FUNCTIONS_MAX:
                 self._functions.clear()
+            source = WRAPPER.format("(", text, ")") + "()"
             function = cast("_Function", self._bind(self._context.eval(source)))
-            self._functions[source] = function
+            self._functions[text] = function
         return function
 
 
@@ -353,7 +361,7 @@ def _evaluate_alone(
 ) -> str | Literal[False] | None:
     """Return what the function returns over the event, frozen first if integers clash."""
     text, timestamp, name, clashes = event
-    function = realm.bind(compiled.source)
+    function = realm.bind(compiled.text)
     if clashes is not None and compiled.can_freeze:
         realm.share(*event)
         try:

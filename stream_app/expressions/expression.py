@@ -133,6 +133,8 @@ _STATEMENT_HINT: Final = (
 class Expression:
     """Compiled payload expression; made by `compile_expression`."""
 
+    __slots__ = ("compiled", "engine", "fast_path", "needs_context", "text")
+
     def __init__(
         self, text: str, compiled: CompiledExpression, fast_path: FastPath | None, engine: Engine
     ) -> None:

@@ -682,10 +682,35 @@ def test_realm_without_room_is_not_kept() -> None:
     assert engine._idle == []
 
 
+def test_checks_share_a_context_until_a_text_may_have_run() -> None:
+    engine = Engine()
+    assert engine.check("$event.a") is None
+    (context,) = engine._checking
+    assert engine.check("$event.b") is None
+    assert engine._checking == [context]
+    closing = "1); }); globalThis.Object = null; (() => { (1"  # In parentheses it runs.
+    assert engine.check(closing) is not None
+    assert engine._checking == []
+    assert engine.check("$event.b") is None
+
+
+def test_several_threads_can_check_at_once_and_leave_one_context() -> None:
+    engine = Engine()
+    problems: list[object] = []
+    check = lambda: problems.extend(engine.check(f"$event.a{it}") for it in range(200))  # noqa: E731
+    threads = [threading.Thread(target=check) for _ in range(REALMS_IDLE_MAX)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == [None] * 200 * len(threads)
+    assert len(engine._checking) == 1
+
+
 def test_shared_event_of_another_record_is_refused() -> None:
     realm = Engine().acquire()
     realm.share("[1]", TIMESTAMP, "events/1@2", None)
-    function = realm.bind(CompiledExpression("$event").source)
+    function = realm.bind("$event")
     assert function(None, None, TIMESTAMP, "events/1@2", None) == "[1]"
     for text, name in (("[1]", "events/1@3"), ("{", "events/1@2")):
         with contextlib.suppress(quickjs.JSException):
