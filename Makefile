@@ -18,6 +18,8 @@ space := $(subst ,, )
 # The longest tests come first (see tests/spread.py).
 COMPUTE := -q -n auto
 WAIT := -q -n 3
+# A test with real servers that fails on a busy machine runs once more, except in tests/chaos; the summary names it.
+AGAIN := --reruns 1 --rerun-show-tracebacks -raR
 FAST := tests/property tests/wire tests/unit tests/tidy
 SERVERS := $(addprefix tests/integration/,worker kafka commands s3) tests/contract tests/compat tests/docs
 
@@ -71,16 +73,16 @@ test-core: lint ## Shard: lint, every branch of the pure modules, 2,000 seeds of
 	$(BIN)/pytest $(COMPUTE) tests/simulation
 
 test-servers: $(READY) ## Shard: real Kafka, S3, workers, clients; the documents' commands.
-	$(BIN)/pytest $(WAIT) $(SERVERS)
+	$(BIN)/pytest $(WAIT) $(AGAIN) $(SERVERS)
 
 test-chaos: $(READY) ## Shard: scenarios and three minutes of random faults.
 	$(BIN)/pytest -q -n 2 tests/chaos
 
 test-waiting: $(READY) # both of these on one machine: while one waits, the other computes
-	$(BIN)/pytest $(WAIT) tests/chaos $(SERVERS)
+	$(BIN)/pytest $(WAIT) $(AGAIN) tests/chaos $(SERVERS)
 
 test-browser: $(READY) ## Shard: the Inspector in a browser, alone: its load test needs two cores.
-	$(BIN)/pytest -q tests/browser
+	$(BIN)/pytest -q $(AGAIN) tests/browser
 
 nightly: $(READY) ## Ten times the examples and seeds.
 	$(BIN)/pytest $(COMPUTE) -o timeout=3600 --hypothesis-profile=nightly tests/property tests/simulation --seeds 20000
