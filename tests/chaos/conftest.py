@@ -14,7 +14,7 @@ JUDGED_PER_MINUTE_SECONDS_MAX: Final = 30
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give the schedule the time that it is asked to take, and no test of this folder a second run."""
+    """Give the schedule the time that it is to take, and no test of this folder a second run."""
     minutes = float(config.getoption("--chaos-minutes"))
     seconds = SECONDS_BESIDE_FAULTS_MAX + minutes * (60 + JUDGED_PER_MINUTE_SECONDS_MAX)
     for item in items:
