@@ -8,7 +8,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 # The pure modules: no I/O, no clock, no asyncio, no Faust; every branch of them is tested.
 PURE := core/* expressions/* inspector/core/* records.py text.py errors.py log_declaration.py log_events.py log_fields.py \
-	config/bucket_names.py config/contradictions.py config/parser.py config/settings.py config/validators.py kafka/cluster_findings.py kafka/login_tokens.py monitoring/accumulators.py monitoring/counts.py \
+	config/bucket_names.py config/contradictions.py config/parser.py config/settings.py config/validators.py kafka/cluster_findings.py kafka/login_tokens.py monitoring/accumulators.py monitoring/counts.py monitoring/destination_counts.py \
 	monitoring/health.py monitoring/metrics.py monitoring/open_transactions.py monitoring/reload_state.py redelivery/owed.py s3/bucket_policy.py s3/clock_skew.py \
 	monitoring/unanswered_partitions.py s3/conformance_verdict.py cli/tables.py
 comma := ,

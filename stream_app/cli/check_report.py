@@ -182,7 +182,7 @@ class _TextReport:
         output = self._output
         rows = []
         for index, destination in enumerate(settings.destinations):
-            writable = None if checks is None else not checks[index].problems
+            writable = None if checks is None else checks[index].writable
             mark, plain, text, style = RIGHTS[writable]
             pipeline = destination.pipeline
             cells = [
@@ -238,7 +238,7 @@ class _TextReport:
             print_error(f"stream-app: {fault}")
         if problems or faults:
             return STATUS_FAILED
-        can = "" if checks is None else ", all can be written"
+        can = "" if checks is None else _can(checks)
         self._done(
             f"{settings.name}: no mistakes; {_destinations(settings)}{can}{_kafka_text(kafka)}"
         )
@@ -279,7 +279,7 @@ class _JsonReport:
         self, settings: "Settings", expressions: "Sequence[Expression]", checks: _Checks
     ) -> None:
         for index, destination in enumerate(settings.destinations):
-            problems = None if checks is None else checks[index].problems
+            check = None if checks is None else checks[index]
             print_document(
                 {
                     "kind": "destination",
@@ -288,8 +288,8 @@ class _JsonReport:
                     "bucket": destination.bucket,
                     "prefix": destination.prefix,
                     "path": path_of(expressions[index]),
-                    "writable": None if problems is None else not problems,
-                    "problems": problems or (),
+                    "writable": None if check is None else check.writable,
+                    "problems": () if check is None else check.problems,
                 }
             )
 
@@ -315,10 +315,11 @@ class _JsonReport:
         results: _Results,
     ) -> int:
         count = len(settings.destinations)
-        writable = None if checks is None else sum(not it.problems for it in checks)
+        writable = None if checks is None else sum(it.writable is True for it in checks)
         has_faults = any(it.faults() for it in results or ())
         problems = None if kafka is None else sum(len(it.problems) for it in kafka)
-        is_well = writable in {None, count} and not problems and not has_faults
+        is_refused = any(it.writable is False for it in checks or ())
+        is_well = not (is_refused or problems or has_faults)
         status = STATUS_DONE if is_well else STATUS_FAILED
         _print_summary(status, destinations=count, writable=writable, kafka_problems=problems)
         return status
@@ -335,6 +336,14 @@ def path_of(expression: "Expression") -> str:
 
 def _destinations(settings: "Settings") -> str:
     return counted(len(settings.destinations), "destination")
+
+
+def _can(checks: "Sequence[BucketCheck]") -> str:
+    """Return what the last line of a check without problems says of S3."""
+    tried = sum(it.is_tried for it in checks)
+    if tried == len(checks):
+        return ", all can be written"
+    return f", {tried} of them were tried and can be written"
 
 
 def _is_well(check: "ResourceCheck") -> bool | None:

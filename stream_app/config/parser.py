@@ -12,11 +12,12 @@ Pure: texts and environment are arguments. `config.files` reads the files.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stream_app.config.contradictions import destination_contradictions, kafka_contradictions
 from stream_app.config.settings import (
@@ -45,7 +46,12 @@ _DIR_VARIABLE: Final = f"{ENVIRONMENT_PREFIX}{DESTINATIONS_DIR}".upper()
 ENVIRONMENT: Final = "environment"
 """Name of the environment in messages, and of a configuration without a file."""
 _ENVIRONMENT: Final = f"{ENVIRONMENT}: "
-_NO_FILES: Final[Mapping[str, str]] = MappingProxyType({})
+SHARED_TEXTS_MAX: Final = 10_000
+"""Values that are checked once and kept once, as the bucket that thousands of destinations have."""
+_DESTINATION_FIELDS: Final = fields(Destination)
+_DESTINATION_KEYS: Final = [it.name for it in _DESTINATION_FIELDS]
+_UNIQUE_KEYS: Final = frozenset({"id", "pipeline", "prefix"})
+"""Settings whose values destinations rarely share."""
 _SHOWN_CHARACTERS_MAX: Final = 60
 _SHOWN_NUMBER_MAX: Final = 10**18
 """Larger numbers are described, not shown; str() refuses some thousand digits."""
@@ -69,7 +75,7 @@ def settings_of(
     document: Mapping[str, Any],
     environment: Mapping[str, str],
     where: str,
-    files: Mapping[str, str] = _NO_FILES,
+    files: Mapping[str, str | tuple[Destination, ...]] = MappingProxyType({}),
 ) -> Settings:
     """Return the settings that a TOML document, overridden by `environment`, describes.
 
@@ -78,7 +84,8 @@ def settings_of(
         environment: Variables by name; only `STREAM_APP_<TABLE>_<KEY>`, those of one destination
             and that of `destinations_dir` are read.
         where: The document's name in messages.
-        files: Texts of the files in the folder that `folder_of` returns, by name.
+        files: The files in the folder that `folder_of` returns, by name: their texts, or what was
+            parsed of them with the same document and environment.
 
     Raises:
         ConfigurationError: There are mistakes; a line for each.
@@ -128,18 +135,31 @@ def toml(text: str, where: str) -> dict[str, Any]:
         ) from None
 
 
+class _Entries(NamedTuple):
+    """Entries of one file."""
+
+    ids: Sequence[object]
+    """The id of each, whatever it is."""
+    destinations: tuple[Destination, ...]
+    """Those that are valid."""
+
+
 @dataclass(slots=True)
 class _Parser:
     """State of one parse: collects mistakes instead of stopping at the first."""
 
     where: str
     mistakes: list[str] = field(default_factory=list)
+    _shared: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Valid texts by setting and text, so that destinations with the same have one object."""
+    _count: int = 0
+    """Destinations that were parsed so far: those beyond the bound are not."""
 
     def settings(
         self,
         document: Mapping[str, Any],
         environment: Mapping[str, str],
-        files: Mapping[str, str],
+        files: Mapping[str, str | tuple[Destination, ...]],
     ) -> Settings:
         known = [*TABLES, DESTINATIONS_TABLE, DESTINATIONS_DIR]
         self._unknown(f"{self.where}: ", "table", document, known)
@@ -151,9 +171,8 @@ class _Parser:
         found = self._all_destinations(document, environment, files, s3)
         if self.mistakes:
             raise ConfigurationError(self.mistakes)
-        destinations = tuple(it for of_file in found.values() for it in of_file)
-        origins = tuple((name, len(of_file)) for name, of_file in found.items())
-        return Settings(kafka, s3, delivery, destinations, http, self.where, origins)
+        destinations = tuple(chain.from_iterable(found.values()))
+        return Settings(kafka, s3, delivery, destinations, http, self.where, tuple(found.items()))
 
     def _table(
         self, name: str, document: Mapping[str, Any], environment: Mapping[str, str]
@@ -211,20 +230,22 @@ class _Parser:
         self,
         document: Mapping[str, Any],
         environment: Mapping[str, str],
-        files: Mapping[str, str],
+        files: Mapping[str, str | tuple[Destination, ...]],
         s3: S3,
-    ) -> dict[str, list[Destination]]:
+    ) -> dict[str, tuple[Destination, ...]]:
         """Return the destinations of each file, by its name; those of the environment by its."""
         self._check_folder(document, environment)
         folder = folder_of(document, environment)
-        entries = {self.where: self._entries(self.where, document)}
+        own = self._list_of(self.where, document)
         variables = _destination_variables(environment)
         if not variables:
-            entries |= {name: self._entries_of_file(name, text) for name, text in files.items()}
-            return self._destinations(entries, folder, s3)
-        if entries[self.where] or folder:
+            entries = {self.where: self._entries(self.where, own, s3)}
+            entries |= {name: self._entries_of_file(name, it, s3) for name, it in files.items()}
+            self._check_entries(entries, folder)
+            return {name: it.destinations for name, it in entries.items() if it is not None}
+        if own or folder:
             other = f"there are [[destinations]] in {self.where}"
-            if not entries[self.where]:
+            if not own:
                 other = f"{DESTINATIONS_DIR} is '{folder}'"
             self.mistakes.append(
                 f"{_ENVIRONMENT}{variables[0]} describes a destination, but {other}; remove that, "
@@ -232,27 +253,37 @@ class _Parser:
             )
             return {}
         destination = self._destination_of(environment, s3)
-        return {} if destination is None else {ENVIRONMENT: [destination]}
+        return {} if destination is None else {ENVIRONMENT: (destination,)}
 
-    def _destinations(
-        self, entries: Mapping[str, list[object] | None], folder: str | None, s3: S3
-    ) -> dict[str, list[Destination]]:
-        count = sum(len(of_file or ()) for of_file in entries.values())
-        is_none = count == 0 and None not in entries.values()  # None is a mistake of its own
+    def _check_entries(self, entries: Mapping[str, _Entries | None], folder: str | None) -> None:
+        """Check the number of all destinations, and that each has an id of its own."""
+        found = {file: it.ids for file, it in entries.items() if it is not None}
+        count = sum(map(len, found.values()))
+        is_none = count == 0 and len(found) == len(entries)  # None is a mistake of its own
         if is_none or count > DESTINATIONS_MAX:
             inside = f" in it and in {DESTINATIONS_DIR} '{folder}'" if folder else ""
             self.mistakes.append(
                 f"{self.where}: there are {count} [[destinations]]{inside}; write 1 to "
                 f"{DESTINATIONS_MAX} of them, each with id and bucket"
             )
-            return {}
+        named = [it for ids in found.values() for it in ids if isinstance(it, str)]
+        if len(set(named)) < len(named):
+            self._list_repeated(found)
+
+    def _list_repeated(self, found: Mapping[str, Sequence[object]]) -> None:
+        """Add a mistake for each entry whose id an earlier one has."""
         places: dict[str, tuple[str, int]] = {}
-        found: dict[str, list[Destination]] = {}
-        for file, of_file in entries.items():
-            of_numbers = enumerate(of_file or (), start=1)
-            all_ = (self._destination((file, number), it, places, s3) for number, it in of_numbers)
-            found[file] = [it for it in all_ if it is not None]
-        return found
+        for file, ids in found.items():
+            for number, id_ in enumerate(ids, start=1):
+                if not isinstance(id_, str):
+                    continue
+                first_file, first = places.setdefault(id_, (file, number))
+                if (first_file, first) != (file, number):
+                    other = f"{first}" if first_file == file else f"{first} of {first_file}"
+                    self.mistakes.append(
+                        f"{_place(file, number, id_)}id is also that of [[destinations]] {other}; "
+                        "write another one"
+                    )
 
     def _check_folder(self, document: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         if environment.get(_DIR_VARIABLE):
@@ -262,17 +293,21 @@ class _Parser:
             value = document[DESTINATIONS_DIR]
             self._check(f"{self.where}: ", DESTINATIONS_DIR, DESTINATIONS_DIR_SPEC, value)
 
-    def _entries_of_file(self, name: str, text: str) -> list[object] | None:
+    def _entries_of_file(
+        self, name: str, file: str | tuple[Destination, ...], s3: S3
+    ) -> _Entries | None:
         """Return the entries of a file in the folder of destinations; None: it has a mistake."""
+        if not isinstance(file, str):
+            return _Entries([it.id for it in file], file)
         try:
-            document = toml(text, name)
+            document = toml(file, name)
         except ConfigurationError as error:
             self.mistakes += error.mistakes
             return None
         self._unknown(f"{name}: ", "key", document, [DESTINATIONS_TABLE])
-        return self._entries(name, document)
+        return self._entries(name, self._list_of(name, document), s3)
 
-    def _entries(self, name: str, document: Mapping[str, Any]) -> list[object] | None:
+    def _list_of(self, name: str, document: Mapping[str, Any]) -> list[object] | None:
         written = document.get(DESTINATIONS_TABLE, [])
         if isinstance(written, list):
             return written
@@ -281,6 +316,16 @@ class _Parser:
             "pairs of brackets for each destination"
         )
         return None
+
+    def _entries(self, name: str, written: list[object] | None, s3: S3) -> _Entries | None:
+        if written is None:
+            return None
+        ids = [it.get("id") if isinstance(it, dict) else None for it in written]
+        self._count += len(ids)
+        if self._count > DESTINATIONS_MAX:
+            return _Entries(ids, ())
+        found = (self._destination(name, number, it, s3) for number, it in enumerate(written, 1))
+        return _Entries(ids, tuple(it for it in found if it is not None))
 
     def _destination_of(self, environment: Mapping[str, str], s3: S3) -> Destination | None:
         """Return the one destination that variables describe; None if it is not valid."""
@@ -296,33 +341,24 @@ class _Parser:
                 self.mistakes.append(f"{_ENVIRONMENT}{variable} is missing; set it")
         return self._valid_destination(_ENVIRONMENT, values, mistakes_before, s3)
 
-    def _destination(
-        self, at: tuple[str, int], entry: object, places: dict[str, tuple[str, int]], s3: S3
-    ) -> Destination | None:
-        """Return the entry at a place (file, number); `places` has the ones before it, by id."""
-        file, number = at
-        where = f"{file}: [[destinations]] {number}"
+    def _destination(self, file: str, number: int, entry: object, s3: S3) -> Destination | None:
+        """Return the destination of an entry; None if it is not valid."""
         if not isinstance(entry, dict):
-            self.mistakes.append(f"{where}: the entry is {_shown(entry)}; write a table")
+            self.mistakes.append(
+                f"{file}: [[destinations]] {number}: the entry is {_shown(entry)}; write a table"
+            )
             return None
-        name = entry.get("id")
-        where += f" (id {_shown(name)}): " if isinstance(name, str) else ": "
-        settings = fields(Destination)
-        self._unknown(where, "key", entry, [setting.name for setting in settings])
+        where = _place(file, number, entry.get("id"))
+        self._unknown(where, "key", entry, _DESTINATION_KEYS)
         mistakes_before = len(self.mistakes)
         values: dict[str, Any] = {}
-        for setting in settings:
+        for setting in _DESTINATION_FIELDS:
             if setting.name in entry:
                 values[setting.name] = self._value(where, setting, entry[setting.name])
             elif setting.default is MISSING:
                 self.mistakes.append(
                     f'{where}{setting.name} is missing; write {setting.name} = "NAME"'
                 )
-        if isinstance(name, str) and (first := places.setdefault(name, at)) != at:
-            other = f"{first[1]}" if first[0] == file else f"{first[1]} of {first[0]}"
-            self.mistakes.append(
-                f"{where}id is also that of [[destinations]] {other}; write another one"
-            )
         return self._valid_destination(where, values, mistakes_before, s3)
 
     def _valid_destination(
@@ -339,10 +375,16 @@ class _Parser:
 
     def _value(self, where: str, setting: "Field[Any]", written: object) -> object:
         """Return the value of a destination's setting; if it is not valid, add mistakes."""
+        name = setting.name
+        if isinstance(written, str) and (shared := self._shared.get((name, written))) is not None:
+            return shared
         if setting_spec(setting).constraint.kind is not dict or not isinstance(written, dict):
-            self._check_field(where, setting.name, setting, written)
+            is_shared = name not in _UNIQUE_KEYS and len(self._shared) < SHARED_TEXTS_MAX
+            is_valid = self._check_field(where, name, setting, written)
+            if is_valid and is_shared and isinstance(written, str):
+                self._shared[name, written] = written
             return written
-        self.mistakes += [f"{where}{setting.name} {it}" for it in tag_mistakes(written)]
+        self.mistakes += [f"{where}{name} {it}" for it in tag_mistakes(written)]
         return tuple(written.items())
 
     def _unknown(
@@ -369,6 +411,12 @@ class _Parser:
         self._unknown(_ENVIRONMENT, "variable", wrong, known)
 
 
+def _place(file: str, number: int, id_: object) -> str:
+    """Return the beginning of a mistake in an entry."""
+    shown = f" (id {_shown(id_)})" if isinstance(id_, str) else ""
+    return f"{file}: [[destinations]] {number}{shown}: "
+
+
 def _variable_settings(table: str) -> list["Field[Any]"]:
     """Return the settings that have a variable, of a table or of the environment's destination."""
     settings = fields(TABLES.get(table, Destination))
@@ -391,7 +439,11 @@ def _from_environment(setting: "Field[Any]", text: str) -> str | int | bool | No
 
 def _is_encodable(value: object) -> bool:
     """Return whether UTF-8 can encode the value; bytes that are not UTF-8 in a variable cannot."""
-    return not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value) is None
+    return (
+        not isinstance(value, str)
+        or value.isascii()
+        or re.search(r"[\ud800-\udfff]", value) is None
+    )
 
 
 def _advice(key: str, known: list[str]) -> str:
@@ -412,8 +464,10 @@ def _shown(value: object) -> str:
             return "a list"
         case str():
             # With a scheme in front of the credentials, and without.
-            start = "//" if "//" in value else ""
-            text = re.sub(rf"{start or '^'}.*@", f"{start}***@", value, flags=re.DOTALL)
+            text = value
+            if "@" in value:
+                start = "//" if "//" in value else ""
+                text = re.sub(rf"{start or '^'}.*@", f"{start}***@", value, flags=re.DOTALL)
             if len(text) > _SHOWN_CHARACTERS_MAX:
                 text = text[:_SHOWN_CHARACTERS_MAX] + "…"
             return ascii(text) if not text.isprintable() else f"'{text}'"

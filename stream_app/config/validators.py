@@ -50,7 +50,8 @@ class Constraint:
 
 def matching(pattern: str, expected: str) -> Constraint:
     """Return a constraint to texts that match the whole pattern."""
-    return Constraint(expected, lambda text: re.fullmatch(pattern, text) is not None)
+    compiled = re.compile(pattern)
+    return Constraint(expected, lambda text: compiled.fullmatch(text) is not None)
 
 
 def whole(least: int, most: int) -> Constraint:

@@ -42,25 +42,44 @@ def concerns_window(error: DeliveryError) -> bool:
     return error.code in WINDOW_CODES
 
 
-class _Served:
-    """Last success of any destination, shared by all breakers."""
+class _Shared:
+    """State that all breakers share."""
 
-    at: float | None = None
-    is_away = False
-    """Whether a destination broke before that and is broken still: S3 as a whole may be down."""
+    def __init__(self) -> None:
+        self.served_at: float | None = None
+        """Last success of any destination."""
+        self.is_away = False
+        """Whether a destination broke before that and is still: S3 as a whole may be down."""
+        self.opened: dict[str, CircuitBreaker] = {}
+        """Open breakers by destination: few, of the many that are asked for them at each tick."""
 
 
 class CircuitBreaker:
     """Circuit breaker of one destination.
 
     Args:
-        served: Last success of any destination.
+        destination: Its id.
+        shared: What it shares with the others.
     """
 
-    def __init__(self, served: _Served) -> None:
+    __slots__ = (
+        "_destination",
+        "_failures",
+        "_is_probing",
+        "_probe_at",
+        "_served_at",
+        "_shared",
+        "error",
+        "failed_window",
+        "failing_since",
+        "fails_alone",
+    )
+
+    def __init__(self, destination: str, shared: _Shared) -> None:
         self.fails_alone = False
         """Whether it failed after another destination was served: S3 is not down."""
-        self._served = served
+        self._destination = destination
+        self._shared = shared
         self.failing_since = 0.0
         """Time of the first failure since the last success."""
         self._served_at: float | None = None
@@ -81,7 +100,7 @@ class CircuitBreaker:
     @property
     def is_back(self) -> bool:
         """Whether no destination was served while it failed, and one was since: S3 was down."""
-        is_served = self._is_while_failing(self._served.at)
+        is_served = self._is_while_failing(self._shared.served_at)
         return self.is_open and is_served and not self._is_while_failing(self._served_at)
 
     def may_hold_up(self, now: float) -> bool:
@@ -90,7 +109,8 @@ class CircuitBreaker:
         When another is served S3 is back: then it has to fail once more.
         """
         return (
-            now - self.failing_since >= FAILING_SECONDS_MAX and self._served_at == self._served.at
+            now - self.failing_since >= FAILING_SECONDS_MAX
+            and self._served_at == self._shared.served_at
         )
 
     def pause(self, now: float) -> float:
@@ -116,13 +136,15 @@ class CircuitBreaker:
         """Record that the destination was served: waiting windows may be tried."""
         self.error = None
         self.fails_alone = False
+        if self._shared.opened.get(self._destination) is self:
+            del self._shared.opened[self._destination]
         self._failures = 0
         self._is_probing = False
 
     @property
     def served_at(self) -> float | None:
         """Time of the last success of any destination."""
-        return self._served.at
+        return self._shared.served_at
 
     def failed(
         self,
@@ -152,8 +174,10 @@ class CircuitBreaker:
                 self.fails_alone = True
             self.error, self.failed_window = error, window
             self._failures += FAILURES_MAX if error.code in SILENT_CODES else 1
-            if self.is_open and not self._is_while_failing(self._served.at):
-                self._served.is_away = True
+            if self.is_open:
+                self._shared.opened[self._destination] = self
+                if not self._is_while_failing(self._shared.served_at):
+                    self._shared.is_away = True
         return self._failures
 
     def _is_while_failing(self, served_at: float | None) -> bool:
@@ -184,33 +208,33 @@ class CircuitBreakers:
 
     def __init__(self, served_seconds_max: float) -> None:
         self._served_seconds_max = served_seconds_max
-        self._served = _Served()
+        self._shared = _Shared()
         self._by_destination: dict[str, CircuitBreaker] = {}
 
     def of(self, destination: str) -> CircuitBreaker:
         """Return the breaker of a destination id."""
         if destination not in self._by_destination:
-            self._by_destination[destination] = CircuitBreaker(self._served)
+            self._by_destination[destination] = CircuitBreaker(destination, self._shared)
         return self._by_destination[destination]
 
     def served(self, destination: str, now: float) -> Wake:
         """Record a stored object, or a definite answer; return which windows to wake."""
-        served, breaker = self._served, self.of(destination)
+        shared, breaker = self._shared, self.of(destination)
         wake = Wake.NONE if breaker.error is None else Wake.DESTINATION
-        if served.is_away:
+        if shared.is_away:
             wake = Wake.ALL
-        served.at, served.is_away = now, False
+        shared.served_at, shared.is_away = now, False
         breaker.succeeded()
         return wake
 
     @property
     def opened(self) -> frozenset[str]:
         """Ids of the destinations whose breaker is open, also while S3 as a whole is down."""
-        return frozenset(id_ for id_, it in self._by_destination.items() if it.is_open)
+        return frozenset(self._opened())
 
     def keep(self, destinations: Collection[str]) -> None:
         """Forget destinations that are not configured any more and for which no window waits."""
-        for id_ in [id_ for id_ in self._by_destination if id_ not in destinations]:
+        for id_ in self._by_destination.keys() - destinations:
             if self._by_destination[id_].error is None:
                 del self._by_destination[id_]
 
@@ -221,12 +245,16 @@ class CircuitBreakers:
         does one count that was not tried again since S3 is back. But a few that fail may hold the
         memory for which the others wait.
         """
-        served_at = self._served.at
-        if served_at is None or now - served_at > self._served_seconds_max:
+        served_at, opened = self._shared.served_at, self._opened()
+        if not opened or served_at is None or now - served_at > self._served_seconds_max:
             return frozenset()
         known = len(self._by_destination)
-        opened = {id_: it for id_, it in self._by_destination.items() if it.is_open}
         are_few = len(opened) <= max(1, known // FEW_SHARE) and len(opened) < known
         return frozenset(
             id_ for id_, it in opened.items() if it.fails_alone or (are_few and it.may_hold_up(now))
         )
+
+    def _opened(self) -> dict[str, CircuitBreaker]:
+        """Return the open breakers, without those of destinations that were forgotten since."""
+        known = self._by_destination
+        return {id_: it for id_, it in self._shared.opened.items() if known.get(id_) is it}

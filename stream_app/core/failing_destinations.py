@@ -113,7 +113,7 @@ class FailingDestinations:
     def keep(self, destinations: Collection[str]) -> None:
         """Forget destinations that are not configured any more."""
         for counted in (self._recent, self.failing):
-            for id_ in [it for it in counted if it not in destinations]:
+            for id_ in counted.keys() - destinations:
                 del counted[id_]
         self._changed.intersection_update(destinations)
 

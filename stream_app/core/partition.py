@@ -334,8 +334,9 @@ class Partition(PartitionDeliveries):
         found = self._closed.snapshots()
         start = self._replay[0].window_start if self._replay else self._time.start
         if start is not None and self.position > self._first:
-            ids = [it.destination.id for it in self.window.deliveries]
-            found.append(WindowSnapshot(start, ids, is_open=True, is_recorded=False))
+            found.append(
+                WindowSnapshot(start, self.window.destinations, is_open=True, is_recorded=False)
+            )
         return found
 
     # --- compression and parts of the open window ---------------------------------------------

@@ -1,7 +1,7 @@
 """Open window of one partition: lines and outcomes that each destination has collected. Pure."""
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, KeysView, Sequence
 from typing import NamedTuple
 
 from stream_app.config.settings import Destination
@@ -150,6 +150,11 @@ class Window:
         """Whether parts are being uploaded, and S3 takes them."""
         bodies = (it.content for it in self._deliveries.values())
         return any(body.unsent and not body.is_stuck for body in bodies)
+
+    @property
+    def destinations(self) -> KeysView[str]:
+        """Ids of the destinations that have a delivery."""
+        return self._deliveries.keys()
 
     @property
     def deliveries(self) -> list[Delivery]:

@@ -13,6 +13,7 @@ from stream_app.core.failing_destinations import FailingDestinations
 from stream_app.core.receipt import Receipt, Status
 from stream_app.core.unmatched_keys import UnmatchedKeys
 from stream_app.monitoring.accumulators import Delays, OutcomeCounts
+from stream_app.monitoring.destination_counts import DestinationCounts
 
 STATUSES: Final = (Status.DELIVERED, Status.EMPTY, Status.RETRYING, Status.FAILED)
 """Statuses of the receipts that a worker publishes."""
@@ -46,12 +47,8 @@ class Counts:
     delays: Delays = field(default_factory=Delays)
     total: OutcomeCounts = field(default_factory=OutcomeCounts)
     """Of all destinations, removed ones included."""
-    destinations: dict[str, OutcomeCounts] = field(default_factory=dict)
+    destinations: DestinationCounts = field(default_factory=DestinationCounts)
     failing: FailingDestinations = field(default_factory=FailingDestinations)
-
-    def of(self, destination: str) -> OutcomeCounts:
-        """Return the counters of one destination."""
-        return self.destinations.setdefault(destination, OutcomeCounts())
 
     def published_receipts(self) -> int:
         """Return the number of receipts that the broker has acknowledged."""
@@ -78,13 +75,14 @@ class Counts:
             return
         self.delays.add(max(0.0, now - receipt.window_end))
         self.total.add(receipt)
-        self.of(receipt.destination).add(receipt)
+        fails = receipt.status is Status.FAILED or bool(receipt.tally.failed)
+        self.destinations.of(receipt.destination, fails=fails).add(receipt)
         self.failing.add(receipt.destination, receipt.tally)
 
     def attempt_failed(self, destination: str) -> None:
         """Count a request to S3 that has failed."""
         self.total.failed_attempts += 1
-        self.of(destination).failed_attempts += 1
+        self.destinations.of(destination, fails=True).failed_attempts += 1
 
     def totals(self) -> dict[str, int]:
         """Return the counts of a summary, over all destinations; they never decrease."""
@@ -108,7 +106,6 @@ class Counts:
         self.committed_at = now
 
     def keep(self, destinations: Collection[str]) -> None:
-        """Drop the counters of removed destinations; one that still has a window begins anew."""
-        for id_ in [id_ for id_ in self.destinations if id_ not in destinations]:
-            del self.destinations[id_]
+        """Drop the counters of removed destinations."""
+        self.destinations.keep(destinations)
         self.failing.keep(destinations)

@@ -8,9 +8,11 @@ Counters are those of `counts`; all else is read from the state at a scrape.
 Pure: state is read and not changed, and Prometheus is known only by how it names things.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain, islice
 from platform import python_version
 from typing import Final, NamedTuple
 
@@ -22,6 +24,7 @@ from stream_app.core.closed_windows import WindowSnapshot
 from stream_app.core.partition import Partition
 from stream_app.monitoring.accumulators import Delays, OutcomeCounts
 from stream_app.monitoring.counts import Counts
+from stream_app.monitoring.destination_counts import OTHERS, DestinationCounts
 from stream_app.monitoring.open_transactions import HiddenEnd, OpenTransactions
 from stream_app.monitoring.reload_state import ReloadState
 from stream_app.monitoring.unanswered_partitions import UnansweredPartitions
@@ -79,16 +82,18 @@ class Snapshot:
     """Seconds since 1970."""
     open_windows: int
     closed: Sequence[WindowSnapshot]
-    oldest: Mapping[str, int]
-    """Start of the oldest window in which each destination has an event without a receipt."""
     destinations: Sequence[tuple[tuple[str], OutcomeCounts]]
     """Label and counters of the destinations that had an event here since the start.
 
     A destination begins with 0 when its first event is read, a window before the first receipt: so
-    the first count, too, is an increase.
+    the first count, too, is an increase. All that have no counters of their own are one, the last.
     """
-    broken: Collection[str]
-    """Destinations whose circuit breaker is open."""
+    oldest: Mapping[str, int]
+    """Start of the oldest window with an event of a destination without a receipt, by label."""
+    broken: Mapping[str, int]
+    """Destinations whose circuit breaker is open, by label."""
+    failing: Mapping[str, int]
+    """Destinations whose events fail, by label."""
     partitions: Sequence[Partition]
     """Partitions whose end of the log is known, since they were fetched."""
     ends: Mapping[TopicPartition, int]
@@ -203,17 +208,23 @@ METRICS: Final = (
     ),
     _gauge(
         "destination_circuit_open",
-        "1 while requests for it fail and only one at a time is tried, else 0.",
-        lambda it: [(label, label[0] in it.broken) for label, _ in it.destinations],
+        "1 while requests for it fail and only one at a time is tried, else 0; of the others, how "
+        "many.",
+        lambda it: [(label, it.broken.get(label[0], 0)) for label, _ in it.destinations],
         "destination",
     ),
     _gauge(
         "destination_failing",
-        "1 while more than 1 % of its events of the last 10 minutes fail, else 0.",
-        lambda it: [
-            (label, label[0] in it.sources.counts.failing.failing) for label, _ in it.destinations
-        ],
+        "1 while more than 1 % of its events of the last 10 minutes fail, else 0; of the others, "
+        "how many.",
+        lambda it: [(label, it.failing.get(label[0], 0)) for label, _ in it.destinations],
         "destination",
+    ),
+    _gauge(
+        "destinations_left_out",
+        "Destinations that had an event and no metrics of their own, by "
+        "[http] metrics_destinations_max.",
+        lambda it: len(it.sources.counts.destinations.left_out),
     ),
     # --- each partition
     _gauge(
@@ -477,9 +488,11 @@ def _snapshot(sources: MetricSources, health: HealthStatus, now: float) -> Snaps
     partitions = sources.assignment.partitions
     windows = [it for partition in partitions.values() for it in partition.snapshots()]
     closed = [it for it in windows if not it.is_open]
-    oldest = _oldest(windows)
-    counts = sources.counts.destinations
-    destinations = {id_: counts.get(id_) or OutcomeCounts() for id_ in oldest} | counts
+    counts = sources.counts
+    shown = _shown(counts.destinations, windows)
+    destinations = [((id_,), it) for id_, it in shown.items()]
+    if counts.destinations.left_out or sources.reload.destinations > counts.destinations.own_max:
+        destinations.append(((OTHERS,), counts.destinations.others))
     ends, high_watermarks = sources.log_ends(), sources.high_watermarks()
     return Snapshot(
         sources,
@@ -487,9 +500,10 @@ def _snapshot(sources: MetricSources, health: HealthStatus, now: float) -> Snaps
         now,
         open_windows=len(windows) - len(closed),
         closed=closed,
-        oldest=oldest,
-        destinations=[((id_,), it) for id_, it in destinations.items()],
-        broken=sources.breakers.opened,
+        destinations=destinations,
+        oldest=_oldest(windows, shown.keys()),
+        broken=_by_label(sources.breakers.opened, shown.keys()),
+        failing=_by_label(counts.failing.failing.keys(), shown.keys()),
         # The two mappings may be of two fetches, with a revocation between them.
         partitions=[it for tp, it in partitions.items() if tp in ends and tp in high_watermarks],
         ends=ends,
@@ -497,8 +511,30 @@ def _snapshot(sources: MetricSources, health: HealthStatus, now: float) -> Snaps
     )
 
 
-def _oldest(windows: Sequence[WindowSnapshot]) -> dict[str, int]:
+def _shown(
+    counts: DestinationCounts, windows: Sequence[WindowSnapshot]
+) -> dict[str, OutcomeCounts]:
+    """Return the counters of the destinations that are shown; new ones begin with 0."""
+    shown = dict(counts.own)
+    room = counts.own_max - len(shown)
+    if room > 0:
+        ids = chain.from_iterable(it.destinations for it in windows)
+        new = (id_ for id_ in dict.fromkeys(ids) if id_ not in shown and id_ not in counts.left_out)
+        shown |= {id_: OutcomeCounts() for id_ in islice(new, room)}
+    return shown
+
+
+def _oldest(windows: Sequence[WindowSnapshot], shown: KeysView[str]) -> dict[str, int]:
     oldest: dict[str, int] = {}
     for it in sorted(windows, key=lambda it: it.start, reverse=True):
-        oldest.update(dict.fromkeys(it.destinations, it.start))
+        own = shown & it.destinations
+        oldest.update(dict.fromkeys(own, it.start))
+        if len(own) < len(it.destinations):
+            oldest[OTHERS] = it.start
     return oldest
+
+
+def _by_label(ids: AbstractSet[str], shown: KeysView[str]) -> dict[str, int]:
+    """Return 1 for each of these destinations that is shown, and how many others there are."""
+    own = shown & ids
+    return {**dict.fromkeys(own, 1), OTHERS: len(ids) - len(own)}

@@ -9,6 +9,9 @@ For each bucket, prefix and set of options, with the region, endpoint and role o
    requested? Some servers fail only here, others ignore the request.
 4. AbortMultipartUpload: may we abort?
 
+Of the destinations of one bucket with the same options so many prefixes are tried; the others share
+what these have found alike, and else are not checked.
+
 Nothing is requested where the host of the endpoint begins with the bucket's name: such a server
 would take the bucket's name for the beginning of each key.
 
@@ -27,6 +30,7 @@ import os
 import shlex
 import socket
 import ssl
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
@@ -49,6 +53,9 @@ RESPONSE_SECONDS_MAX: Final = 10.0
 SECONDS_MAX: Final = 120.0
 """No check starts after this time; one that has started ends within three timeouts."""
 CHECKS_MAX: Final = 32
+PREFIXES_MAX: Final = 20
+"""Prefixes of one bucket that are tried with the same options: 100,000 would take ten minutes, and
+rights are hardly given by prefix to so many."""
 DESTINATIONS_SHOWN_MAX: Final = 5
 SHOWN_MESSAGE_LENGTH_MAX: Final = 300
 """Characters of S3's own message that are shown."""
@@ -94,6 +101,13 @@ class BucketCheck:
     prefix: str
     problems: tuple[str, ...]
     """One line each; destinations that share a problem have the same line. Empty: none."""
+    is_tried: bool = True
+    """Whether its own prefix was tried."""
+
+    @property
+    def writable(self) -> bool | None:
+        """Whether the destination can be written; None: unknown, since others were tried."""
+        return False if self.problems else True if self.is_tried else None
 
 
 class _Target(NamedTuple):
@@ -125,25 +139,30 @@ async def check_buckets(
     Raises:
         SetupError: The settings of the AWS tools cannot be used.
     """
-    targets = dict.fromkeys(_target(destination) for destination in settings.destinations)
+    targets = [_target(destination) for destination in settings.destinations]
+    tried = _tried(targets)
+    waiting = iter(tried)
+    findings: dict[_Target, list[_Finding]] = {}
     async with Storage(settings.s3, response_seconds_max=response_seconds_max) as storage:
-        slots = asyncio.Semaphore(CHECKS_MAX)
         ends_at = asyncio.get_running_loop().time() + seconds_max
 
-        async def check(target: _Target) -> list[_Finding]:
-            bucket = _BucketAccess(storage, *target)
-            async with slots:
+        async def check_next() -> None:
+            for target in waiting:
+                bucket = _BucketAccess(storage, *target)
                 if asyncio.get_running_loop().time() < ends_at:
-                    return await bucket.check()
-            text = f"not checked within {seconds_max:.3g} s; run the check again"
-            return [_Finding(bucket.server, text)]
+                    findings[target] = await bucket.check()
+                else:
+                    text = f"not checked within {seconds_max:.3g} s; run the check again"
+                    findings[target] = [_Finding(bucket.server, text)]
 
         async with asyncio.TaskGroup() as group:
-            tasks = {target: group.create_task(check(target)) for target in targets}
-    findings = {target: task.result() for target, task in tasks.items()}
+            for _ in range(min(CHECKS_MAX, len(tried))):
+                group.create_task(check_next())
+    alike = _alike(findings)
+    found = [findings.get(target, alike[target.options]) for target in targets]
     affected: dict[_Finding, list[str]] = {}
-    for destination in settings.destinations:
-        for finding in findings[_target(destination)]:
+    for destination, of_target in zip(settings.destinations, found, strict=True):
+        for finding in of_target:
             affected.setdefault(finding, []).append(destination.id)
     lines = {finding: _line(finding, affected[finding]) for finding in affected}
     return [
@@ -151,10 +170,30 @@ async def check_buckets(
             destination.id,
             destination.bucket,
             destination.prefix,
-            tuple(lines[finding] for finding in findings[_target(destination)]),
+            tuple(lines[finding] for finding in of_target),
+            is_tried=target in findings,
         )
-        for destination in settings.destinations
+        for destination, target, of_target in zip(
+            settings.destinations, targets, found, strict=True
+        )
     ]
+
+
+def _tried(targets: Sequence[_Target]) -> list[_Target]:
+    """Return the targets that are tried: some of all keys with the same options, evenly spread."""
+    by_options: defaultdict[Destination, list[_Target]] = defaultdict(list)
+    for target in dict.fromkeys(targets):
+        by_options[target.options].append(target)
+    return [it for same in by_options.values() for it in same[:: -(-len(same) // PREFIXES_MAX)]]
+
+
+def _alike(findings: Mapping[_Target, list[_Finding]]) -> dict[Destination, list[_Finding]]:
+    """Return what all targets with the same options have found."""
+    alike: dict[Destination, list[_Finding]] = {}
+    for target, found in findings.items():
+        before = alike.get(target.options, found)
+        alike[target.options] = [it for it in before if it in found]
+    return alike
 
 
 def _target(destination: Destination) -> _Target:

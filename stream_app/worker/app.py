@@ -24,6 +24,7 @@ from stream_app.core.retry_policy import RetryPolicy
 from stream_app.core.router import Router
 from stream_app.kafka.receipts_topic import ReceiptPublisher
 from stream_app.monitoring.counts import Counts
+from stream_app.monitoring.destination_counts import DestinationCounts
 from stream_app.monitoring.health import Progress
 from stream_app.monitoring.metrics import MetricSources
 from stream_app.monitoring.reload_state import ReloadState
@@ -144,7 +145,8 @@ def create_app(settings: Settings, router: Router, source: ConfigSource) -> Stre
     app = new_app(settings)
     storage = Storage(settings.s3)
     breakers = CircuitBreakers(SERVED_WINDOWS_MAX * delivery.window_seconds + SERVED_SECONDS_MIN)
-    counts, progress = Counts(), Progress()
+    own = DestinationCounts(settings.http.metrics_destinations_max)
+    counts, progress = Counts(destinations=own), Progress()
     deliver = WindowDelivery(
         storage,
         ReceiptPublisher(kafka.receipts_topic, app.receipt_producer).publish,
@@ -188,7 +190,7 @@ def create_app(settings: Settings, router: Router, source: ConfigSource) -> Stre
 
     use = partial(_use, table, breakers, counts)
     reread = partial(_reread, app, storage)
-    app.task(Reloader(source, settings, use, reload, reread=reread).run)
+    app.task(Reloader(source, settings, router, use, reload, reread=reread).run)
     app.task(_summary(app, table, watched).run)
     app.task(partial(diagnose, kafka, partial(_is_answering, app, watched)))
     return app

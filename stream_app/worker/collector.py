@@ -126,7 +126,7 @@ class Collector:
     async def _collect(self, tp: TopicPartition, epoch: int, batch: Batch) -> None:
         router = self._assignment.router(tp, self.router)
         waited = self._assignment.wait(tp)
-        pieces = batch.pieces(ENGINE_THREADS if router.uses_engine else 1)
+        pieces = batch.pieces(ENGINE_THREADS if router.needs_engine(batch.records) else 1)
         evaluations = [asyncio.ensure_future(_evaluate(router, piece, tp)) for piece in pieces]
         try:
             for piece, outcomes in zip(pieces, evaluations, strict=True):
@@ -305,6 +305,6 @@ def _perform_all(taken: list[Compressions]) -> None:
 
 
 async def _evaluate(router: Router, batch: Batch, tp: TopicPartition) -> list[DestinationOutcomes]:
-    if router.uses_engine:
+    if router.needs_engine(batch.records):
         return await asyncio.to_thread(router.evaluate, batch.records, tp)
     return router.evaluate(batch.records, tp)

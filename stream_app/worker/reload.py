@@ -4,19 +4,21 @@
                                               └─ invalid ──> every mistake is logged, no change
 
 Only destinations can change. Other settings are read when a worker starts; a change of them is
-logged, and otherwise ignored. On SIGHUP secrets are read again too: keys and certificates, which
-are followed by `s3.credentials` and `kafka.tls`.
+logged, and otherwise ignored. Of `destinations_dir` only files that have changed are parsed, and
+only new expressions are compiled. On SIGHUP all files are parsed, and secrets are read again too:
+keys and certificates, which are followed by `s3.credentials` and `kafka.tls`.
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import NamedTuple
 
 from stream_app import log_events
 from stream_app.config.files import FILE_CHECK_SECONDS, ConfigSource
-from stream_app.config.settings import TABLES, Settings
+from stream_app.config.settings import TABLES, Destination, Settings
 from stream_app.core.router import Router, compile_router
 from stream_app.errors import ConfigurationError
 from stream_app.logs import log_event
@@ -26,12 +28,22 @@ from stream_app.text import counted
 logger = logging.getLogger(__name__)
 
 
+class _Change(NamedTuple):
+    """Change of the destinations."""
+
+    router: Router
+    added: int
+    changed: int
+    removed: int
+
+
 class Reloader:
     """Reloader of the destinations of one worker.
 
     Args:
         source: Where the settings were read from; what has changed since is read at once.
         settings: The settings at the start.
+        router: Their destinations, compiled.
         use: Takes other destinations.
         state: State of the configuration, for metrics.
         reread: Reads secrets again.
@@ -41,6 +53,7 @@ class Reloader:
         self,
         source: ConfigSource,
         settings: Settings,
+        router: Router,
         use: Callable[[Router], None],
         state: ReloadState,
         *,
@@ -48,6 +61,7 @@ class Reloader:
     ) -> None:
         self._source = source
         self._began_with = self._settings = settings
+        self._router = router
         self._use = use
         self._state = state
         self._reread = reread
@@ -62,7 +76,7 @@ class Reloader:
             if is_requested:
                 await self._reread()
             if is_requested or self._source.has_changed():
-                await self._reload()
+                await self._reload(whole=is_requested)
             await self._wait()
 
     async def _wait(self) -> None:
@@ -72,10 +86,10 @@ class Reloader:
         except TimeoutError:
             return
 
-    async def _reload(self) -> None:
+    async def _reload(self, *, whole: bool) -> None:
         try:
             # Thousands of expressions take seconds to compile, and the worker goes on meanwhile.
-            settings, router = await asyncio.to_thread(self._read)
+            settings, change = await asyncio.to_thread(self._read, whole=whole)
         except ConfigurationError as error:
             self._state.is_valid = False
             for mistake in error.mistakes:
@@ -93,33 +107,42 @@ class Reloader:
             log_event(logger, log_events.NEEDS_RESTART, config=settings.name, table=name)
         state = self._state
         state.is_valid, state.needs_restart, state.succeeded_at = True, bool(changed), time.time()
-        if router is None:
+        if change is None:
             log_event(logger, log_events.RELOAD_UNCHANGED, config=settings.name)
             return
-        self._log_reloaded(settings)
-        self._settings = settings
-        state.destinations = len(settings.destinations)
-        self._use(router)
-
-    def _log_reloaded(self, settings: Settings) -> None:
-        before = {it.id: it for it in self._settings.destinations}
-        after = {it.id: it for it in settings.destinations}
-        added, removed = (len(after.keys() - before.keys()), len(before.keys() - after.keys()))
-        changed = sum(after[id_] != before[id_] for id_ in after.keys() & before.keys())
+        count = len(settings.destinations)
         log_event(
             logger,
             log_events.RELOADED,
             config=settings.name,
-            destinations=len(after),
-            counted=counted(len(after), "destination"),
-            added=added,
-            changed=changed,
-            removed=removed,
+            destinations=count,
+            counted=counted(count, "destination"),
+            added=change.added,
+            changed=change.changed,
+            removed=change.removed,
+        )
+        self._settings, self._router = settings, change.router
+        state.destinations = count
+        self._use(change.router)
+
+    def _read(self, *, whole: bool) -> tuple[Settings, _Change | None]:
+        """Return the settings, and the change of the destinations, if there is one."""
+        settings = self._source.load(whole=whole)
+        before, after = self._settings.destinations, settings.destinations
+        if before == after:
+            return settings, None
+        router = compile_router(settings, self._router)
+        # Destinations that have not changed are the same objects.
+        gone, new = (
+            {it.id: it for it in _others(*both)} for both in ((before, after), (after, before))
+        )
+        changed = sum(gone[id_] != new[id_] for id_ in gone.keys() & new.keys())
+        return settings, _Change(
+            router, len(new.keys() - gone.keys()), changed, len(gone.keys() - new.keys())
         )
 
-    def _read(self) -> tuple[Settings, Router | None]:
-        """Return the settings, and the destinations compiled if they have changed."""
-        settings = self._source.load()
-        if settings.destinations == self._settings.destinations:
-            return settings, None
-        return settings, compile_router(settings)
+
+def _others(these: Iterable[Destination], known: Iterable[Destination]) -> list[Destination]:
+    """Return those of these destinations that are other objects than the known ones."""
+    ids = set(map(id, known))
+    return [it for it in these if id(it) not in ids]

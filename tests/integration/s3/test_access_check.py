@@ -17,6 +17,7 @@ from stream_app.embedded.servers import S3_CONFIG, S3Server
 from stream_app.errors import SetupError
 from stream_app.s3.access_check import (
     CHECKS_MAX,
+    PREFIXES_MAX,
     SHOWN_MESSAGE_LENGTH_MAX,
     BucketCheck,
     check_buckets,
@@ -733,6 +734,50 @@ def test_bucket_and_prefix_are_checked_once_however_many_share_them() -> None:
         ("d3", "p/", ()),
     ]
     assert len(requests) == 3
+
+
+def of_prefixes(bucket: str, count: int) -> list[Destination]:
+    return [to(bucket, f"p{number}/", id=f"d{number}") for number in range(count)]
+
+
+def test_some_prefixes_of_a_bucket_are_tried(s3: S3Server, bucket: str) -> None:
+    many = of_prefixes(bucket, 3 * PREFIXES_MAX - 1)
+    given = settings(
+        S3(endpoint_url=s3.endpoint_url), *many, replace(many[0], id="a", acl="private")
+    )
+    checks = asyncio.run(check_buckets(given))
+    assert [it.destination for it in checks] == [it.id for it in given.destinations]
+    assert [index for index, it in enumerate(checks) if it.is_tried] == [
+        *range(0, len(many), 3),
+        len(many),
+    ]
+    assert [it.writable for it in checks] == [True if it.is_tried else None for it in checks]
+
+
+def test_prefixes_that_were_not_tried_share_what_all_others_have_found() -> None:
+    async def scenario() -> tuple[list[BucketCheck], list[Request]]:
+        async with recorder(GONE) as server:
+            s3 = S3(endpoint_url=server.endpoint_url)
+            checks = await check_buckets(settings(s3, *of_prefixes("b-x", 2 * PREFIXES_MAX)))
+        return checks, server.requests
+
+    checks, requests = asyncio.run(scenario())
+    assert len(requests) == PREFIXES_MAX
+    assert {it.writable for it in checks} == {False}
+    ((line,),) = {it.problems for it in checks}
+    assert f"d4 and {2 * PREFIXES_MAX - 5} more): there is no such bucket" in line
+
+
+def test_problem_of_some_prefixes_is_not_that_of_others() -> None:
+    async def scenario() -> list[BucketCheck]:
+        # The first requests are refused, whichever they are; all later ones succeed.
+        async with recorder(DENIED, DENIED, DENIED, CREATED) as server:
+            s3 = S3(endpoint_url=server.endpoint_url)
+            return await check_buckets(settings(s3, *of_prefixes("b-x", PREFIXES_MAX + 1)))
+
+    checks = asyncio.run(scenario())
+    assert {it.writable for it in checks if not it.is_tried} == {None}
+    assert [it for it in checks if it.writable is False]
 
 
 def test_no_more_than_a_few_destinations_are_named() -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_name_that_no_file_can_have_is_a_mistake() -> None:
 def test_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_bytes(b"#" * (CONFIG_BYTES_MAX + 1))
-    assert mistakes(path) == [f"{path}: longer than 16777216 bytes; is it a configuration?"]
+    assert mistakes(path) == [f"{path}: longer than 67108864 bytes; is it a configuration?"]
 
 
 def test_file_must_be_utf8(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_files_of_the_folder_are_bounded_together(teams: Path) -> None:
     (teams / "b.toml").write_bytes(b"#")
     assert mistakes(teams.parent / "x.toml") == [
         (
-            f"{teams}/b.toml: longer than 16777216 bytes, with the files before it in this folder; "
+            f"{teams}/b.toml: longer than 67108864 bytes, with the files before it in this folder; "
             "is it a configuration?"
         )
     ]
@@ -194,6 +195,74 @@ def test_file_that_was_wrong_is_read_again_once_it_has_changed(teams: Path) -> N
     assert not found.has_changed()
     (teams / "b.toml").write_text("", "utf-8")
     assert found.has_changed()
+
+
+def test_file_that_has_not_changed_is_not_parsed_and_equal_destinations_are_the_same_objects(
+    teams: Path,
+) -> None:
+    (teams / "a.toml").write_text(entry("a"), "utf-8")
+    (teams / "b.toml").write_text(entry("b") + entry("c"), "utf-8")
+    found = source(teams)
+    orders, a, b, _ = found.load().destinations
+    (teams / "b.toml").write_text(entry("d") + entry("b"), "utf-8")
+    settings = found.load()
+    assert [it.id for it in settings.destinations] == ["orders", "a", "d", "b"]
+    assert [it for it in settings.destinations if it in (orders, a, b)] == [orders, a, b]
+    assert all(any(it is old for it in settings.destinations) for old in (orders, a, b))
+    assert settings.place(3) == f"{teams}/b.toml: [[destinations]] 2"
+    assert (settings.origins[1][1], settings.origins[1][1][0]) == ((a,), a)
+
+
+def test_whole_configuration_can_be_read_again_though_no_version_differs(teams: Path) -> None:
+    file = teams / "a.toml"
+    file.write_text(entry("a"), "utf-8")
+    found = source(teams)
+    found.load()
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    with file.open("r+b") as written:  # The same inode, as well.
+        written.write(entry("b").encode())
+    os.utime(file, ns=times)
+    assert not found.has_changed()
+    assert ids(found) == ["orders", "a"]
+    assert [it.id for it in found.load(whole=True).destinations] == ["orders", "b"]
+
+
+def test_change_of_the_configuration_file_is_checked_against_every_file(teams: Path) -> None:
+    (teams / "a.toml").write_text(entry("a").replace("my-bucket", "x--use1-az4--x-s3"), "utf-8")
+    found = source(teams)
+    found.load()
+    file = teams.parent / "x.toml"
+    file.write_text(f'{file.read_text("utf-8")}[s3]\naddressing_style = "path"\n', "utf-8")
+    with pytest.raises(ConfigurationError, match=r"a\.toml: .*addressing_style"):
+        found.load()
+
+
+def test_files_that_have_not_changed_count_for_the_bound_and_for_ids(teams: Path) -> None:
+    (teams / "a.toml").write_text(entry("a"), "utf-8")
+    found = source(teams)
+    found.load()
+    (teams / "b.toml").write_text(entry("a"), "utf-8")
+    with pytest.raises(ConfigurationError, match=rf"id is also that .* 1 of {teams}/a\.toml"):
+        found.load()
+    (teams / "b.toml").write_bytes(b"#" * CONFIG_BYTES_MAX)
+    with pytest.raises(ConfigurationError, match=r"b\.toml: longer than"):
+        found.load()
+    (teams / "0.toml").write_bytes(b"#" * CONFIG_BYTES_MAX)
+    (teams / "b.toml").unlink()
+    with pytest.raises(ConfigurationError, match=r"a\.toml: longer than"):
+        found.load()
+
+
+def test_folder_of_the_environment_is_parsed_once_as_well(
+    teams: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    (teams / "a.toml").write_text(entry("a"), "utf-8")
+    found = ConfigSource("stream_app.toml", {"STREAM_APP_DESTINATIONS_DIR": str(teams)})
+    (a,) = found.load().destinations
+    (teams / "b.toml").write_text(entry("b"), "utf-8")
+    assert found.load().destinations[0] is a
 
 
 # --- no file ------------------------------------------------------------------------------------

@@ -275,13 +275,13 @@ def test_table_must_be_a_table() -> None:
 @pytest.mark.parametrize("written", ["", "destinations = []"])
 def test_one_destination_is_needed(written: str) -> None:
     assert mistakes(written) == [
-        "app.toml: there are 0 [[destinations]]; write 1 to 10000 of them, each with id and bucket"
+        "app.toml: there are 0 [[destinations]]; write 1 to 100000 of them, each with id and bucket"
     ]
 
 
 def test_number_of_destinations_is_bounded() -> None:
-    (mistake,) = mistakes("destinations = [" + "1," * 10_001 + "]")
-    assert mistake.startswith("app.toml: there are 10001 [[destinations]]")
+    (mistake,) = mistakes("destinations = [" + "1," * 100_001 + "]")
+    assert mistake.startswith("app.toml: there are 100001 [[destinations]]")
 
 
 def test_single_brackets_for_destinations_are_a_mistake() -> None:
@@ -510,13 +510,13 @@ def test_mistake_in_the_folder_names_its_file() -> None:
         "teams/e.toml": entry("a") + entry("e") + entry("e"),
     }
     assert mistakes_in_folder(FOLDER, files) == [
+        "teams/a.toml: [[destinations]] 1 (id 'a'): key 'prefx' is unknown; did you mean prefix?",
         "teams/b.toml: line 1, column 5: Invalid value; write valid TOML there",
         "teams/c.toml: key 'kafka' is unknown; remove it, or write one of destinations",
         (
             "teams/d.toml: destinations is 1; write [[destinations]] in two pairs of brackets for "
             "each destination"
         ),
-        "teams/a.toml: [[destinations]] 1 (id 'a'): key 'prefx' is unknown; did you mean prefix?",
         (
             "teams/e.toml: [[destinations]] 1 (id 'a'): id is also that of [[destinations]] 1 of "
             "teams/a.toml; write another one"
@@ -532,7 +532,7 @@ def test_folder_without_destinations_is_a_mistake_unless_the_file_has_some() -> 
     assert mistakes_in_folder(FOLDER, {"teams/a.toml": ""}) == [
         (
             "app.toml: there are 0 [[destinations]] in it and in destinations_dir 'teams'; write 1 "
-            "to 10000 of them, each with id and bucket"
+            "to 100000 of them, each with id and bucket"
         )
     ]
     assert len(in_folder(FOLDER + entry("a"), {"teams/a.toml": ""}).destinations) == 1

@@ -93,6 +93,22 @@ def test_broken_destinations_are_reported_also_while_s3_is_away_as_a_whole() -> 
     assert breakers.opened == frozenset()
 
 
+def test_breaker_that_was_forgotten_opens_nothing() -> None:
+    breakers = CircuitBreakers(60.0)
+    former = breakers.of("a")
+    breakers.keep(set())
+    for _ in range(FAILURES_MAX):
+        former.failed(BUSY, is_probe=False, now=0.0)
+    assert breakers.opened == frozenset()
+    for _ in range(FAILURES_MAX):
+        breakers.of("a").failed(BUSY, is_probe=False, now=0.0)
+    assert breakers.opened == {"a"}
+    former.succeeded()
+    assert breakers.opened == {"a"}
+    breakers.served("a", 0.0)
+    assert breakers.opened == frozenset()
+
+
 def test_success_between_failures_keeps_a_destination_sound() -> None:
     breakers = CircuitBreakers(60.0)
     for _ in range(FAILURES_MAX * 2):

@@ -1,7 +1,7 @@
 import pytest
 
 from stream_app.config.parser import parse
-from stream_app.config.settings import Destination
+from stream_app.config.settings import Destination, Settings
 from stream_app.core.router import (
     Router,
     compile_payload,
@@ -137,12 +137,17 @@ def test_exceptions_are_the_indexes_without_a_payload() -> None:
 
 
 def test_plain_paths_need_no_engine() -> None:
-    assert not Router([to("a", "orders"), to("all")]).uses_engine
+    assert not Router([to("a", "orders"), to("all")]).needs_engine([keyed(1, b"orders", b"{}")])
 
 
-@pytest.mark.parametrize("pipeline", [None, "orders"])
-def test_any_other_expression_needs_the_engine(pipeline: str | None) -> None:
-    assert Router([to("a"), to("b", pipeline, "$event.v + 1")]).uses_engine
+@pytest.mark.parametrize("key", [b"orders", b"carts", None])
+def test_engine_is_needed_by_records_of_a_destination_with_any_other_expression(
+    key: bytes | None,
+) -> None:
+    records = [keyed(1, b"users", b"{}"), keyed(2, key, b"{}")]
+    of_one = Router([to("a", "users"), to("b", "orders", "$event.v + 1")])
+    assert of_one.needs_engine(records) == (key == b"orders")
+    assert Router([to("a", "users"), to("b", None, "$event.v + 1")]).needs_engine(records)
 
 
 def test_an_expression_that_does_not_compile_is_refused() -> None:
@@ -211,6 +216,17 @@ def test_each_text_is_compiled_once() -> None:
     first, second, *rest = compile_payloads(parse(text, {}, "x"))
     assert (first.text, second.text) == ("$event.v0", "$event.v1")
     assert all(it is (first, second)[index % 2] for index, it in enumerate(rest))
+
+
+def test_expression_of_the_router_before_is_kept() -> None:
+    def with_texts(*texts: str) -> Settings:
+        entries = (f'{TABLE.replace("orders", it)}payload = "$event.{it}"\n' for it in texts)
+        return parse("".join(entries), {}, "x")
+
+    former = compile_router(with_texts("a", "b"))
+    router = compile_router(with_texts("b", "c"), former)
+    assert list(router.expressions) == ["$event.b", "$event.c"]
+    assert router.expressions["$event.b"] is former.expressions["$event.b"]
 
 
 def test_wrong_expression_of_several_destinations_has_a_line_for_each() -> None:

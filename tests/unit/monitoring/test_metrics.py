@@ -13,6 +13,7 @@ from stream_app.core.receipt import Problem, Receipt, Source, Status, Stored, Ta
 from stream_app.errors import TransientError
 from stream_app.monitoring.accumulators import DELAY_BOUNDS_SECONDS, Delays
 from stream_app.monitoring.counts import STATUSES, Counts
+from stream_app.monitoring.destination_counts import OTHERS, DestinationCounts
 from stream_app.monitoring.health import LoopMonitor
 from stream_app.monitoring.metrics import (
     METRICS,
@@ -162,7 +163,7 @@ def test_delivered_receipt_counts_its_tally_and_its_object() -> None:
     assert world.value("object_bytes_total", ORDERS.id) == 100
     assert world.value("line_bytes_total", ORDERS.id) == 400
     assert world.value("receipts_total", "delivered") == 1
-    assert world.counts.total == world.counts.destinations[ORDERS.id]
+    assert world.counts.total == world.counts.destinations.own[ORDERS.id]
 
 
 def test_payloads_of_a_failed_receipt_are_given_up_and_not_delivered() -> None:
@@ -187,7 +188,7 @@ def test_retrying_receipt_counts_only_itself() -> None:
     world = World()
     world.counts.published(receipt(Status.RETRYING), MINUTE + 120)
     assert world.value("receipts_total", "retrying") == 1
-    assert world.counts.destinations == {}
+    assert world.counts.destinations.own == {}
     assert sum(world.counts.delays.counts) == 0
 
 
@@ -227,8 +228,93 @@ def test_removed_destination_stays_in_the_sum_alone() -> None:
     counts.attempt_failed("a")
     counts.attempt_failed("b")
     counts.keep({"b"})
-    assert counts.destinations.keys() == {"b"}
+    assert counts.destinations.own.keys() == {"b"}
     assert counts.total.failed_attempts == 2
+
+
+def failed_attempts(world: World) -> dict[str, float]:
+    samples = world.read()["stream_app_failed_attempts_total"]
+    assert not isinstance(samples, Delays)
+    return {label: value for (label,), value in samples}
+
+
+def test_destinations_beyond_the_bound_are_one_that_is_there_from_the_start() -> None:
+    world = World()
+    world.counts.destinations = DestinationCounts(2)
+    assert failed_attempts(world) == {}
+    world.reload.destinations = 3
+    assert failed_attempts(world) == {OTHERS: 0}
+    world.hold(Commit(0, ()))
+    world.counts.destinations.own_max = 1
+    world.feed(0, 0)
+    assert failed_attempts(world).keys() == {ORDERS.id, OTHERS}
+    assert world.value("destinations_left_out") == 0  # None has counted anything yet.
+    for name in ("outcomes_total", "destination_circuit_open", "oldest_undelivered_age_seconds"):
+        samples = world.read(10)[f"stream_app_{name}"]
+        assert {labels[0] for labels, _ in samples} == {ORDERS.id, OTHERS}  # type: ignore[union-attr] # samples
+    assert world.value("oldest_undelivered_age_seconds", OTHERS, second=10) == 10
+    for id_ in (ORDERS.id, EVERY.id, EVERY.id):
+        world.counts.published(receipt(Status.EMPTY, destination=id_, tally=Tally()), MINUTE + 62)
+    world.counts.destinations.own_max = 2  # A destination that was left out has no zeros to show.
+    assert failed_attempts(world).keys() == {ORDERS.id, OTHERS}
+    assert world.value("destinations_left_out") == 1
+
+
+def test_failing_destination_takes_the_place_of_a_sound_one_and_begins_with_zero() -> None:
+    world = World()
+    world.counts.destinations = DestinationCounts(2)
+    for id_ in "abc":
+        done = receipt(Status.DELIVERED, destination=id_, tally=Tally())
+        world.counts.published(done, MINUTE + 62)
+    assert failed_attempts(world) == {"a": 0, "b": 0, OTHERS: 0}
+    assert world.value("objects_total", OTHERS) == 1
+    world.counts.attempt_failed("a")  # So b is the one to go.
+    world.counts.attempt_failed("d")
+    # What it counts for the others is an increase that is seen.
+    assert failed_attempts(world) == {"a": 1, "d": 0, OTHERS: 1}
+    world.counts.attempt_failed("d")
+    world.counts.attempt_failed("b")  # No place: both fail.
+    assert failed_attempts(world) == {"a": 1, "d": 1, OTHERS: 2}
+    assert world.value("destinations_left_out") == 2
+    world.counts.published(receipt(Status.DELIVERED, destination="a", tally=Tally()), MINUTE + 62)
+    world.counts.published(receipt(Status.FAILED, destination="b"), MINUTE + 62)
+    assert failed_attempts(world) == {"d": 1, "b": 0, OTHERS: 2}
+    assert world.value("outcomes_total", OTHERS, "given_up") == 5
+    assert world.counts.total.failed_attempts == 4
+
+
+def test_other_destinations_that_are_broken_or_fail_are_counted() -> None:
+    world = World()
+    world.counts.destinations = DestinationCounts(1)
+    for id_ in "abc":
+        for _ in range(2):  # Four failed events are enough for a share.
+            world.counts.published(receipt(Status.DELIVERED, destination=id_), MINUTE + 62)
+        for number in range(FAILURES_MAX):
+            breaker = world.breakers.of(id_)
+            breaker.failed(TransientError("SlowDown", ""), is_probe=False, now=float(number))
+    world.counts.failing.check(1.0)
+    for name in ("destination_circuit_open", "destination_failing"):
+        assert world.value(name, "a") == 1
+        assert world.value(name, OTHERS) == 2
+
+
+def test_place_of_a_removed_destination_is_free_again() -> None:
+    counts = DestinationCounts(1)
+    counts.of("a").objects += 1
+    counts.of("b").objects += 1
+    counts.keep({"b", "c"})
+    assert (counts.own, counts.left_out) == ({}, {"b"})
+    counts.of("b").objects += 1  # Not yet: the series begins with 0.
+    assert (counts.own["b"].objects, counts.others.objects, counts.left_out) == (0, 2, set())
+    counts.of("b").objects += 1
+    assert counts.own["b"].objects == 1
+
+
+def test_without_own_counters_all_are_others() -> None:
+    counts = DestinationCounts(0)
+    for fails in (False, True):
+        assert counts.of("a", fails=fails) is counts.others
+    assert (counts.own, counts.left_out) == ({}, {"a"})
 
 
 def test_last_commit_has_a_time() -> None:

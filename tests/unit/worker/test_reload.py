@@ -13,7 +13,7 @@ import pytest
 
 from stream_app.cli.common import STATUS_WRONG
 from stream_app.config.files import ConfigSource
-from stream_app.core.router import Router
+from stream_app.core.router import Router, compile_router
 from stream_app.monitoring.reload_state import ReloadState
 from stream_app.worker.reload import Reloader
 
@@ -56,7 +56,9 @@ def followed(
         source = ConfigSource(str(file), {})
         settings = source.load()
         before()
-        reloader = Reloader(source, settings, taken.append, state, reread=reread)
+        reloader = Reloader(
+            *(source, settings, compile_router(settings), taken.append, state), reread=reread
+        )
         task = asyncio.create_task(reloader.run())
         async with asyncio.timeout(SECONDS_MAX):
             await asyncio.sleep(0)  # its first step sets the handler
@@ -93,6 +95,27 @@ def test_change_of_a_file_in_the_folder_of_destinations_is_found(
     wrong = f"{team}: line 1, column 5: Invalid value"
     looks = lambda _: any(wrong in it for it in caplog.messages)  # noqa: E731
     assert followed(file, looks, before=lambda: team.write_text("a = ", "utf-8")) == []
+
+
+def test_reload_compiles_what_is_new_and_counts_what_is_not_the_same(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "stream_app")
+    folder = file.parent / "teams"
+    folder.mkdir()
+    file.write_text('destinations_dir = "teams"\n', "utf-8")
+    (folder / "a.toml").write_text(TEXT.format(id="a") + TEXT.format(id="b"), "utf-8")
+    (folder / "b.toml").write_text(TEXT.format(id="c") + TEXT.format(id="d"), "utf-8")
+    moved = f'{TEXT.format(id="b")}prefix = "moved/"\n{TEXT.format(id="c")}{TEXT.format(id="e")}'
+
+    def change() -> None:
+        (folder / "b.toml").unlink()
+        (folder / "a.toml").write_text(moved, "utf-8")
+
+    ids = followed(file, lambda it: len(it) > 0 and "b" in it[-1].destinations, before=change)
+    assert sorted(ids) == ["b", "c", "e"]
+    # The destination that has only moved to another file has not changed.
+    assert caplog.messages[-1].endswith("3 destinations: 1 added, 1 changed, 2 removed")
 
 
 def test_first_look_at_an_unchanged_file_is_not_logged_and_a_sighup_is(
