@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import (
     catching_up,
+    formats,
     freshness,
     memory,
     pictures,
@@ -44,7 +45,15 @@ DOCUMENT: Final = rig.ROOT / "docs" / "performance.md"
 IMAGES: Final = rig.ROOT / "docs" / "images"
 BEGIN: Final = "<!-- generated: {} -->\n"
 END: Final = "<!-- end -->"
-PACKAGES: Final = ("faust-streaming", "aiokafka", "isal", "msgspec", "orjson", "quickjs-ng")
+PACKAGES: Final = (
+    "faust-streaming",
+    "aiokafka",
+    "cramjam",
+    "isal",
+    "msgspec",
+    "orjson",
+    "quickjs-ng",
+)
 EXPRESSIONS_SECONDS_MAX: Final = 600.0
 INCHES: Final = (10.0, 4.0)
 CPU_SHOWN_MAX_US: Final = 40.0
@@ -65,6 +74,11 @@ def _throughput(servers: rig.Servers, folder: Path) -> str:
 
 def _stages(servers: rig.Servers, folder: Path) -> str:
     return rig.as_markdown(stages.rows(stages.costs(servers, folder, stages.WHOLE_EVENTS)))
+
+
+def _formats(servers: rig.Servers, folder: Path) -> str:
+    del servers, folder  # Not needed.
+    return rig.as_markdown(formats.rows())
 
 
 def _expressions(servers: rig.Servers, folder: Path) -> str:
@@ -123,6 +137,7 @@ def _catching_up(servers: rig.Servers, folder: Path) -> str:
 BENCHMARKS: Final[dict[str, Callable[[rig.Servers, Path], str]]] = {
     "throughput": _throughput,
     "stages": _stages,
+    "formats": _formats,
     "expressions": _expressions,
     "memory": _memory,
     "startup": _startup,

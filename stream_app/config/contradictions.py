@@ -9,7 +9,14 @@ from itertools import permutations
 from typing import Any, Final
 
 from stream_app.config.bucket_names import is_directory_bucket, needs_virtual_host
-from stream_app.config.settings import S3, Kafka, environment_name, secret_file_key, setting_spec
+from stream_app.config.settings import (
+    FORMAT_DEFAULT,
+    S3,
+    Kafka,
+    environment_name,
+    secret_file_key,
+    setting_spec,
+)
 
 _SASL_KEYS: Final = tuple(it.name for it in fields(Kafka) if it.name.startswith("sasl_"))
 _PASSWORD_KEYS: Final = ("sasl_username", "sasl_password")
@@ -128,6 +135,12 @@ def destination_contradictions(values: Mapping[str, Any], s3: S3) -> Iterator[st
         found = "sse is missing" if sse is None else f'sse is "{sse}"'
         expected = " or ".join(f'sse = "{kind}"' for kind in _KMS)
         yield f"kms_key_id is set but {found}; write {expected}, or remove kms_key_id"
+    encoding, format_ = values.get("content_encoding"), values.get("format", FORMAT_DEFAULT)
+    if encoding not in (None, format_):
+        yield (
+            f'content_encoding is "{encoding}" but format is "{format_}"; write the same, or '
+            "remove content_encoding"
+        )
     if "external_id" in values and "role_arn" not in values:
         yield "external_id is set without role_arn; write both or neither"
 

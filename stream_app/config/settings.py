@@ -42,11 +42,13 @@ DESTINATION_VARIABLES: Final = "destination"
 MIB: Final = 1024 * 1024
 """Bytes of the unit in which settings give memory."""
 PAYLOAD_DEFAULT: Final = "$event"
+FORMAT_DEFAULT: Final = "gzip"
 HTTP_PORT_MAX: Final = 65_535
 METRICS_DESTINATIONS_MAX: Final = 1_000
 """Default: a page of 11,000 series and 1 MB."""
 
 Checksum = Literal["sha256", "crc32", "md5"]
+FormatName = Literal["gzip", "zstd"]
 AddressingStyle = Literal["path", "virtual"]
 SecurityProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
@@ -394,6 +396,14 @@ class Destination:
             validators.PAYLOAD,
         ),
     )
+    format: FormatName = field(
+        default=FORMAT_DEFAULT,
+        metadata=_spec(
+            "How the objects are compressed: their keys end with `.gz` or `.zst`. `zstd` makes "
+            "smaller objects.",
+            one_of("gzip", "zstd"),
+        ),
+    )
     region: str | None = field(
         default=None,
         metadata=_spec("The bucket's region; left out: that of `[s3]`.", validators.REGION),
@@ -467,16 +477,20 @@ class Destination:
     tags: validators.Tags | None = field(
         default=None, metadata=_spec("The objects' tags.", validators.TAGS)
     )
-    content_type: str = field(
-        default="application/gzip",
-        metadata=_spec("The objects' content type.", validators.CONTENT_TYPE),
+    content_type: str | None = field(
+        default=None,
+        metadata=_spec(
+            "The objects' content type; left out: `application/gzip` or `application/zstd`, as "
+            "`format` is.",
+            validators.CONTENT_TYPE,
+        ),
     )
     content_encoding: str | None = field(
         default=None,
         metadata=_spec(
             "The objects' content encoding. With it browsers decompress them, and some other "
-            "clients decompress them twice.",
-            one_of("gzip"),
+            "clients decompress them twice. The same as `format`.",
+            one_of("gzip", "zstd"),
         ),
     )
     checksum: Checksum = field(

@@ -15,6 +15,7 @@ from stream_app.config.settings import Destination
 from stream_app.core.commit_metadata import METADATA_BYTES_MAX
 from stream_app.core.memory_account import MemoryAccount
 from stream_app.core.object_body import SIZES, ObjectBody, Sizes
+from stream_app.core.object_format import FORMATS
 from stream_app.core.receipt import (
     RECEIPT_BYTES_MAX,
     Problem,
@@ -117,7 +118,7 @@ class Delivery:
     ) -> None:
         self.destination = destination
         self._account = MemoryAccount() if account is None else account
-        self.body: ObjectBody | None = ObjectBody(sizes, self._account)
+        self.body: ObjectBody | None = ObjectBody(sizes, self._account, FORMATS[destination.format])
         """None once the bytes are not needed any more."""
         self.tally = Tally()
         self.size_uncompressed = 0

@@ -15,11 +15,12 @@ part fixes it, so memory that is short makes smaller parts only of what has none
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from mmap import mmap
 from typing import Any, Final
 
-from stream_app.core import object_format
 from stream_app.core.memory_account import MemoryAccount
+from stream_app.core.object_format import GZIP, LINE_END, ObjectFormat
 from stream_app.errors import InvariantError
 
 SLICE_BYTES: Final = 256 * 1024
@@ -41,6 +42,10 @@ SPARE_SHARE: Final = 10
 """One part in so many is left free when an object ends: for the lines that come meanwhile."""
 
 
+def _segment(format_: ObjectFormat, text: memoryview) -> bytes:
+    return format_.segment(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Sizes of slices and parts, in bytes; `parts_max` is a number of parts."""
@@ -49,7 +54,7 @@ class Sizes:
     part: int = PART_BYTES
     part_min: int = PART_BYTES_MIN
     parts_max: int = PARTS_MAX
-    compress: Callable[[memoryview], bytes] = object_format.segment
+    compress: Callable[[ObjectFormat, memoryview], bytes] = _segment
     """Compressor of a slice. Another build of it may make other bytes of the same lines."""
 
     @property
@@ -82,6 +87,7 @@ class Compression:
         lines: At least one piece of lines, each without its last newline.
         packed: Packed lines that come before them.
         sizes: Size of a slice, and its compressor.
+        format_: Of the object.
         whole: Pack the rest, which is less than a slice.
         ends: Compress the rest: the body ends.
         crc: CRC-32 of all lines of the body before these.
@@ -93,6 +99,7 @@ class Compression:
         lines: Sequence[bytes],
         packed: Sequence[Packed],
         sizes: Sizes,
+        format_: ObjectFormat,
         *,
         whole: bool,
         ends: bool,
@@ -109,6 +116,7 @@ class Compression:
         self._packed = packed
         self._ends = ends
         self._sizes = sizes
+        self._format = format_
         self._whole = whole
         self._digest = digest
 
@@ -116,19 +124,20 @@ class Compression:
         """Compress; a megabyte takes some milliseconds, most of them without the GIL."""
         text = b"\n".join((*self._lines, b""))
         self._lines = ()  # Their memory is free for the segments.
-        slice_bytes, compress = self._sizes.slice, self._sizes.compress
+        format_, slice_bytes = self._format, self._sizes.slice
+        compress = partial(self._sizes.compress, format_)
         if self._packed:
             before = sum(it.size for it in self._packed)
             if self._whole and before + len(text) < slice_bytes:
                 self.packed = [*self._packed, Packed(compress(memoryview(text)), len(text))]
                 return
-            unpacked = (object_format.decompressed(it.content) for it in self._packed)
+            unpacked = (format_.decompressed(it.content) for it in self._packed)
             text = b"".join((*unpacked, text))
         end = len(text) if self._ends else len(text) - len(text) % slice_bytes
         lines = memoryview(text)
         for start in range(0, end, slice_bytes):
             piece = lines[start : min(start + slice_bytes, end)]
-            self.crc = object_format.crc(piece, self.crc)
+            self.crc = format_.crc(piece, self.crc)
             segment = compress(piece)
             self._digest.update(segment)
             self.segments.append(segment)
@@ -157,6 +166,7 @@ class ObjectBody:
     Args:
         sizes: Of slices and parts.
         account: Where the bytes that the body holds are counted; left out: an account of its own.
+        format_: Of the object.
     """
 
     __slots__ = (
@@ -168,6 +178,7 @@ class ObjectBody:
         "_counted_waiting",
         "_crc",
         "_digest",
+        "_format",
         "_is_finished",
         "_loose_bytes",
         "_packed",
@@ -189,7 +200,12 @@ class ObjectBody:
         "upload_id",
     )
 
-    def __init__(self, sizes: Sizes = SIZES, account: MemoryAccount | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sizes = SIZES,
+        account: MemoryAccount | None = None,
+        format_: ObjectFormat = GZIP,
+    ) -> None:
         self.lines = 0
         self.size = 0
         """Bytes of all lines with their newlines, uncompressed."""
@@ -207,6 +223,7 @@ class ObjectBody:
         self._counted = self._counted_waiting = 0
         """Bytes that the account includes."""
         self._sizes = sizes
+        self._format = format_
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._packed: list[Packed] = []
@@ -273,7 +290,7 @@ class ObjectBody:
         self.size += size
         self._waiting_bytes += size
         if 0 < size < COPIED_BYTES_MAX:
-            self._waiting.append(object_format.LINE_END.join(payloads))
+            self._waiting.append(LINE_END.join(payloads))
         else:
             self._waiting += payloads
         self._count()
@@ -295,6 +312,7 @@ class ObjectBody:
             lines,
             packed,
             self._sizes,
+            self._format,
             whole=whole,
             ends=ends,
             crc=self._crc,
@@ -367,7 +385,7 @@ class ObjectBody:
                 compression = self.compression(ends=True)
                 compression.perform()
                 self.compressed(compression)
-            trailer = object_format.trailer(self._crc, self.size)
+            trailer = self._format.trailer(self._crc, self.size)
             self._hash().update(trailer)
             self._append(trailer)
             self._is_finished = True
@@ -403,8 +421,8 @@ class ObjectBody:
 
     def _hash(self) -> "hashlib._Hash":
         if self._digest is None:
-            self._digest = hashlib.sha256(object_format.HEADER)
-            self._append(object_format.HEADER)
+            self._digest = hashlib.sha256(self._format.header)
+            self._append(self._format.header)
         return self._digest
 
     def release(self) -> None:

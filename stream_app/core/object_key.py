@@ -1,6 +1,6 @@
 """Object key and identifier: written for a window, read back from a receipt.
 
-    [PREFIX]/YYYY/MM/DD/HH/YYYY-MM-DD-HH-MM-SS-IDENTIFIER.gz
+    [PREFIX]/YYYY/MM/DD/HH/YYYY-MM-DD-HH-MM-SS-IDENTIFIER.gz      or .zst
 
 The key is a pure function of topic, partition, the window's first offset, destination and the
 recorded closing time, so that a worker that rebuilds a window writes to the same key. The closing
@@ -15,10 +15,12 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-from stream_app.core.object_format import SUFFIX
+from stream_app.core.object_format import FORMATS, GZIP, ObjectFormat
 
 _KEY_END: Final = re.compile(
-    r"[0-9]{4}(?:/[0-9]{2}){3}/([0-9]{4}(?:-[0-9]{2}){5})-[0-9a-f]{64}" + re.escape(SUFFIX) + r"\Z"
+    r"[0-9]{4}(?:/[0-9]{2}){3}/([0-9]{4}(?:-[0-9]{2}){5})-[0-9a-f]{64}(?:"
+    + "|".join(re.escape(it.suffix) for it in FORMATS.values())
+    + r")\Z"
 )
 
 
@@ -46,16 +48,18 @@ def folder_of(prefix: str) -> str:
     return prefix if not prefix or prefix.endswith("/") else prefix + "/"
 
 
-def object_key(prefix: str, closed_at: int, identifier: str) -> str:
+def object_key(prefix: str, closed_at: int, identifier: str, format_: ObjectFormat = GZIP) -> str:
     """Return the key of an object.
 
     Args:
         prefix: As configured; one that ends in a slash is not given a second one.
         closed_at: The window's closing time, in seconds since 1970.
         identifier: See `identifier`.
+        format_: The object's.
     """
     time = datetime.fromtimestamp(closed_at, UTC)
-    return f"{folder_of(prefix)}{time:%Y/%m/%d/%H/%Y-%m-%d-%H-%M-%S}-{identifier}{SUFFIX}"
+    name = f"{time:%Y/%m/%d/%H/%Y-%m-%d-%H-%M-%S}-{identifier}{format_.suffix}"
+    return folder_of(prefix) + name
 
 
 def key_time(key: str) -> int:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, NamedTuple, TypeVar
 import msgspec
 import orjson
 
+from stream_app.core.object_format import format_of
 from stream_app.core.object_key import identifier, key_time, object_key
 from stream_app.core.receipt import FINAL, UNDELIVERED, Source, Status
 from stream_app.records import Headers
@@ -384,7 +385,8 @@ def _decoded(id_: str, document: _Receipt, failed: Sequence[int] = ()) -> Decode
     if location is not None and document.answers is None:
         name = (source.topic, source.partition, source.first_offset, source.closed_at)
         digits = identifier(*name, document.destination)
-        if not location.key.endswith(object_key("", key_time(location.key), digits)):
+        end = object_key("", key_time(location.key), digits, format_of(location.key))
+        if not location.key.endswith(end):
             raise ValueError(f"{location.key} is not the key of its window")
     checksum = None if described is None else described.checksum
     return DecodedReceipt(

@@ -8,6 +8,7 @@ from stream_app.config.settings import Destination
 from stream_app.core.delivery import Delivery
 from stream_app.core.memory_account import MemoryAccount
 from stream_app.core.object_body import SIZES, Compression, Sizes
+from stream_app.core.object_format import FORMATS
 from stream_app.core.object_key import identifier, object_key
 from stream_app.core.receipt import Problem, Tally
 from stream_app.core.router import DestinationOutcomes
@@ -173,7 +174,8 @@ class Window:
         in_name = closed_at if self._is_named_by_time else None
         for delivery in deliveries:
             name = identifier(*self._tp, self._first, in_name, delivery.destination.id)
-            delivery.key = object_key(delivery.destination.prefix, closed_at, name)
+            format_ = FORMATS[delivery.destination.format]
+            delivery.key = object_key(delivery.destination.prefix, closed_at, name, format_)
 
     def _bound(
         self, found: DestinationOutcomes, low: int, high: int, upto: int, bytes_max: int

@@ -27,6 +27,7 @@ from typing import Final
 from stream_app.config.settings import Destination
 from stream_app.core.commit_metadata import Commit, UnmarkedCommitError
 from stream_app.core.delivery import Delivery
+from stream_app.core.object_format import FORMATS
 from stream_app.core.object_key import identifier, key_time, object_key
 from stream_app.core.receipt import FINAL, Problem, Receipt, ReceiptScope, Source, Status, Stored
 from stream_app.core.receipt_decoder import Announced, DecodedReceipt, ObjectLocation, decode
@@ -125,16 +126,16 @@ class Owed:
         return receipt.window_end if receipt.location is None else key_time(receipt.location.key)
 
     def location(self, destination: Destination) -> ObjectLocation:
-        """Return the location of its object: the original key, under the destination's prefix."""
+        """Return the location of its object: its key, with prefix and format of the destination."""
         source = self.receipt.source
         name = (source.topic, source.partition, source.first_offset, source.closed_at)
         if self.events is None:
             digits = identifier(*name, destination.id)
         else:
             digits = events_identifier(source, destination.id, self.events)
-        return ObjectLocation(
-            destination.bucket, object_key(destination.prefix, self.closed_at, digits)
-        )
+        format_ = FORMATS[destination.format]
+        key = object_key(destination.prefix, self.closed_at, digits, format_)
+        return ObjectLocation(destination.bucket, key)
 
     def doubt(self, mine: Announced | None) -> ObjectLocation | None:
         """Return the location of another object than `mine` that an earlier attempt may have left.

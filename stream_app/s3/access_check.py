@@ -39,6 +39,7 @@ from botocore.exceptions import ClientError
 
 from stream_app.config.bucket_names import endpoint_without_bucket, is_directory_bucket
 from stream_app.config.settings import PAYLOAD_DEFAULT, Destination, Settings
+from stream_app.core.object_format import FORMATS
 from stream_app.core.object_key import object_key
 from stream_app.errors import DeliveryError, PermanentError, TransientError
 from stream_app.s3.bucket_policy import GRANTED, OPTION_RIGHTS, missing_right
@@ -197,7 +198,7 @@ def _alike(findings: Mapping[_Target, list[_Finding]]) -> dict[Destination, list
 
 
 def _target(destination: Destination) -> _Target:
-    key = object_key(destination.prefix, 0, KEY_ID)
+    key = object_key(destination.prefix, 0, KEY_ID, FORMATS[destination.format])
     options = replace(destination, id="", prefix="", pipeline=None, payload=PAYLOAD_DEFAULT)
     return _Target(options, key)
 

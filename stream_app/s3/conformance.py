@@ -5,8 +5,8 @@ conditional writes, also of several writers at once, checksums, uploads that are
 the destination's options. `conformance_verdict` decides what the responses mean.
 
 All objects are in a folder of their own under the destination's prefix, whose random name no
-delivery has, and no other key is read or written. Each is an empty gzip member, so that a reader
-of the prefix finds no line in it. At the end they are removed where S3 allows that.
+delivery has, and no other key is read or written. Each is compressed and empty, so that a reader of
+the prefix finds no line in it. At the end they are removed where S3 allows that.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from stream_app.config.settings import MIB, PAYLOAD_DEFAULT, Checksum, Destination, Settings
 from stream_app.core.object_body import PART_BYTES_MIN
-from stream_app.core.object_format import SUFFIX
+from stream_app.core.object_format import FORMATS
 from stream_app.errors import DeliveryError, TransientError, UploadGoneError
 from stream_app.s3.access_check import named
 from stream_app.s3.body import ALGORITHMS, BodyStream, checksum
@@ -71,8 +71,6 @@ CONDITION: Final[Mapping[str, Any]] = {"IfNoneMatch": "*"}
 CHECKSUMS: Final[tuple[Checksum, ...]] = ("sha256", "crc32", "md5")
 METADATA: Final = {"lines": "0", "uncompressed-size": "0"}
 OTHER_ACCOUNTS: Final = ("000000000000", "111111111111")
-_EMPTY_BLOCK: Final = b"\x03\x00" + bytes(8)
-"""Deflate's block without content, then the checksum and the size of no bytes."""
 
 
 class Conformance(NamedTuple):
@@ -130,20 +128,6 @@ def _is_in_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def empty_object(size: int, comment: str) -> bytes:
-    """Return a gzip member without content, of this size: its comment fills it.
-
-    Args:
-        size: Bytes of the member, or a few more for a long comment.
-        comment: ASCII text.
-    """
-    # No file name, no time, and a comment up to the next zero byte (RFC 1952).
-    header = b"\x1f\x8b\x08\x10" + bytes(4) + b"\x00\xff"
-    text = f"{NAME} {comment} ".encode("ascii")
-    fill = max(0, size - len(header) - len(text) - 1 - len(_EMPTY_BLOCK))
-    return header + text + b"-" * fill + b"\x00" + _EMPTY_BLOCK
 
 
 async def check_conformance(
@@ -207,6 +191,7 @@ class _Trial:
         self.seen = Observations()
         self._storage = storage
         self._destination = destination
+        self._format = FORMATS[destination.format]
         prefix = destination.prefix
         above = prefix if not prefix or prefix.endswith("/") else prefix + "/"
         self.folder = f"{above}{NAME}-{uuid.uuid4().hex[:12]}/"
@@ -229,7 +214,7 @@ class _Trial:
         await self._ask_about_head()
         await self._ask_about_conditions()
         if self.seen.put_new.is_done or not self._destination.conditional_writes:
-            content = empty_object(BODY_BYTES, "write")
+            content = self._content(BODY_BYTES, "write")
             self.seen.found_again, _ = await self._responded(
                 self._storage.put(self._destination, self._key("write"), content, lines=0, size=0)
             )
@@ -250,7 +235,7 @@ class _Trial:
 
     async def _is_written(self) -> bool:
         """Return whether a plain write succeeds; if not, find the options that are in the way."""
-        key, content = self._key("write"), empty_object(BODY_BYTES, "write")
+        key, content = self._key("write"), self._content(BODY_BYTES, "write")
         seen = self.seen
         seen.write, _ = await self._responded(self._put(self._destination, key, content))
         if seen.write.is_refused:
@@ -283,11 +268,11 @@ class _Trial:
     async def _ask_about_conditions(self) -> None:
         seen, key = self.seen, self._key("conditional-put")
         seen.put_new, _ = await self._responded(
-            self._put(self._destination, key, empty_object(BODY_BYTES, "first"), CONDITION)
+            self._put(self._destination, key, self._content(BODY_BYTES, "first"), CONDITION)
         )
         if seen.put_new.is_done:
             seen.put_existing, _ = await self._responded(
-                self._put(self._destination, key, empty_object(BODY_BYTES, "second"), CONDITION)
+                self._put(self._destination, key, self._content(BODY_BYTES, "second"), CONDITION)
             )
         key = self._key("conditional-complete")
         seen.complete_new = await self._write_parts(key, (BODY_BYTES,), CONDITION)
@@ -312,7 +297,7 @@ class _Trial:
 
     async def _race_puts(self, number: int) -> Race:
         key = self._key(f"race-put-{number}")
-        bodies = [empty_object(BODY_BYTES, f"writer {it}") for it in range(RACE_WRITERS)]
+        bodies = [self._content(BODY_BYTES, f"writer {it}") for it in range(RACE_WRITERS)]
         return await self._race(
             [self._put(self._destination, key, body, CONDITION) for body in bodies]
         )
@@ -336,7 +321,7 @@ class _Trial:
     async def _try_checksum(self, name: Checksum) -> ChecksumTrial:
         destination = replace(self._destination, checksum=name)
         algorithm = ALGORITHMS[name]
-        content = empty_object(BODY_BYTES, "checksum")
+        content = self._content(BODY_BYTES, "checksum")
         digest = base64.b64encode(algorithm.digest(content + b"other")).decode()
         wrong: dict[str, Any] = {algorithm.argument: digest}
         right, _ = await self._responded(
@@ -367,7 +352,7 @@ class _Trial:
 
     async def _tear(self, sent: int) -> bool:
         """Send an upload that is cut; return whether it was sent at all."""
-        content = empty_object(TORN_BODY_BYTES, "torn")
+        content = self._content(TORN_BODY_BYTES, "torn")
         body = TornBody(content, sent)
         algorithm = ALGORITHMS[self._destination.checksum]
         digest = {algorithm.argument: await checksum(algorithm, content)}
@@ -378,7 +363,7 @@ class _Trial:
     async def _ask_about_abort(self) -> None:
         key = self._key("abort")
         written, _ = await self._responded(
-            self._put(self._destination, key, empty_object(BODY_BYTES, "stays"))
+            self._put(self._destination, key, self._content(BODY_BYTES, "stays"))
         )
         if not written.is_done:
             return
@@ -411,7 +396,7 @@ class _Trial:
                 self._put(
                     replace(destination, expected_bucket_owner=other),
                     self._key("owner"),
-                    empty_object(BODY_BYTES, "owner"),
+                    self._content(BODY_BYTES, "owner"),
                 )
             )
 
@@ -426,7 +411,7 @@ class _Trial:
         if response.kind is Kind.MISSING:
             return False
         if self.seen.put_existing.kind is Kind.EXISTS:
-            content = empty_object(BODY_BYTES, "exists")
+            content = self._content(BODY_BYTES, "exists")
             response, _ = await self._responded(
                 self._put(self._destination, key, content, CONDITION)
             )
@@ -436,7 +421,11 @@ class _Trial:
     # --- requests -------------------------------------------------------------------------------
 
     def _key(self, name: str) -> str:
-        return f"{self.folder}{name}{SUFFIX}"
+        return f"{self.folder}{name}{self._format.suffix}"
+
+    def _content(self, size: int, comment: str) -> bytes:
+        """Return an object of this size without lines."""
+        return self._format.without_lines(size, f"{NAME} {comment} ")
 
     async def _responded(self, request: Awaitable[Any]) -> tuple[Response, Mapping[str, Any]]:
         """Return the response to a request, and its fields."""
@@ -498,7 +487,7 @@ class _Trial:
         return response
 
     async def _send_parts(self, key: str, sizes: Sequence[int]) -> _Upload:
-        content = empty_object(sum(sizes), "parts")
+        content = self._content(sum(sizes), "parts")
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         pieces = [
             (number, content[start : start + size])

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from stream_app.config.settings import Destination
+from stream_app.core.object_format import content_type_of
 from stream_app.text import counted
 
 ALGORITHMS: Final = ("sha256", "crc32", "md5")
@@ -470,7 +471,8 @@ def _abort(seen: Observations) -> Verdict:
 def _options(destination: Destination, seen: Observations) -> Iterator[Verdict]:
     """Return for each option of the destination whether the server keeps it."""
     for option, name in _FIELDS.items():
-        value = getattr(destination, option)
+        is_type = option == "content_type"
+        value = content_type_of(destination) if is_type else getattr(destination, option)
         if value is not None:
             yield _kept(option, value, {way: it.get(name) for way, it in seen.stored.items()})
     if destination.kms_key_id is not None:

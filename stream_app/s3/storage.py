@@ -16,6 +16,7 @@ from typing import Any, Self
 from stream_app.config.bucket_names import is_directory_bucket
 from stream_app.config.settings import S3, Destination
 from stream_app.config.validators import encoded_tags
+from stream_app.core.object_format import content_type_of
 from stream_app.core.receipt import Stored
 from stream_app.errors import (
     DeliveryError,
@@ -87,7 +88,7 @@ class Storage:
         Args:
             destination: The destination, with its options.
             key: The whole key.
-            content: The gzip member.
+            content: Of the object.
             lines: Number of lines. With `size` it is the object's metadata, by which an existing
                 object is recognized as the same one.
             size: Uncompressed bytes.
@@ -322,7 +323,7 @@ def object_options(destination: Destination) -> dict[str, Any]:
     options = {
         "ACL": destination.acl,
         "ContentEncoding": destination.content_encoding,
-        "ContentType": destination.content_type,
+        "ContentType": content_type_of(destination),
         "SSEKMSKeyId": destination.kms_key_id,
         "ServerSideEncryption": destination.sse,
         "StorageClass": destination.storage_class,

@@ -80,7 +80,13 @@ def _picky(event: Event) -> str:
 
 TARGETS: Final = (
     Target("everything", "everything/"),
-    Target("orders", "orders/", payload="{ id: $event.id }", pipeline="orders"),
+    Target(
+        "orders",
+        "orders/",
+        payload="{ id: $event.id }",
+        pipeline="orders",
+        settings='format = "zstd"',
+    ),
     Target(
         "picky",
         "picky/",

@@ -25,17 +25,21 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
 
+import cramjam
+
 from tests.chaos.load import Event, Sent
 
 KEY: Final = re.compile(
-    r"(\d{4})/(\d\d)/(\d\d)/(\d\d)/\1-\2-\3-\4-(\d\d)-(\d\d)-([0-9a-f]{64})\.gz"
+    r"(\d{4})/(\d\d)/(\d\d)/(\d\d)/\1-\2-\3-\4-(\d\d)-(\d\d)-([0-9a-f]{64})\.(?:gz|zst)"
 )
 MAY_DIFFER: Final = ("attempts", "already_existed", "stored_at")
 """In which two receipts with one id may differ: how it went, not what became of the events."""
 NOT_FINAL: Final = "retrying"
 """The status of a receipt that only says that a window is late, and why so far."""
 SHOWN_MAX: Final = 8
-UNREADABLE: Final = (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError)
+UNREADABLE: Final = (
+    *(OSError, EOFError, zlib.error, cramjam.DecompressionError, ValueError, KeyError, TypeError),
+)
 """Errors of reading a damaged object, from its compression up to its lines."""
 
 Lines = Mapping[str, Sequence[str]]
@@ -208,8 +212,14 @@ def _lines(evidence: Evidence) -> tuple[Lines, list[str]]:
     return lines, found
 
 
+def text_of(key: str, body: bytes) -> bytes:
+    if key.endswith(".zst"):
+        return bytes(cramjam.zstd.decompress(body))
+    return gzip.decompress(body)
+
+
 def _ids(stored: Stored) -> list[str]:
-    text = gzip.decompress(stored.body)
+    text = text_of(stored.key, stored.body)
     if not text.endswith(b"\n"):
         raise ValueError("its last line has no end")
     return [str(json.loads(line)["id"]) for line in text[:-1].split(b"\n")]
@@ -331,7 +341,7 @@ def _answer(
 
 def _object(stored: Stored, described: Mapping[str, Any], *, etag_is_known: bool) -> Iterable[str]:
     """Errors of a receipt's object."""
-    text = gzip.decompress(stored.body)
+    text = text_of(stored.key, stored.body)
     digest = base64.b64encode(hashlib.sha256(stored.body).digest()).decode()
     actual = {
         "size": len(stored.body),

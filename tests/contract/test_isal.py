@@ -7,7 +7,7 @@ import pytest
 from isal import isal_zlib
 
 from stream_app.core.object_body import SLICE_BYTES
-from stream_app.core.object_format import LEVEL
+from stream_app.core.object_format import GZIP_LEVEL
 
 RAW = -15
 """Deflate with nothing around it."""
@@ -25,7 +25,7 @@ def lines(seed: int, size: int) -> bytes:
 
 def segment(text: bytes | memoryview) -> bytes:
     """Compress as `objects` does."""
-    compressor = isal_zlib.compressobj(LEVEL, isal_zlib.DEFLATED, RAW)
+    compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, RAW)
     compressed: bytes = compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH)
     return compressed
 

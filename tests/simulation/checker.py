@@ -28,11 +28,14 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
+import cramjam
+
 from tests.simulation.broker import TOPIC, Log, Name, Record
 
 Truth = Mapping[Record, Mapping[str, bytes | str | None]]
 """By record, for each matching destination: payload, error text, None: skipped."""
 
+SUFFIXES = {"gzip": ".gz", "zstd": ".zst"}
 FINAL = ("delivered", "empty", "failed")
 MAY_DIFFER = ("attempts", "already_existed", "stored_at", "error")
 """Fields that may differ between two receipts of one id."""
@@ -49,6 +52,7 @@ class Destination(Protocol):
     bucket: str
     prefix: str
     pipeline: str | None
+    format: str
 
 
 class Life(NamedTuple):
@@ -427,7 +431,8 @@ class Checker:
         key = described["key"]
         pattern = (
             re.escape(destination.prefix + "/" * (destination.prefix[-1:] not in ("", "/")))
-            + r"\d{4}/\d\d/\d\d/\d\d/\d{4}(-\d\d){5}-[0-9a-f]{64}\.gz"
+            + r"\d{4}/\d\d/\d\d/\d\d/\d{4}(-\d\d){5}-[0-9a-f]{64}"
+            + re.escape(SUFFIXES[destination.format])
         )
         if re.fullmatch(pattern, key) is None:
             raise Violation(f"{where}: key {key}")
@@ -450,9 +455,7 @@ class Checker:
             right = {"algorithm": "SHA256", "value": value}
             _equal(where, "checksum", described["checksum"], right)
         _equal(where, "lines", described["lines"], len(_lines(body, key)))
-        _equal(
-            where, "uncompressed size", described["uncompressed_size"], len(gzip.decompress(body))
-        )
+        _equal(where, "uncompressed size", described["uncompressed_size"], len(_text(body, key)))
 
     def _check_lists_of_a_version(
         self, where: str, document: dict[str, Any], window: Window, destination: str
@@ -652,7 +655,10 @@ def _key(destination: Destination, window: Window) -> str:
     prefix = destination.prefix
     if prefix and prefix[-1] != "/":
         prefix += "/"
-    return f"{prefix}{stamp[:13].replace('-', '/')}/{stamp}-{_sha256(text)}.gz"
+    return (
+        f"{prefix}{stamp[:13].replace('-', '/')}/{stamp}-{_sha256(text)}"
+        + SUFFIXES[destination.format]
+    )
 
 
 def _stamp(seconds: int) -> str:
@@ -667,11 +673,17 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _lines(body: bytes, key: str) -> list[bytes]:
+def _text(body: bytes, key: str) -> bytes:
     try:
-        text = gzip.decompress(body)
-    except (EOFError, OSError) as error:
-        raise Violation(f"object {key} is no gzip: {error}") from error
+        if key.endswith(SUFFIXES["zstd"]):
+            return bytes(cramjam.zstd.decompress(body))
+        return gzip.decompress(body)
+    except (EOFError, OSError, cramjam.DecompressionError) as error:
+        raise Violation(f"object {key} cannot be decompressed: {error}") from error
+
+
+def _lines(body: bytes, key: str) -> list[bytes]:
+    text = _text(body, key)
     if not text.endswith(b"\n"):
         raise Violation(f"object {key} does not end with a line end")
     return text[:-1].split(b"\n")

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream_app.config.settings import Destination
-from stream_app.core import object_format
+from stream_app.core.object_format import GZIP, ObjectFormat
 from tests.simulation.storage import HEAD_FIELDS
 
 EMPTY_BLOCK = b"\0\0\0\xff\xff"
 """A stored block of deflate without a byte."""
+EMPTY_FRAME = b"\x50\x2a\x4d\x18" + bytes(4)
+"""A skippable frame of zstd without a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,10 @@ class Compressor:
 
     build: int
 
-    def __call__(self, text: memoryview) -> bytes:
-        """Return lines compressed as one segment, with some empty blocks behind."""
-        return object_format.segment(text) + EMPTY_BLOCK * self.build
+    def __call__(self, format_: ObjectFormat, text: memoryview) -> bytes:
+        """Return lines compressed as one segment, with some empty blocks or frames behind."""
+        nothing = EMPTY_BLOCK if format_ is GZIP else EMPTY_FRAME
+        return format_.segment(text) + nothing * self.build
 
 
 def other_store(seed: int, destinations: tuple[Destination, ...]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ HAPPENED_MIN = {
     "stuck": 1_000,
     "objects in parts": 5_000,
     "completions refused": 500,
-    "conflicts": 100,
+    "conflicts": 75,
     "uploads gone": 250,
     "rebuilt for an upload that is gone": 250,
     "abandoned": 2_000,

@@ -116,11 +116,11 @@ CALM_HABITS = Habits(
 
 
 def destinations(count: int) -> tuple[Destination, ...]:
-    """Return destinations of three kinds: one pipeline, all of them, one with a bare prefix."""
+    """Return destinations of three kinds: one pipeline, all, one in zstd with a bare prefix."""
     return (
         Destination(id="first", bucket="bucket-one", pipeline="a"),
         Destination(id="every", bucket="bucket-two", prefix="all/"),
-        Destination(id="second", bucket="bucket-one", prefix="pre", pipeline="b"),
+        Destination(id="second", bucket="bucket-one", prefix="pre", pipeline="b", format="zstd"),
         Destination(id="third", bucket="bucket-three", pipeline="a"),
     )[:count]
 

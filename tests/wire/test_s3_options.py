@@ -137,6 +137,11 @@ HEADERS = [
     ),
     ({"content_type": "application/x-ndjson"}, {"content-type": "application/x-ndjson"}),
     ({"content_encoding": "gzip"}, {"content-encoding": "gzip"}),
+    ({"format": "zstd"}, {"content-type": "application/zstd"}),
+    (
+        {"format": "zstd", "content_type": "a/b", "content_encoding": "zstd"},
+        {"content-type": "a/b", "content-encoding": "zstd"},
+    ),
     ({"expected_bucket_owner": "123456789012"}, {"x-amz-expected-bucket-owner": "123456789012"}),
 ]
 OPTIONAL = {
@@ -187,6 +192,7 @@ IN_REQUESTS: dict[str, Any] = {
     "content_encoding": "gzip",
     "content_type": "application/x-ndjson",
     "expected_bucket_owner": "123456789012",
+    "format": "zstd",
     "kms_key_id": "alias/archive",
     "region": "eu-west-1",
     "sse": "aws:kms",

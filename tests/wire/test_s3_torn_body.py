@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from stream_app.config.settings import S3, Destination
+from stream_app.core.object_format import GZIP
 from stream_app.embedded.process import HOST
 from stream_app.errors import TransientError
 from stream_app.s3.body import SHA256, checksum
 from stream_app.s3.clients import Clients
-from stream_app.s3.conformance import TORN_BODY_BYTES, TORN_BYTES, TornBody, empty_object
+from stream_app.s3.conformance import TORN_BODY_BYTES, TORN_BYTES, TornBody
 from tests.contract.recorder import CONTINUE
 
 SECONDS_MAX = 30
@@ -21,7 +22,7 @@ def test_body_travels_up_to_its_cut_and_the_connection_ends(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
-    content = empty_object(TORN_BODY_BYTES, "torn")
+    content = GZIP.without_lines(TORN_BODY_BYTES, "torn")
     arrived: list[tuple[bytes, bytes]] = []
     tasks: set[asyncio.Task[None]] = set()
 

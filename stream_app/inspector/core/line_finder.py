@@ -5,7 +5,7 @@ Pure: bytes in, a line out.
 
 from typing import Final
 
-from stream_app.core.object_format import LINE_END, Decompressor
+from stream_app.core.object_format import LINE_END, ObjectFormat
 
 UNPACKED_BYTES_MAX: Final = 256 * 1024 * 1024
 FOUND_LINE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -15,10 +15,11 @@ PIECE_BYTES: Final = 1024 * 1024
 
 
 class LineFinder:
-    """Incremental search for one line of a gzip object.
+    """Incremental search for one line of an object.
 
     Args:
         number: Number of the line, from 1.
+        format_: The object's.
         unpacked_bytes_max: Bytes that are unpacked at most to find it.
         line_bytes_max: Length of the line at most.
     """
@@ -26,6 +27,7 @@ class LineFinder:
     def __init__(
         self,
         number: int,
+        format_: ObjectFormat,
         *,
         unpacked_bytes_max: int = UNPACKED_BYTES_MAX,
         line_bytes_max: int = FOUND_LINE_BYTES_MAX,
@@ -37,13 +39,13 @@ class LineFinder:
         self._unpacked_bytes_max = unpacked_bytes_max
         self._line_bytes_max = line_bytes_max
         self._part = bytearray()
-        self._decompressor = Decompressor(PIECE_BYTES)
+        self._decompressor = format_.decompressor(PIECE_BYTES)
 
     def feed(self, content: bytes) -> bool:
         """Unpack the next bytes of the object; return whether the line was found.
 
         Raises:
-            ValueError: The object is not gzip, or the line is beyond the bounds.
+            ValueError: The object has another format, or the line is beyond the bounds.
         """
         for piece in self._decompressor.pieces(content):
             self._unpacked += len(piece)

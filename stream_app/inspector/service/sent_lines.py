@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from stream_app.config.settings import Destination
+from stream_app.core.object_format import format_of
 from stream_app.core.object_key import key_time
 from stream_app.errors import DeliveryError, SetupError
 from stream_app.inspector.core.cursors import RecordPosition
@@ -167,7 +168,9 @@ class SentLines:
                     # An object that replaced it does not hold the sent line.
                     arguments["IfMatch"] = f'"{etag}"'
                 response = await clients.call(destination, "get_object", **arguments)
-                line = await self._find(response["Body"], LineFinder(number))
+                line = await self._find(
+                    response["Body"], LineFinder(number, format_of(entry.key or ""))
+                )
             except REQUEST_ERRORS as error:
                 raise UnreadableError(
                     f"the object could not be read: {delivery_error(error, OBJECT_SECONDS_MAX)}"

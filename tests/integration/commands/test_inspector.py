@@ -20,7 +20,7 @@ from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.inspector.core.auth import SECURITY_HEADERS
 from stream_app.inspector.service.broadcast import Filter, Subscriber
 from tests.chaos.harness import Lab, in_a_loop
-from tests.chaos.oracle import Target
+from tests.chaos.oracle import Target, text_of
 from tests.chaos.s3_proxy import Fault
 from tests.inspecting import Client, inspecting
 from tests.integration.commands.test_redeliver import delete_events, shop
@@ -30,6 +30,7 @@ PICKY = Target(
     "picky",
     "picky/",
     payload="$event.n % 3 === 0 ? undefined : $event.n % 3 === 1 ? $event.no.such : $event",
+    settings='format = "zstd"',
 )
 TOKEN = "a-token-of-twenty-characters"  # noqa: S105 - of these tests
 
@@ -81,7 +82,7 @@ def lab_of(kafka: KafkaServer, s3: S3Server, folder: Path, **options: Any) -> La
 def lines_of(lab: Lab, key: str) -> list[bytes]:
     """The lines of an object; blocks."""
     with lab._client.get_object(Bucket=lab.bucket, Key=key)["Body"] as body:
-        return gzip.decompress(body.read()).splitlines()
+        return text_of(key, body.read()).splitlines()
 
 
 async def delivered(client: Client, row: dict[str, Any], **counts: int) -> dict[str, int]:

@@ -13,7 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
@@ -195,6 +195,35 @@ async def test_large_object_leaves_in_parts_while_its_window_is_open(
         assert member.unused_data == b"", "more than one gzip member"
         assert part_numbers(lab) == [1, 2, 3]
         assert receipt.value["attempts"] == 1
+        await lab.none_left()
+
+
+@in_a_loop
+async def test_large_object_of_zstd_leaves_in_parts_and_is_found_again_after_a_crash(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path
+) -> None:
+    target = replace(PLAIN, settings='format = "zstd"')
+    async with Streams(kafka.address, s3, tmp_path, targets=(target,)) as lab:
+        worker = await lab.start()
+        await lab.load.send(10_000, bulk_bytes=3_000)
+        await lab.leaves(parts=2)
+
+        async def kill(request: Request) -> None:
+            if request.is_complete:
+                worker.kill()
+
+        lab.proxy.after = kill
+        lab.close_window()
+        await wait_until(lambda: not worker.running, SECONDS_MAX, "a crash after the last request")
+        lab.proxy.heal()
+        await lab.start()
+        receipt = await lab.delivered()
+        assert receipt.value["already_existed"]
+        (stored,) = lab.objects()
+        assert stored.key.endswith(".zst")
+        assert stored.body.startswith(b"\x28\xb5\x2f\xfd")
+        head = lab._client.head_object(Bucket=lab.bucket, Key=stored.key)
+        assert head["ContentType"] == "application/zstd"
         await lab.none_left()
 
 

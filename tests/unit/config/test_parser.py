@@ -711,6 +711,14 @@ def test_every_option_of_a_destination_is_read() -> None:
             'kms_key_id = "x"\nsse = "AES256"',
             'kms_key_id is set but sse is "AES256"; write sse = "aws:kms" or',
         ),
+        (
+            'content_encoding = "zstd"',
+            'content_encoding is "zstd" but format is "gzip"; write the same, or remove',
+        ),
+        (
+            'format = "zstd"\ncontent_encoding = "gzip"',
+            'content_encoding is "gzip" but format is "zstd"; write the same, or remove',
+        ),
         ('external_id = "xy"', "external_id is set without role_arn; write both or neither"),
     ],
 )

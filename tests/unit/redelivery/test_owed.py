@@ -370,6 +370,15 @@ def test_corrected_bucket_and_prefix_change_the_location_and_nothing_else_of_the
     assert one(receipt()).location(to) == ObjectLocation("other-bucket", key)
 
 
+def test_another_format_changes_the_end_of_the_key_and_is_in_doubt_after_a_lost_response() -> None:
+    to = replace(ORDERS, format="zstd")
+    key = receipt().key.removesuffix(".gz") + ".zst"
+    owed = one(receipt(problem=replace(REFUSED, retryable=True)))
+    mine = Announced(owed.location(to), "c2hhMjU2")
+    assert mine.location == ObjectLocation("my-bucket", key)
+    assert owed.doubt(mine) == ObjectLocation("my-bucket", receipt().key)
+
+
 def test_failed_events_have_a_key_of_their_own_that_depends_on_them_alone() -> None:
     owed = one(final(failed=[12, 15]), wanted=FAILED_EVENTS)
     name = events_identifier(owed.receipt.source, "orders", [12, 15])

@@ -1,17 +1,5 @@
-import gzip
-
-import pytest
-
-from stream_app.s3.conformance import NAME, Conformance, empty_object
+from stream_app.s3.conformance import Conformance
 from stream_app.s3.conformance_verdict import Result, Verdict
-
-
-@pytest.mark.parametrize("size", [0, 100, 64 * 1024])
-def test_empty_object_is_a_gzip_member_without_a_byte(size: int) -> None:
-    content = empty_object(size, "comment")
-    assert gzip.decompress(content) == b""
-    assert len(content) == max(size, len(empty_object(0, "comment")))
-    assert NAME.encode() in content
 
 
 def test_fault_is_one_line_with_its_meaning_and_its_setting() -> None:

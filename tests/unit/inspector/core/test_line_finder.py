@@ -6,14 +6,17 @@ import zlib
 
 import pytest
 
+from stream_app.core.object_format import FORMATS, GZIP, ObjectFormat
 from stream_app.inspector.core.line_finder import PIECE_BYTES, LineFinder
 
 LINES = [b'{"n":%d,"text":"%b"}' % (number, b"x" * (number % 97)) for number in range(2_000)]
 OBJECT = gzip.compress(b"".join(line + b"\n" for line in LINES))
 
 
-def find(content: bytes, number: int, chunk: int = 100, **bounds: int) -> bytes | None:
-    finder = LineFinder(number, **bounds)
+def find(
+    content: bytes, number: int, chunk: int = 100, format_: ObjectFormat = GZIP, **bounds: int
+) -> bytes | None:
+    finder = LineFinder(number, format_, **bounds)
     for start in range(0, len(content), chunk):
         if finder.feed(content[start : start + chunk]):
             break
@@ -26,9 +29,18 @@ def test_line_is_found_with_chunks_of_any_size(number: int, chunk: int) -> None:
     assert find(OBJECT, number, chunk) == LINES[number - 1]
 
 
+@pytest.mark.parametrize("number", [1, 999, 2_000])
+@pytest.mark.parametrize("chunk", [100, 100_000])
+def test_line_of_an_object_of_zstd_is_found(number: int, chunk: int) -> None:
+    zstd, text = FORMATS["zstd"], b"".join(line + b"\n" for line in LINES)
+    slices = [memoryview(text)[it : it + 50_000] for it in range(0, len(text), 50_000)]
+    content = b"".join(map(zstd.segment, slices))
+    assert find(content, number, chunk, zstd) == LINES[number - 1]
+
+
 def test_no_more_is_unpacked_than_the_line_needs() -> None:
     content = gzip.compress(random.Random(1).randbytes(PIECE_BYTES).replace(b"\n", b"") + b"\nb\n")
-    finder = LineFinder(1)
+    finder = LineFinder(1, GZIP)
     fed = 0
     while not finder.feed(content[fed : fed + 1000]):
         fed += 1000
