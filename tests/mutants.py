@@ -93,6 +93,9 @@ CONSUMER: Final = "stream_app/kafka/consumer.py"
 THREAD: Final = "stream_app/kafka/fetch_thread.py"
 ASSIGNMENT: Final = "stream_app/core/assignment.py"
 STORAGE: Final = "stream_app/s3/storage.py"
+STRAIGHT_PUT: Final = "stream_app/s3/straight_put.py"
+STRAIGHT: Final = (*SHELL, "tests/contract/test_straight_put.py")
+"""The judge of puts that are made from a template."""
 BATCHES: Final = "stream_app/kafka/record_batches.py"
 DECODING: Final = (
     *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-n0"),
@@ -631,6 +634,27 @@ MUTANTS: Final = (
         "            **{expected.checksum_name: expected.checksum},\n",
         "",
         (*CHAOS, "torn"),
+    ),
+    Mutant(
+        "a template is used that does not repeat its request",
+        STRAIGHT_PUT,
+        'return template if values == {**sent, "path": urlsplit(url).path} else None',
+        "return template",
+        STRAIGHT,
+    ),
+    Mutant(
+        "any response to a straight put is a stored object",
+        STRAIGHT_PUT,
+        "if answer.status == _SUCCESS and not await answer.read():",
+        "if await answer.read() is not None:",
+        STRAIGHT,
+    ),
+    Mutant(
+        "a straight put has the time and signature of its template",
+        STRAIGHT_PUT,
+        "            _DATE: at,\n",
+        '            _DATE: "20261124T163102Z",\n',
+        STRAIGHT,
     ),
     Mutant(
         "recorded closings are not read back by the worker",

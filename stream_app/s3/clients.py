@@ -16,15 +16,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError
 from botocore.regions import EndpointResolverBuiltins
@@ -55,26 +53,7 @@ from stream_app.s3.errors import (
     other_region,
     refusal_of_credentials,
 )
-
-
-class NoRedirectSession(AIOHTTPSession):  # type: ignore[misc] # aiobotocore has no types
-    """aiobotocore's HTTP session without redirects, for `AioConfig(http_session_cls=...)`."""
-
-    async def _get_session(self, proxy_url: str | None) -> "_SessionWithoutRedirects":
-        return _SessionWithoutRedirects(await super()._get_session(proxy_url))
-
-
-class _SessionWithoutRedirects:
-    """The part of an aiohttp session that aiobotocore uses."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    async def request(self, method: str, **options: Any) -> aiohttp.ClientResponse:  # noqa: ANN401
-        return await self._session.request(method, allow_redirects=False, **options)
-
+from stream_app.s3.straight_put import NoRedirectSession, StraightPuts
 
 CLIENTS_MAX: Final = 96
 """More than concurrent uploads, so that one is idle and can be closed. With TLS a client holds a
@@ -84,6 +63,7 @@ CONNECT_SECONDS_MAX: Final = 5
 READ_SECONDS_MAX: Final = 30
 KEEPALIVE_SECONDS: Final = 10
 """Shorter than S3 keeps idle sockets: a stale one costs a failed request."""
+PUT_OBJECT: Final = "put_object"
 CREDENTIALS_ADVICE: Final = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or a role"
 )
@@ -134,9 +114,18 @@ def _default_style(endpoint_url: str | None) -> AddressingStyle | None:
 
 @dataclass(eq=False, slots=True)
 class _Client:
+    """A client of aiobotocore; a context manager while it is in use."""
+
     client: Any
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     users: int = 0
+
+    def __enter__(self) -> Any:  # noqa: ANN401 - botocore's, without types
+        self.users += 1
+        return self.client
+
+    def __exit__(self, *exception: object) -> None:
+        self.users -= 1
 
 
 class Clients:
@@ -164,6 +153,7 @@ class Clients:
     ) -> None:
         self.response_seconds_max = response_seconds_max
         self.skew = ClockSkew()
+        self._puts = StraightPuts(self.skew)
         self._settings = settings
         self._role_seconds_min = role_seconds_min
         self._clients_max = clients_max
@@ -187,8 +177,8 @@ class Clients:
             async with asyncio.timeout(CREDENTIALS_SECONDS_MAX):
                 self._session = await self._own.load()
                 self._loaded.set()
-                async with self._using(access):
-                    return self
+                await self._opened(access)
+                return self
         except (BotoCoreError, DeliveryError, OSError, ValueError) as error:
             # A profile that does not exist, half a key, a program for credentials that fails.
             message = " ".join(str(error).split()) or (
@@ -207,8 +197,8 @@ class Clients:
     def access(self, destination: Destination) -> Access:
         """Return the access of a destination, with the bucket's own region where it is known."""
         access = access_to(destination, self._settings)
-        region = self._regions.get((access, destination.bucket), access.region)
-        return access._replace(region=region)
+        region = self._regions.get((access, destination.bucket))
+        return access if region is None else access._replace(region=region)
 
     def addressing_style(self, destination: Destination) -> AddressingStyle | None:
         """Return the addressing style in the settings of a destination; None: there is none."""
@@ -313,8 +303,14 @@ class Clients:
         try:
             # aiohttp's read timeout starts only when the content is written, and a server that
             # accepts the connection and then stalls never lets it be written.
-            async with asyncio.timeout(seconds_max), self._using(access) as client:
-                response: Mapping[str, Any] = await getattr(client, operation)(**arguments)
+            async with asyncio.timeout(seconds_max):
+                with await self._opened(access) as client:
+                    response: Mapping[str, Any]
+                    if operation == PUT_OBJECT:
+                        credentials = self._credentials(access)
+                        response = await self._puts.put(client, access, credentials, arguments)
+                    else:
+                        response = await getattr(client, operation)(**arguments)
         except REQUEST_ERRORS as error:
             failure = delivery_error(error, seconds_max)
             if failure.code == UNTRUSTED:
@@ -360,8 +356,8 @@ class Clients:
 
     # --- clients --------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def _using(self, access: Access) -> AsyncGenerator[Any]:
+    async def _opened(self, access: Access) -> _Client:
+        """Return the client for an access; it stays open while it is in use."""
         if access not in self._clients:
             async with self._opening:
                 if access not in self._clients:  # another call may have opened it meanwhile
@@ -369,11 +365,7 @@ class Clients:
                     self._clients[access] = await self._open(access)
         found = self._clients[access]
         self._clients.move_to_end(access)
-        found.users += 1
-        try:
-            yield found.client
-        finally:
-            found.users -= 1
+        return found
 
     async def _close_idle(self) -> None:
         """Make room for one more client: close the one that was idle for longest."""

@@ -27,7 +27,7 @@ from stream_app.errors import (
     UploadGoneError,
 )
 from stream_app.s3.body import ALGORITHMS, MULTIPART_BYTES, SHA256, checksum, request_body
-from stream_app.s3.clients import CREDENTIALS_ADVICE, READ_SECONDS_MAX, Clients
+from stream_app.s3.clients import CREDENTIALS_ADVICE, PUT_OBJECT, READ_SECONDS_MAX, Clients
 from stream_app.s3.encryption import EncryptionMonitor
 from stream_app.s3.errors import (
     CREDENTIALS_REFUSED,
@@ -282,7 +282,7 @@ class Storage:
             )
         response = await self.clients.call(
             destination,
-            "put_object",
+            PUT_OBJECT,
             seconds_max=content_seconds_max(self.clients.response_seconds_max, len(content)),
             Key=expected.key,
             Body=request_body(content),

@@ -175,7 +175,7 @@ def test_aws_is_addressed_as_it_recommends_unless_the_settings_say_otherwise(
         destination = replace(TO, bucket=bucket)
         async with Storage(S3("eu-west-1", addressing_style=style)) as storage:
             clients = storage.clients
-            async with clients._using(clients.access(destination)) as client:
+            with await clients._opened(clients.access(destination)) as client:
                 client.meta.events.register_first("before-send.s3", note)
             with pytest.raises(TransientError):
                 await storage.put(destination, KEY, b"content", lines=2, size=18)
