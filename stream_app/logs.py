@@ -59,6 +59,26 @@ def log_event(logger: logging.Logger, event: LogEvent, /, **values: object) -> N
         logger.log(level, event.text, *([shown] if shown else []), extra=extra, stacklevel=2)
 
 
+def is_written(logger: logging.Logger, event: LogEvent, now: float) -> bool:
+    """Whether an event is to be logged; if too many were this minute, it is counted at once.
+
+    For an event that comes once for each object: a message costs twenty times as much.
+
+    Args:
+        logger: The module's.
+        event: The event.
+        now: The present, in seconds since 1970.
+    """
+    if not logger.isEnabledFor(LEVELS[event.level.upper()]):
+        return False
+    handlers = logging.getLogger().handlers
+    return not (
+        len(handlers) == 1
+        and isinstance(handlers[0], BoundedHandler)
+        and handlers[0].has_suppressed(event, now)
+    )
+
+
 def error_fields(error: BaseException) -> dict[str, str]:
     """Return the fields `code` and `error` of an exception."""
     if isinstance(error, DeliveryError):
@@ -142,6 +162,21 @@ class BoundedHandler(logging.StreamHandler[TextIO]):
             self._suppressed[event.name if event else LIBRARY.name] += 1
         else:
             super().emit(record)
+
+    def has_suppressed(self, event: LogEvent, now: float) -> bool:
+        """Suppress a message that is not made yet, if the minute has enough of them."""
+        self.acquire()
+        try:
+            is_over = (
+                self._is_bounded
+                and int(now // MINUTE_SECONDS) == self._minute
+                and self._written[event.name] >= event.lines_max
+            )
+            if is_over:
+                self._suppressed[event.name] += 1
+            return is_over
+        finally:
+            self.release()
 
     def close(self) -> None:
         """Log the number of messages that were suppressed last."""

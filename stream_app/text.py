@@ -11,7 +11,11 @@ Pure: text in, text out.
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final
 
+_TIMES_KEPT: Final = 256
+"""Times whose text is kept: all receipts of a minute have the same few."""
 _DELETE = "\x7f"
 """The one control character that JSON allows in a string."""
 
@@ -105,6 +109,7 @@ def cell_width(text: str) -> int:
     return cell_len(text)
 
 
+@lru_cache(_TIMES_KEPT)
 def iso(seconds: int) -> str:
     """Return a time as in receipts and logs: UTC, whole seconds, in ISO 8601."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

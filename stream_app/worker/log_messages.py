@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from stream_app.core.receipt import Stored
 from stream_app.core.tasks import DeliveryTask, PartUpload
 from stream_app.core.undecodable import PassedOver
 from stream_app.errors import FencedError
-from stream_app.logs import error_fields, log_event
+from stream_app.logs import error_fields, is_written, log_event
 from stream_app.records import TopicPartition, Undecodable
 from stream_app.text import counted, iso
 
@@ -171,6 +172,8 @@ def closed(tasks: Sequence[DeliveryTask]) -> None:
 
 def stored(task: DeliveryTask, object_: Stored, attempts: int) -> None:
     """Log an object that was stored."""
+    if not is_written(logger, log_events.STORED, time.time()):
+        return
     delivery = task.delivery
     log_event(
         logger,

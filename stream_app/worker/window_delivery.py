@@ -12,7 +12,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
@@ -48,6 +48,7 @@ DESTINATION_UPLOADS_MAX: Final = 8
 """Slots for one destination: so many may be without a response before its breaker opens."""
 PROBES_MAX: Final = 8
 """Slots for all destinations whose breaker is open."""
+_NO_BOUND: Final = contextlib.nullcontext()
 LATE_SECONDS: Final = 60.0
 LOGGED_ATTEMPTS: Final = 3
 """Failed attempts that are logged one by one; later ones by `late` and `given-up`."""
@@ -210,9 +211,15 @@ class WindowDelivery:
     ) -> _Result | None:
         """Make one attempt; return None if it failed, or was not made since the breaker opened."""
         destination = task.delivery.destination
-        is_probe = attempts.begin()
+        probes = self._probes if attempts.begin() else _NO_BOUND
         try:
-            async with self._slots(destination, is_probe=is_probe):
+            # An upload slot, under the bounds of destination, probes and bucket.
+            async with (
+                self._destinations[destination.id],
+                probes,
+                self._buckets[destination.bucket],
+                self._uploads,
+            ):
                 if attempts.is_barred:
                     return None
                 result = await self._counted(task, attempt)
@@ -279,17 +286,6 @@ class WindowDelivery:
                 **error_fields(error),
             )
 
-    @contextlib.asynccontextmanager
-    async def _slots(self, destination: Destination, *, is_probe: bool) -> AsyncGenerator[None]:
-        """Hold an upload slot, under the bounds of destination, bucket and probes."""
-        async with contextlib.AsyncExitStack() as slots:
-            await slots.enter_async_context(self._destinations[destination.id])
-            if is_probe:
-                await slots.enter_async_context(self._probes)
-            await slots.enter_async_context(self._buckets[destination.bucket])
-            await slots.enter_async_context(self._uploads)
-            yield
-
     async def _put(self, task: DeliveryTask, content: bytes) -> Stored:
         _require_valid(task)
         delivery, body = task.delivery, task.delivery.content
@@ -341,7 +337,8 @@ class WindowDelivery:
         try:
             await self._publish_until_taken(task, publication)
         finally:
-            self._counts.receipt_ended(receipt.id)
+            if publication.attempts:
+                self._counts.receipt_ended(receipt.id)
 
     async def _publish_until_taken(self, task: DeliveryTask, publication: Publication) -> None:
         while True:

@@ -27,6 +27,7 @@ from stream_app.logs import (
     error_fields,
     formatter,
     is_json,
+    is_written,
     iso,
     log_event,
 )
@@ -289,6 +290,41 @@ def test_messages_beyond_the_bound_of_their_event_are_counted_and_logged() -> No
     assert (suppressed["event"], suppressed["suppressed"]) == ("suppressed", {"stored": 5})
     assert suppressed["message"] == "suppressed in the minute from 2026-11-25T12:00:00Z: 5 stored"
     assert newest["event"] == "stored"
+
+
+def test_message_that_would_be_suppressed_is_counted_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = Log(JsonFormatter())
+    logger = log.logger()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [log.handler])
+    for _ in range(DELIVERY_LINES_PER_MINUTE_MAX + 5):
+        if is_written(logger, STORED, log.at):
+            log_event(logger, STORED)
+    assert len(log.lines) == DELIVERY_LINES_PER_MINUTE_MAX
+    assert is_written(logger, log_events.STOPPED, log.at)
+    log.at += 60
+    assert is_written(logger, STORED, log.at)
+    log.handler.close()
+    assert log.documents[-1]["suppressed"] == {"stored": 5}
+
+
+def test_every_message_is_written_without_a_bound_or_beside_another_handler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bounded, unbounded = Log(JsonFormatter()), Log(JsonFormatter(), is_bounded=False)
+    for _ in range(DELIVERY_LINES_PER_MINUTE_MAX):
+        for log in (bounded, unbounded):
+            log_event(log.logger(), STORED)
+    for handlers in ([unbounded.handler], [bounded.handler, unbounded.handler], []):
+        monkeypatch.setattr(logging.getLogger(), "handlers", handlers)
+        assert is_written(bounded.logger(), STORED, NOON)
+
+
+def test_event_below_the_level_is_not_written() -> None:
+    logger = Log(JsonFormatter()).logger()
+    logger.setLevel("WARNING")
+    assert not is_written(logger, STORED, NOON)
 
 
 def test_messages_of_libraries_are_bounded_too() -> None:
