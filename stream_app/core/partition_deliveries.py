@@ -100,7 +100,8 @@ class PartitionDeliveries:
         task.delivery.move(Move.PUBLISH)
         task.delivery.release()
         del task.window.deliveries[task.delivery.destination.id]
-        self._on_change(self)
+        if task.window.settled:  # else no commit has become due
+            self._on_change(self)
 
     def _check(self, task: PartUpload) -> None:
         if not task.valid:
