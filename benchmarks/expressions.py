@@ -91,12 +91,37 @@ def _if_method(method: str) -> Payload:
     )
 
 
+def _choices(event: Any) -> bytes:
+    user = event["body"]["user"]
+    plan, email = user.get("plan"), user["email"].lower()
+    return orjson.dumps(
+        {
+            "kind": "new" if event["method"] == "POST" else "other",
+            "plan": "none" if plan is None else plan,
+            "email": email,
+            "from": f"{event['client_ip']} {event['body']['id']}",
+            "url": len(event["url"]),
+        }
+    )
+
+
+def _if_some(event: Any) -> bytes | None:
+    if any(it["quantity"] == MANY for it in event["body"]["items"]):
+        return orjson.dumps(event)
+    return None
+
+
 FIELDS: Final = """{ id: $event.body.id, email: $event.body.user.email,
   agent: $event.headers["user-agent"], ip: $event.client_ip, last: %s }"""
 SUM: Final = "$event.body.items.reduce((sum, it) => sum + it.quantity * it.price, 0)"
 EMAIL, LOWER = "$event.body.user.email", "$event.body.user.email.toLowerCase()"
 ITEMS: Final = """$event.body.items.filter(it => it.quantity > 1)
   .map(it => ({ sku: it.sku, cost: it.quantity * it.price }))"""
+CHOICES: Final = """{ kind: $event.method === "POST" ? "new" : "other",
+  plan: $event.body.user.plan ?? "none", email: $event.body.user.email.toLowerCase(),
+  from: `${$event.client_ip} ${$event.body.id}`, url: $event.url.length }"""
+MANY: Final = 3
+SOME: Final = "$event.body.items.some(it => it.quantity === 3) ? $event : undefined"
 FAST: Final[dict[str, Payload]] = {
     "`$event`": ("$event", orjson.dumps),
     "`$event.body`": ("$event.body", lambda it: orjson.dumps(it["body"])),
@@ -104,15 +129,20 @@ FAST: Final[dict[str, Payload]] = {
     "five fields": (FIELDS % "$event.url", lambda it: _fields(it, it["url"])),
     "`$event` if a POST (all are)": _if_method("POST"),
     "`$event` if a PUT (none is)": _if_method("PUT"),
+    f"`{LOWER}`": (LOWER, lambda it: orjson.dumps(it["body"]["user"]["email"].lower())),
+    "five fields: choice, `??`, lower case, template, length": (CHOICES, _choices),
 }
 ENGINE: Final[dict[str, Payload]] = {
-    f"`{LOWER}`": (LOWER, lambda it: orjson.dumps(it["body"]["user"]["email"].lower())),
+    "`$event` if `.some` item is (most have one)": (SOME, _if_some),
     "five fields, one a sum over items": (FIELDS % SUM, lambda it: _fields(it, _sum(it))),
     "filter and map, with arithmetic": (ITEMS, _filter_and_map),
 }
+ALL_ENGINE: Final = "three of the engine, a destination each"
+ALL_FAST: Final = "eight fast paths, a destination each"
 CASES: Final = {
     **{name: (payload,) for name, payload in (FAST | ENGINE).items()},
-    "these three, a destination each": tuple(ENGINE.values()),
+    ALL_ENGINE: tuple(ENGINE.values()),
+    ALL_FAST: tuple(FAST.values()),
 }
 
 
@@ -176,10 +206,14 @@ def circumstances() -> str:
     return ", ".join([*machine, *packages, f"{datetime.now(UTC):%Y-%m-%d}"])
 
 
+def _needs_engine(payloads: Sequence[Payload]) -> bool:
+    return any(compile_expression(text).uses_engine for text, _ in payloads)
+
+
 def rows(measured: Mapping[str, Sequence[Sequence[Turn]]]) -> list[list[str]]:
     """Return the table, the heading first, of the turns of each side by the case's name."""
     head = ["payload", "path", *(it for size in SIZES for it in (size.name, "by hand"))]
-    paths = {name: "fast path" if name in FAST else "engine" for name in measured}
+    paths = {name: "engine" if _needs_engine(CASES[name]) else "fast path" for name in measured}
     return [head, *([name, paths[name], *map(cell, it)] for name, it in measured.items())]
 
 

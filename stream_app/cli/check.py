@@ -73,10 +73,11 @@ def check(
 
     Kafka is asked for its brokers, both topics, the group, and what the user may do there; nothing
     is written, and the group is not joined. For each bucket the command requests the region, and
-    begins and aborts an upload; no object is made. With --event, each destination's outcome for
-    each event is shown: the line that would be written, how the line is computed (fast path or
-    engine), and how long that takes. With --pipeline as well, only the destinations that take this
-    key; it is a mistake if none does.
+    begins and aborts an upload; no object is made. Why an expression needs the JavaScript engine is
+    listed; all others take the fast path. With --event, each destination's outcome for each event
+    is shown: the line that would be written, how the line is computed (fast path or engine), and
+    how long that takes. With --pipeline as well, only the destinations that take this key; it is a
+    mistake if none does.
 
     With --conformance some 40 small objects and two of over 10 MiB are written into each bucket,
     below a destination's prefix under stream-app-conformance-RANDOM/, to find out what its server
@@ -84,7 +85,7 @@ def check(
     options that are dropped. They are removed where S3 allows it.
 
     With --json each line is a document of the kind mistake, trial, kafka, destination,
-    conformance or summary.
+    conformance, expression or summary.
 
     \b
     Examples:
@@ -180,7 +181,7 @@ def _check_expression(report: "Report", text: str, events: str | None) -> int:
     if events is not None:
         subject = Subject(EXPRESSION_NAME, None, compiled)
         _try(report, [subject], events, Kafka().events_topic)
-    report.no_mistakes("--expression")
+    report.no_mistakes("--expression", compiled)
     return STATUS_DONE
 
 

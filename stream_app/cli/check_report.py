@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -28,6 +29,10 @@ if TYPE_CHECKING:  # `check --offline` does without the clients, which are slow 
 
 SHOWN_MAX: Final = 100
 """Destinations in a terminal's table; those without rights are shown first."""
+REASONS_MAX: Final = 10
+"""Reasons for the engine that are shown; those of most destinations come first."""
+NAMES_MAX: Final = 3
+"""Destinations that are named with a reason."""
 EXPRESSION_LENGTH_MAX: Final = 72
 OUTCOMES: Final = {
     "delivered": ("✓", "+", "green"),
@@ -109,7 +114,7 @@ class Report(Protocol):
     ) -> int:
         """Report the result of all checks; return the exit status."""
 
-    def no_mistakes(self, name: str) -> None:
+    def no_mistakes(self, name: str, expression: "Expression") -> None:
         """Report that an expression of no destination compiles; nothing follows."""
 
 
@@ -199,6 +204,9 @@ class _TextReport:
         output.table(COLUMNS, [cells for _, cells in rows])
         if hidden > 0:
             output.line(Cell(f"and {hidden} more", DIM))
+        ids = [it.id for it in settings.destinations]
+        for line in engine_lines(ids, expressions):
+            output.line(Cell(printable(line), DIM))
 
     def conformance(self, results: "Sequence[Conformance]") -> None:
         output = self._output
@@ -244,9 +252,9 @@ class _TextReport:
         )
         return STATUS_DONE
 
-    def no_mistakes(self, name: str) -> None:
+    def no_mistakes(self, name: str, expression: "Expression") -> None:
         if not self._has_trials:
-            self._done(f"{name}: no mistakes")
+            self._done(printable(f"{name}: no mistakes; {way_of(expression)}"))
 
     def _done(self, text: str) -> None:
         self._output.line(Cell(self._output.mark("✓", "+"), "green"), Cell(text))
@@ -288,6 +296,7 @@ class _JsonReport:
                     "bucket": destination.bucket,
                     "prefix": destination.prefix,
                     "path": path_of(expressions[index]),
+                    "reason": expressions[index].reason,
                     "writable": None if check is None else check.writable,
                     "problems": () if check is None else check.problems,
                 }
@@ -324,14 +333,44 @@ class _JsonReport:
         _print_summary(status, destinations=count, writable=writable, kafka_problems=problems)
         return status
 
-    def no_mistakes(self, name: str) -> None:
-        del name
+    def no_mistakes(self, name: str, expression: "Expression") -> None:
+        document = {"path": path_of(expression), "reason": expression.reason}
+        print_document({"kind": "expression", "name": name, **document})
         _print_summary(STATUS_DONE)
 
 
 def path_of(expression: "Expression") -> str:
     """Return how an expression is evaluated where each of its paths has a value."""
     return "engine" if expression.uses_engine else "fast"
+
+
+def way_of(expression: "Expression") -> str:
+    """Return how an expression is evaluated, and why."""
+    return "fast path" if expression.reason is None else f"engine: {expression.reason}"
+
+
+def engine_lines(ids: Sequence[str], expressions: "Sequence[Expression]") -> list[str]:
+    """Return a line for each reason why expressions need the engine, as many as are readable.
+
+    Args:
+        ids: Those of the destinations.
+        expressions: In the same order.
+    """
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for destination, expression in zip(ids, expressions, strict=True):
+        if expression.reason is not None:
+            names[way_of(expression)].append(destination)
+    ways = sorted(names, key=lambda it: -len(names[it]))
+    lines = []
+    for way in ways[:REASONS_MAX]:
+        ids = names[way]
+        more = f" and {len(ids) - NAMES_MAX} more" if len(ids) > NAMES_MAX else ""
+        lines.append(f"{way} ({', '.join(ids[:NAMES_MAX])}{more})")
+    rest = ways[REASONS_MAX:]
+    if rest:
+        count = sum(len(names[it]) for it in rest)
+        lines.append(f"engine: {len(rest)} more reasons ({counted(count, 'destination')})")
+    return lines
 
 
 def _destinations(settings: "Settings") -> str:

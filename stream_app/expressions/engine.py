@@ -31,6 +31,7 @@ Pure: no clock, no I/O; the prelude is loaded with this module. One thread at a 
 the engine releases the GIL.
 """
 
+import enum
 import pkgutil
 import re
 from collections.abc import Callable, Sequence
@@ -201,6 +202,15 @@ class CompiledExpression:
         without a lock: it only ever changes to False, and both values give the same result."""
 
 
+class NotFrozen(enum.Enum):
+    """Result of an evaluation over a frozen event that needs an event of its own."""
+
+    NOT_FROZEN = "not frozen"
+
+
+NOT_FROZEN: Final = NotFrozen.NOT_FROZEN
+
+
 class Evaluation(NamedTuple):
     """One expression to evaluate over an event."""
 
@@ -217,6 +227,8 @@ class Session:
         self._realm: Realm | None = None
         self._sharing: Realm | None = None
         """The realm that last got an event to share; it may have been dropped since."""
+        self._shared: Event | None = None
+        """That event."""
 
     def __enter__(self) -> Self:
         return self
@@ -235,7 +247,7 @@ class Session:
     def evaluate(self, event: Event, evaluations: Sequence[Evaluation]) -> list[EvaluationResult]:
         """Return the result of each evaluation; none leaves a trace for another."""
         if len(evaluations) > 1 and sum(it.compiled.can_share for it in evaluations) > 1:
-            is_shared = self._share(event)
+            is_shared = self._has(event) or self._share(event)
             return [
                 self._evaluate_shared(event, *evaluation)
                 if is_shared and evaluation.compiled.can_share
@@ -277,6 +289,44 @@ class Session:
             return self._evaluate_shared(event, compiled, context)
         return self._retry_alone(event, compiled, context)
 
+    def evaluate_frozen(
+        self, event: Event, compiled: CompiledExpression, context: str | None
+    ) -> EvaluationResult | NotFrozen:
+        """Return the result over a frozen event, so that the expression has not changed it.
+
+        NOT_FROZEN: It threw, or tried to change the event, or the event is not JSON. An expression
+        that is not `can_freeze` must not come here. An event is frozen once for all that follow.
+        """
+        if not self._has(event) and not self._share(event):
+            if self._realm is not None:
+                return NOT_FROZEN
+            return self._retry_frozen(event, compiled, context)
+        self._engine.evaluations += 1
+        try:
+            result = _evaluate_frozen(self._acquired(), event, compiled, context)
+        except quickjs.JSException as error:
+            if _is_not_shared(error):
+                return NOT_FROZEN
+            result = None
+        if result is not None:
+            return result or None
+        self._realm = None  # A limit was hit.
+        return self._retry_frozen(event, compiled, context)
+
+    def _retry_frozen(
+        self, event: Event, compiled: CompiledExpression, context: str | None
+    ) -> EvaluationResult | NotFrozen:
+        limits = self._engine.limits
+        realm = Realm(limits, limits.retry_seconds_max)
+        try:
+            realm.share(*event)
+            result = _evaluate_frozen(realm, event, compiled, context)
+        except quickjs.JSException as error:
+            if _is_not_shared(error):
+                return NOT_FROZEN
+            return ScriptError(_limit_message(str(error), limits))
+        return ScriptError(_limit_message("", limits)) if result is None else result or None
+
     def _retry_alone(
         self, event: Event, compiled: CompiledExpression, context: str | None
     ) -> EvaluationResult:
@@ -290,9 +340,14 @@ class Session:
             )
         return ScriptError(_limit_message("", limits)) if result is None else result or None
 
+    def _has(self, event: Event) -> bool:
+        """Return whether the realm still has this event to share."""
+        return self._realm is not None and self._realm is self._sharing and self._shared is event
+
     def _share(self, event: Event) -> bool:
         """Parse and freeze the event; False if that fails, as each evaluation will then find."""
         self._sharing = self._acquired()
+        self._shared = event
         try:
             self._sharing.share(*event)
         except quickjs.JSException as error:
@@ -356,6 +411,14 @@ class Realm:
         return function
 
 
+def _evaluate_frozen(
+    realm: Realm, event: Event, compiled: CompiledExpression, context: str | None
+) -> str | Literal[False] | None:
+    """Return what the function returns over the event that the realm shares."""
+    function = realm.bind(compiled.text)
+    return function(None, context, event.timestamp, event.name, None)
+
+
 def _evaluate_alone(
     realm: Realm, event: Event, compiled: CompiledExpression, context: str | None
 ) -> str | Literal[False] | None:
@@ -365,7 +428,7 @@ def _evaluate_alone(
     if clashes is not None and compiled.can_freeze:
         realm.share(*event)
         try:
-            return function(None, context, timestamp, name, None)
+            return _evaluate_frozen(realm, event, compiled, context)
         except quickjs.JSException as error:
             if not _is_not_shared(error):
                 raise

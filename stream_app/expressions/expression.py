@@ -19,6 +19,7 @@ event is the engine's, and U+FFFD replaces the half in its line.
 Pure: no clock, no I/O; safe to call from several threads at once.
 """
 
+import contextlib
 import enum
 import re
 from collections import defaultdict
@@ -35,18 +36,20 @@ from stream_app.expressions.engine import (
     Evaluation,
     EvaluationResult,
     Event,
+    NotFrozen,
     ScriptError,
     Session,
     SourcePosition,
 )
 from stream_app.expressions.fast_path import (
-    FALLBACK_ERRORS,
+    CHUNK_ERRORS,
     LINE_BYTES_MAX,
+    UNDECIDED_ERRORS,
     FastPath,
-    compile_fast_path,
 )
-from stream_app.expressions.filters import compile_filter
 from stream_app.expressions.integers import integers_of, may_show
+from stream_app.expressions.parser import RefusedError
+from stream_app.expressions.scanner import Reader, changes_nothing, condition_end, read_paths
 from stream_app.records import Record, TopicPartition
 
 EXPRESSION_LENGTH_MAX: Final = 65_536
@@ -107,8 +110,22 @@ def compile_expression(text: str, *, engine: Engine = _PROCESS_ENGINE) -> "Expre
         hint = _STATEMENT_HINT if _STATEMENT.search(text) else ""
         message = f"{problem.message}, {position}{hint}"
         raise ExpressionError(message, problem.position or _end(text))
-    fast_path = compile_fast_path(text) or compile_filter(text)
-    return Expression(text, CompiledExpression(text), fast_path, engine)
+    return _compiled(text, engine)
+
+
+def _compiled(text: str, engine: Engine) -> "Expression":
+    compiled = CompiledExpression(text)
+    try:
+        return Expression(text, compiled, FastPath(text), engine)
+    except RefusedError as error:
+        reason = error.reason
+    end = condition_end(text) if compiled.can_freeze else None
+    if end is not None and engine.check(text[:end]) is None:
+        with contextlib.suppress(RefusedError):  # The reason is in the condition already.
+            return Expression(
+                text, compiled, FastPath(text, end), engine, f"its condition {reason}"
+            )
+    return Expression(text, compiled, None, engine, reason)
 
 
 def _end(text: str) -> SourcePosition:
@@ -133,22 +150,40 @@ _STATEMENT_HINT: Final = (
 class Expression:
     """Compiled payload expression; made by `compile_expression`."""
 
-    __slots__ = ("compiled", "engine", "fast_path", "needs_context", "text")
+    __slots__ = (
+        *("_questions", "compiled", "engine", "fast_path", "needs_context", "reason", "text"),
+    )
 
     def __init__(
-        self, text: str, compiled: CompiledExpression, fast_path: FastPath | None, engine: Engine
+        self,
+        text: str,
+        compiled: CompiledExpression,
+        fast_path: FastPath | None,
+        engine: Engine,
+        reason: str | None = None,
     ) -> None:
         self.text = text
         self.compiled = compiled
         self.fast_path = fast_path
+        """What needs no engine: the whole of the expression, unless it has a `condition`."""
         self.engine = engine
+        self._questions: Questions | None = None
+        self.reason = reason
+        """Why every record enters the engine; None: none does, but those it has to decide."""
         # An escape could spell it, and so could a text passed to `eval`.
         self.needs_context = re.search(r"\$context|\\u|\beval\b", text) is not None
 
     @property
     def uses_engine(self) -> bool:
         """Whether every record enters the engine: there is no fast path to try first."""
-        return self.fast_path is None
+        return self.fast_path is None or self.fast_path.condition is not None
+
+    @property
+    def questions(self) -> "Questions":
+        """What the engine is asked, made at the first record that enters it."""
+        if self._questions is None:
+            self._questions = Questions(self.text, self.fast_path)
+        return self._questions
 
     def evaluate(
         self, records: Sequence[Record], destination: str, source: TopicPartition
@@ -158,10 +193,34 @@ class Expression:
 
     def takes_fast_path(self, record: Record, source: TopicPartition) -> bool:
         """Return whether the fast path alone gives the outcome of this record."""
-        if self.fast_path is None:
+        if self.fast_path is None or self.uses_engine:
             return False
         _, missing = _run_fast_path(self.fast_path, [record], source)
         return not missing
+
+
+class Questions:
+    """What the engine is asked about an expression, other than the expression itself."""
+
+    __slots__ = ("condition", "is_frozen", "reader", "traced")
+
+    def __init__(self, text: str, fast_path: FastPath | None) -> None:
+        self.condition: CompiledExpression | None = None
+        """The condition that the engine decides, while the rest needs none."""
+        self.is_frozen = False
+        """Whether the condition needs a frozen event: it might change its own."""
+        self.traced: CompiledExpression | None = None
+        """The expression for events that the fast path leaves to the engine."""
+        asked: str | None = text
+        if fast_path is not None:
+            self.traced = CompiledExpression(fast_path.traced)
+            asked = fast_path.condition
+            if asked is not None:
+                self.condition = CompiledExpression(f"!(!({asked}\n))")
+                self.is_frozen = not changes_nothing(asked)
+        paths = None if asked is None else read_paths(asked)
+        self.reader = None if paths is None else Reader(paths)
+        """Cutter of the part that the engine parses of an event; None: the whole."""
 
 
 def evaluations() -> int:
@@ -187,10 +246,11 @@ def evaluate(routes: Sequence[Route], source: TopicPartition) -> list[list[Outco
     outcomes: list[list[Outcome | None]] = []
     pending: defaultdict[int, list[_Entry]] = defaultdict(list)  # By record.
     for route in routes:
-        fast_path = route.expression.fast_path
         decided: list[Outcome | None] = [None] * len(route.records)
         undecided: Sequence[int] = range(len(decided))
-        if fast_path is not None:
+        expression = route.expression
+        if not expression.uses_engine:
+            fast_path = cast("FastPath", expression.fast_path)
             decided, undecided = _run_fast_path(fast_path, route.records, source)
         outcomes.append(decided)
         for index in undecided:
@@ -215,49 +275,102 @@ def _evaluate_record(session: Session, entries: Sequence[_Entry], source: TopicP
         for _, at, outcomes in entries:
             outcomes[at] = event
         return
-    value = cast("bytes", record.value)
-    if len(entries) == 1 and route.expression.fast_path is None:  # The usual case: a fast one.
-        evaluation = _evaluation(route, record, source)
-        result = session.evaluate_one(event, *evaluation)
-        outcomes[at] = _outcome(event.name, _with_digits(session, event, evaluation, value, result))
+    if len(entries) == 1:  # The usual case: a fast one.
+        asked = _Asked(session, event, route, at, source)
+        outcomes[at] = _outcome(event.name, asked.line(is_alone=True))
         return
-    evaluations = [Evaluation(*_evaluation(it, record, source)) for it, _, _ in entries]
-    results = session.evaluate(event, evaluations)
-    for (route, at, outcomes), evaluation, result in zip(
-        entries, evaluations, results, strict=True
-    ):
-        fast_path = route.expression.fast_path
-        found = fast_path.find(value) if fast_path is not None and result is not None else None
-        line: ScriptError | bytes | None
-        if isinstance(result, str) and fast_path is not None and found is not None:
-            line = fast_path.line_of(found, _encoded(result))
+    shared: list[tuple[_Asked, list[Outcome | None], int]] = []
+    for route, at, outcomes in entries:
+        asked = _Asked(session, event, route, at, source)
+        if route.expression.fast_path is None:
+            shared.append((asked, outcomes, at))
         else:
-            line = _with_digits(session, event, evaluation, value, result)
-        outcomes[at] = _outcome(event.name, line)
+            outcomes[at] = _outcome(event.name, asked.line(is_alone=False))
+    results = session.evaluate(event, [Evaluation(*it.evaluation) for it, _, _ in shared])
+    for (asked, outcomes, at), result in zip(shared, results, strict=True):
+        outcomes[at] = _outcome(event.name, asked.with_digits(result))
 
 
-def _with_digits(
-    session: Session,
-    event: Event,
-    evaluation: tuple[CompiledExpression, str | None],
-    value: bytes,
-    result: EvaluationResult,
-) -> ScriptError | bytes | None:
-    """Return the result as a line, with the digits that the integers of the event have."""
-    if not isinstance(result, str):
-        return result
-    line = _encoded(result)
-    if not may_show(value, line):
-        return line
-    integers = integers_of(value)
-    if integers is None:
-        return line
-    if integers.clashes is not None:
-        again = session.evaluate_clashing(event._replace(clashes=integers.clashes), *evaluation)
-        if not isinstance(again, str):
-            return again
-        line = _encoded(again)
-    return integers.restored(line)
+class _Asked:
+    """Question to the engine about one record of a route."""
+
+    __slots__ = ("_event", "_expression", "_session", "_value", "evaluation")
+
+    def __init__(
+        self, session: Session, event: Event, route: Route, at: int, source: TopicPartition
+    ) -> None:
+        self._session = session
+        self._event = event
+        self._expression = expression = route.expression
+        record = route.records[at]
+        self._value = cast("bytes", record.value)
+        context = _context(record, source, route.destination) if expression.needs_context else None
+        self.evaluation = (expression.compiled, context)
+
+    def line(self, *, is_alone: bool) -> ScriptError | bytes | None:
+        """Return the line, or None for `undefined`, or the error.
+
+        Args:
+            is_alone: Whether no other expression needs this event, so that parts of it will do.
+        """
+        fast_path, questions = self._expression.fast_path, self._expression.questions
+        part = self._part(questions.reader) if is_alone else self._event
+        if fast_path is None:
+            return self.with_digits(self._session.evaluate_one(part, *self.evaluation))
+        if questions.condition is None:
+            return self._traced_line(fast_path)
+        asked = (part, questions.condition, self.evaluation[1])
+        decision: EvaluationResult | NotFrozen
+        if questions.is_frozen or not is_alone:
+            decision = self._session.evaluate_frozen(*asked)
+        else:
+            decision = self._session.evaluate_one(*asked)
+        if isinstance(decision, ScriptError) and decision.position is None:
+            return decision  # A limit, for example.
+        if not isinstance(decision, str):
+            return self._own_line()
+        try:
+            return fast_path.line(self._value, is_true=decision == "true")
+        except UNDECIDED_ERRORS:
+            return self._traced_line(fast_path)
+
+    def _traced_line(self, fast_path: FastPath) -> ScriptError | bytes | None:
+        """Return the engine's line, with slices of what the paths deliver."""
+        traced = self._expression.questions.traced
+        if traced is not None and fast_path.can_slice(self._value):
+            result = self._session.evaluate_one(self._event, traced, self.evaluation[1])
+            if isinstance(result, str):
+                return fast_path.with_slices(self._value, _encoded(result))
+            if result is None:
+                return None
+        return self._own_line()  # With the place of the error.
+
+    def _own_line(self) -> ScriptError | bytes | None:
+        """Return what the engine alone makes of the expression."""
+        return self.with_digits(self._session.evaluate_one(self._event, *self.evaluation))
+
+    def _part(self, reader: Reader | None) -> Event:
+        part = None if reader is None else reader.part(self._value)
+        return self._event if part is None else Event(part, self._event.timestamp, self._event.name)
+
+    def with_digits(self, result: EvaluationResult) -> ScriptError | bytes | None:
+        """Return a result as a line, with the digits that the integers of the event have."""
+        if not isinstance(result, str):
+            return result
+        line = _encoded(result)
+        value = self._value
+        if not may_show(value, line):
+            return line
+        integers = integers_of(value)
+        if integers is None:
+            return line
+        if integers.clashes is not None:
+            event = self._event._replace(clashes=integers.clashes)
+            again = self._session.evaluate_clashing(event, *self.evaluation)
+            if not isinstance(again, str):
+                return again
+            line = _encoded(again)
+        return integers.restored(line)
 
 
 def _encoded(text: str) -> bytes:
@@ -281,14 +394,6 @@ def _event(record: Record, source: TopicPartition) -> Event | Literal[Skip.SKIP]
         # For other values that are not JSON, the engine's message follows the same beginning.
         return _failure(name, f"the record's value is not JSON: not UTF-8 at byte {error.start}")
     return Event(text, float(record.timestamp), name)
-
-
-def _evaluation(
-    route: Route, record: Record, source: TopicPartition
-) -> tuple[CompiledExpression, str | None]:
-    expression = route.expression
-    context = _context(record, source, route.destination) if expression.needs_context else None
-    return expression.compiled, context
 
 
 def _name(record: Record, source: TopicPartition) -> str:
@@ -349,56 +454,32 @@ def _run_fast_path(
 ) -> tuple[list[Outcome | None], list[int]]:
     """Return outcomes in order, and the indexes of those that are missing, as None.
 
-    An outcome is missing where the engine is to decide about a path, or the value is not JSON.
+    An outcome is missing where the engine is to decide, or the value is not JSON.
     """
-    if fast_path.decide is None:
-        return _slice(fast_path, records, source)
-    outcomes: list[Outcome | None] = [SKIP] * len(records)
-    passing: list[int] = []
-    missing: list[int] = []
-    for index, record in enumerate(records):
-        is_passing = fast_path.decide(record.value)
-        if is_passing:
-            passing.append(index)
-        elif is_passing is None:
-            missing.append(index)
-    sliced, unsliced = _slice(fast_path, [records[it] for it in passing], source)
-    for index, outcome in zip(passing, sliced, strict=True):
-        outcomes[index] = outcome
-    missing += [passing[it] for it in unsliced]
-    for index in missing:
-        outcomes[index] = None
-    return outcomes, missing
-
-
-def _slice(
-    fast_path: FastPath, records: Sequence[Record], source: TopicPartition
-) -> tuple[list[Outcome | None], list[int]]:
-    """Return what `_run_fast_path` returns for records that all have a line."""
     outcomes: list[Outcome | None] = []
     missing: list[int] = []
+    lines_of = fast_path.lines_of
     for start in range(0, len(records), _CHUNK_RECORDS):
-        values = [record.value for record in records[start : start + _CHUNK_RECORDS]]
-        try:
-            outcomes += fast_path.lines_of(values)
-        except FALLBACK_ERRORS:
-            for index, value in enumerate(values, start):
-                outcomes.append(_slice_one(fast_path, value, records[index], source))
-                if outcomes[-1] is None:
-                    missing.append(index)
+        chunk = records[start : start + _CHUNK_RECORDS]
+        if lines_of is not None:
+            try:
+                outcomes += lines_of([record.value for record in chunk])
+            except CHUNK_ERRORS:
+                pass
+            else:
+                continue
+        for index, record in enumerate(chunk, start):
+            value = record.value
+            try:
+                line = SKIP if value is None else fast_path.line(value)
+            except UNDECIDED_ERRORS:
+                missing.append(index)
+                outcomes.append(None)
+                continue
+            if line is None:
+                outcomes.append(SKIP)
+            elif line is SKIP or len(line) <= LINE_BYTES_MAX:
+                outcomes.append(line)
+            else:
+                outcomes.append(_too_large(_name(record, source), line))
     return outcomes, missing
-
-
-def _slice_one(
-    fast_path: FastPath, value: bytes | None, record: Record, source: TopicPartition
-) -> Outcome | None:
-    """Return the outcome of one value; None if the engine is to decide."""
-    if value is None:
-        return SKIP
-    found = fast_path.find(value)
-    if found is None or not found.is_complete:
-        return None
-    line = fast_path.line_of(found)
-    if line is None:
-        return SKIP
-    return line if len(line) <= LINE_BYTES_MAX else _too_large(_name(record, source), line)

@@ -13,6 +13,7 @@ expression; the next child continues behind it. Checked for every case:
 - an outcome is a skip, or one line of JSON within bounds, or a failure with one line of text;
 - the outcome is the same when evaluated again, in an engine with higher limits, and together with
   other expressions that share the event; unless a limit was hit;
+- the engine alone gives the same over whole events, but for the spelling of what is sliced;
 - after each group of cases the realm evaluates *canaries* as a new realm does; one of them lists
   every property of everything that an expression can reach. So nothing leaks;
 - memory does not grow beyond the engine's limits.

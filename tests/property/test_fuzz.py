@@ -24,6 +24,7 @@ COUNTS_MIN: Final = {
     "failed": 185,
     "refused": 86,
     "together": 540,
+    "by the engine": 200,
     "canaries": 240,
     "InternalError: out of memory": 3,
     "InternalError: interrupted": 2,

@@ -29,6 +29,7 @@ payload = '''
   of: $context,
 }'''
 """
+REASON = "calls .trim at line 2, column 25"
 EVENTS = b'{"body":{"id":17,"name":" Ada "}}\n\n{"body":{"name":7}}\r\n[no]\n'
 
 
@@ -189,7 +190,7 @@ def test_file_is_one_event_or_one_on_each_line(
 def test_expression_is_tried_without_a_configuration(tmp_path: Path) -> None:
     shell = Shell(tmp_path, "", "")
     assert shell.run("check", "--expression", "$event") == Outcome(
-        0, "--expression: no mistakes\n", ""
+        0, "--expression: no mistakes; fast path\n", ""
     )
     (document,) = tried(
         shell.run(
@@ -246,16 +247,42 @@ def test_line_that_is_too_long_fails_as_in_a_worker(tmp_path: Path) -> None:
 
 def test_json_has_each_destination_and_the_summary(shell: Shell) -> None:
     outcome = shell.run("check", "--offline", "--json")
-    names = ("destination", "pipeline", "bucket", "prefix", "path", "writable", "problems")
+    names = (
+        *("destination", "pipeline", "bucket", "prefix", "path", "reason", "writable", "problems"),
+    )
     assert documents_of(outcome, "destination") == [
         dict(zip(names, row, strict=True))
         for row in (
-            ("orders", "orders", "my-bucket", "", "fast", None, []),
-            ("names", None, "my-bucket", "", "engine", None, []),
+            ("orders", "orders", "my-bucket", "", "fast", None, None, []),
+            ("names", None, "my-bucket", "", "engine", REASON, None, []),
         )
     ]
     assert documents_of(outcome, "summary") == [
         {"mistakes": 0, "destinations": 2, "writable": None, "kafka_problems": None, "status": 0}
+    ]
+
+
+def test_destinations_that_need_the_engine_are_listed_by_the_reason(tmp_path: Path) -> None:
+    payloads = ["$event.a.map(it => it)"] * 5 + ["$event.a == 1 ? $event : undefined", "$event"]
+    destinations = "".join(
+        f'[[destinations]]\nid = "d{number}"\nbucket = "my-bucket"\npayload = "{payload}"\n'
+        for number, payload in enumerate(payloads)
+    )
+    shell = Shell(tmp_path, "127.0.0.1:9", "", destinations).configure()
+    outcome = shell.run("check", "--offline")
+    assert outcome.output.splitlines()[-3:] == [
+        "engine: calls .map at column 9 (d0, d1, d2 and 2 more)",
+        "engine: its condition uses == at column 10 (d5)",
+        "stream_app.toml: no mistakes; 7 destinations",
+    ]
+
+
+def test_way_of_an_expression_is_shown_with_the_reason(tmp_path: Path) -> None:
+    arguments = ("check", "--expression", "$event.items.map(it => it.id)")
+    outcome = Shell(tmp_path, "", "").run(*arguments)
+    assert outcome.output == "--expression: no mistakes; engine: calls .map at column 13\n"
+    assert documents_of(Shell(tmp_path, "", "").run(*arguments, "--json"), "expression") == [
+        {"name": "--expression", "path": "engine", "reason": "calls .map at column 13"}
     ]
 
 

@@ -3,9 +3,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from stream_app.cli.check_report import new_report
+from stream_app.cli.check_report import NAMES_MAX, REASONS_MAX, engine_lines, new_report
 from stream_app.cli.main import stream_app
 from stream_app.config.settings import S3, Delivery, Destination, Kafka, Settings
+from stream_app.expressions.expression import compile_expression
 from stream_app.kafka.cluster_findings import ResourceCheck
 from stream_app.s3.conformance import Conformance
 from stream_app.s3.conformance_verdict import Result, Verdict
@@ -112,3 +113,28 @@ def test_problem_of_kafka_is_status_1(
     output, error = capsys.readouterr()
     assert error == "".join(f"stream-app: {it}\n" for it in problems)
     assert output.endswith("Kafka has what a worker needs\n") is not bool(problems)
+
+
+# --- Destinations whose expressions need the engine ---------------------------------------------
+
+
+def lines(payloads: list[str]) -> list[str]:
+    ids = [f"d{number}" for number in range(len(payloads))]
+    return engine_lines(ids, [compile_expression(it) for it in payloads])
+
+
+def test_fast_paths_need_no_line() -> None:
+    assert lines(["$event", "$event.a ? $event.b : undefined"]) == []
+
+
+def test_reason_of_most_destinations_is_first_and_names_a_few() -> None:
+    assert lines(["$event.a + 1", *["$event.map(f)"] * (NAMES_MAX + 2)]) == [
+        "engine: calls .map at column 7 (d1, d2, d3 and 2 more)",
+        "engine: uses + at column 10 (d0)",
+    ]
+
+
+def test_reasons_are_as_many_as_a_person_reads() -> None:
+    shown = lines([f"{' ' * number}$event.a + 1" for number in range(REASONS_MAX + 2)])
+    assert len(shown) == REASONS_MAX + 1
+    assert shown[-1] == "engine: 2 more reasons (2 destinations)"

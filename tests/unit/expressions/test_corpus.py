@@ -40,7 +40,7 @@ GROUPS = {
     *("symbols", "proxies", "templates", "functions", "classes", "iterators and generators"),
     *("promises and async", "BigInt", "regular expressions", "arrays", "typed arrays", "strings"),
     *("numbers", "JSON", "collections", "control flow", "text of the expression", "context"),
-    "outcomes",
+    *("conditions", "outcomes"),
 }
 
 

@@ -14,6 +14,7 @@ import quickjs
 
 from stream_app.expressions.engine import (
     FUNCTIONS_MAX,
+    NOT_FROZEN,
     PRELUDE,
     REALMS_IDLE_MAX,
     WRAPPER_LINES,
@@ -887,3 +888,51 @@ def test_prelude_has_fewer_lines_than_stand_above_an_expression() -> None:
 def test_prelude_is_valid_javascript_by_node() -> None:
     checked = subprocess.run([str(NODE), "--check", PRELUDE_FILE], check=False, capture_output=True)
     assert checked.returncode == 0, checked.stderr.decode()
+
+
+# --- A condition over a frozen event -------------------------------------------------------------
+
+SLOW = "(() => { for (let i = 0; i < 1e5; i++); return %s })()"
+FROZEN = Event('{"a":[1]}', 0.0, "events/0@1")
+
+
+def frozen(text: str, limits: Limits, event: Event = FROZEN) -> object:
+    with Engine(limits).session() as session:
+        return session.evaluate_frozen(event, CompiledExpression(text), None)
+
+
+def test_event_is_frozen_once_for_all_conditions_that_do_not_change_it() -> None:
+    with Engine().session() as session:
+        for text, result in [
+            *(("$event.a[0]", "1"), ("$event.b", None), ("$event.a[0] = 2", NOT_FROZEN)),
+            *(("$event.c.d", NOT_FROZEN), ("$event.a", "[1]")),
+        ]:
+            assert session.evaluate_frozen(FROZEN, CompiledExpression(text), None) == result
+        other = FROZEN._replace(text="5")
+        assert session.evaluate_frozen(other, CompiledExpression("$event"), None) == "5"
+
+
+def test_event_that_is_no_json_cannot_be_frozen() -> None:
+    assert frozen("1", Limits(), FROZEN._replace(text="[no")) is NOT_FROZEN
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [(SLOW % "1", "1"), (SLOW % "$event.b", None), (SLOW % "$event.a = 1", NOT_FROZEN)],
+)
+def test_limit_that_a_condition_hits_by_chance_changes_nothing(text: str, result: object) -> None:
+    assert frozen(text, Limits(seconds_max=1e-9, retry_seconds_max=60.0)) == result
+
+
+def test_condition_that_hits_a_limit_alone_has_failed() -> None:
+    text = "(function f(n) { return f(n + 1) + 1 })(0)"
+    result = frozen(text, Limits())
+    assert isinstance(result, ScriptError)
+    assert result.message.startswith("RangeError: Maximum call stack")
+
+
+def test_event_that_is_too_large_to_freeze_has_failed() -> None:
+    large = FROZEN._replace(text=f"[{'0,' * 500_000}0]")
+    result = frozen("1", Limits(memory_bytes_max=2_000_000), large)
+    assert isinstance(result, ScriptError)
+    assert result.message.startswith("InternalError: out of memory")

@@ -20,7 +20,7 @@ from stream_app.expressions.expression import (
     compile_expression,
     evaluate,
 )
-from stream_app.expressions.fast_path import INHERITED
+from stream_app.expressions.shape import INHERITED
 from stream_app.records import Record, TopicPartition
 
 
@@ -76,18 +76,14 @@ def test_plain_paths_are_sliced_from_the_record(text: str, line: bytes) -> None:
     [
         ("$event.inSample == true ? $event : undefined", EVENT),
         ("$event.text + '!'", b'"abc!"'),
-        ("`${$event.text}`", b'"abc"'),
         ("{ ...$event.body, id: undefined }", b'{"user":{"e-mail":"a@b.c"}}'),
         ("$event.body // the body", b'{"id":5,"user":{"e-mail":"a@b.c"}}'),
         ("{ '2': $event.n, '1': $event.text }", b'{"1":"abc","2":null}'),
         ("{ a: $event.n, b: $event.n, a: $event.text }", b'{"a":"abc","b":null}'),
         ("{ __proto__: $event.body, a: $event.n }", b'{"a":null}'),
-        ("{ all: $event.body, id: $event.body.id }", None),
-        ("{ id: $event.body.id, all: $event.body }", None),
         ("{ a: $event['te\\x78t'] }", b'{"a":"abc"}'),
         ("$event['te\txt'] ?? 1", b"1"),
         ("(x => x)($event.body.id)", b"5"),
-        ("null", b"null"),
         ("$eventual?.x ?? 1", None),
     ],
 )
@@ -106,14 +102,14 @@ def test_path_of_any_length_is_followed(length: int) -> None:
     assert expression.uses_engine == (length > 32)
 
 
-@pytest.mark.parametrize("count", [256, 257])
+@pytest.mark.parametrize("count", [256, 257, 2_000])
 def test_object_of_any_size_is_built(count: int) -> None:
     fields = ",".join(f"f{number}:$event.n" for number in range(count))
     expression = compile_expression(f"{{{fields}}}")
     (line,) = expression.evaluate([record(EVENT)], "archive", SOURCE)
     assert isinstance(line, bytes)
     assert len(json.loads(line)) == count
-    assert expression.uses_engine == (count > 256)
+    assert expression.uses_engine == (count > 1_000)
 
 
 def test_key_that_msgspec_refuses_enters_the_engine() -> None:
@@ -359,9 +355,10 @@ def test_record_without_an_event_has_one_outcome_for_all_routes(
     [
         ("$event.n", b'{"n":1}', True),
         ("$event.n", b"{}", True),
-        ("{ n: $event.n, a: $event.a?.b }", b"{}", False),
+        ("{ n: $event.n, a: $event.a.b }", b"{}", False),
+        ("{ n: $event.n, a: $event.a?.b }", b"{}", True),
         ("$event.toString", b"{}", False),
-        ("$event.a?.b?.c", b'{"a":{}}', False),
+        ("$event.a?.b?.c", b'{"a":{}}', True),
         ("$event.a?.b?.c", b'{"a":{"b":{}}}', True),
         ("$event.n", b"[]", False),
         ("$event.n + 1", b'{"n":1}', False),

@@ -131,7 +131,7 @@ def test_event_without_large_integers_has_none(text: str) -> None:
     ("text", "line"),
     [
         ("($event)", f'{{"id":{BIG},"list":[1,{-BIG}]}}'),
-        ("$event.id > 5 ? $event.id : 0", f"{BIG}"),
+        ("$event.id >> 0 ? $event.id : $event.id + 0", f"{BIG}"),
         ("{ ...$event, list: undefined }", f'{{"id":{BIG}}}'),
         ("(({ id, ...rest }) => ({ rest, id }))($event)",
          f'{{"rest":{{"list":[1,{-BIG}]}},"id":{BIG}}}'),

@@ -30,7 +30,8 @@ def trials(
     [
         ("$event.n", b'{"n": 1}', "delivered", "1", "fast"),
         ("$event.n", b"{}", "skipped", None, "fast"),
-        ("$event.n?.x", b"{}", "skipped", None, "engine"),
+        ("$event.n?.x", b"{}", "skipped", None, "fast"),
+        ("$event.n?.x", b'{"n": 1}', "skipped", None, "engine"),
         ("$event.n + 1", b'{"n": 1}', "delivered", "2", "engine"),
     ],
 )
