@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import click
 
 from stream_app import __version__
+from stream_app.cli.cases import test
 from stream_app.cli.check import check
 from stream_app.cli.common import (
     MEANINGS,
@@ -45,6 +46,7 @@ _COMMANDS: Final = (
     receipts,
     redeliver,
     send,
+    test,
     topics,
     worker,
 )

@@ -29,6 +29,8 @@ CONFIG_BYTES_MAX: Final = 64 * 1024 * 1024
 `DESTINATIONS_MAX` destinations."""
 FOLDER_FILES_MAX: Final = 1_000
 """Files of the folder: a file for each team, and each is looked at every `FILE_CHECK_SECONDS`."""
+TEST_SUFFIX: Final = ".test.toml"
+"""End of the name of a file with test cases, beside the file whose destinations it tests."""
 FILE_CHECK_SECONDS: Final = 2.0
 """Interval between two checks of the files for a change."""
 
@@ -125,7 +127,9 @@ class ConfigSource:
             paths = sorted(
                 str(path / it.name)
                 for it in path.iterdir()
-                if it.name.endswith(".toml") and not it.name.startswith(".")
+                if it.name.endswith(".toml")
+                and not it.name.startswith(".")
+                and not it.name.endswith(TEST_SUFFIX)
             )
         except (OSError, ValueError) as error:
             raise ConfigurationError(

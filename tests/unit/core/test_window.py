@@ -1,5 +1,7 @@
 import gzip
+from dataclasses import replace
 
+import cramjam
 import pytest
 
 from stream_app.config.settings import Destination
@@ -59,6 +61,18 @@ def test_each_destination_has_its_own_delivery_and_key() -> None:
         it.id: object_key(it.prefix, MINUTE, identifier("events", 3, 1, MINUTE, it.id))
         for it in (ORDERS, EVERY)
     }
+
+
+def test_the_format_of_a_destination_is_in_key_and_bytes_and_in_nothing_else_of_the_name() -> None:
+    contents = {}
+    for to in (ORDERS, replace(ORDERS, format="zstd")):
+        window = Window(EVENTS, 1, None)
+        window.add(answer(KINDS, to), 1, 5)
+        (delivery,) = window.close(MINUTE).values()
+        contents[delivery.key] = delivery.content.finish()
+    plain, zstd = contents
+    assert zstd == plain.removesuffix(".gz") + ".zst"
+    assert bytes(cramjam.zstd.decompress(contents[zstd])) == gzip.decompress(contents[plain])
 
 
 def test_held_is_what_lines_and_lists_take() -> None:
