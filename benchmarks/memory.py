@@ -5,6 +5,7 @@
     one destination   the same for a single destination, whose objects leave in parts
     10,000            destinations, each with one event of 1 KB a second, over two minutes; the
                       same without S3: each window keeps what it needs to try again
+    100,000           destinations, each with three events in one minute; the same without S3
     large events      of 1 MB each; and 1 KB events that a producer has compressed 1:10
     no S3             refuses connections, or does not respond, at full speed; then it comes back
 
@@ -40,7 +41,7 @@ OUTAGE_SECONDS: Final = 30.0
 BEFORE_OUTAGE_SECONDS: Final = 1.5
 """At full speed: S3 has served its clients, and most of the backlog is still there."""
 START_SECONDS_MAX: Final = 120.0
-SECONDS_MAX: Final = 600.0
+SECONDS_MAX: Final = 1_200.0
 LARGE_BYTES: Final = 1_000_000
 LARGE_DISTINCT: Final = 40
 COMPRESSIBLE_DISTINCT: Final = 2_000
@@ -48,6 +49,7 @@ COMPRESSIBLE_BASES: Final = 400
 """They differ in their numbers only: 1 MiB of them is 110 KiB in zstd."""
 COMPRESSED_BATCH_BYTES: Final = 1024 * 1024
 MANY: Final = 10_000
+MOST: Final = 100_000
 
 
 class Backlog(NamedTuple):
@@ -124,6 +126,7 @@ BACKLOGS: Final[Mapping[str, Backlog]] = {
     "1 GiB": Backlog(rig.Load("memory-1", 1_000_000, minutes=1), _usual),
     "2 GiB": Backlog(rig.Load("memory-2", 2_000_000, minutes=1), _usual),
     "10,000": Backlog(rig.Load("memory-many", 1_200_000, pipelines=MANY, minutes=2), _usual),
+    "100,000": Backlog(rig.Load("memory-most", 300_000, pipelines=MOST, minutes=1), _usual),
     "1 MB": Backlog(rig.Load("memory-large", 1_000, minutes=1), _large),
     "1:10": Backlog(rig.Load("memory-compressed", 1_000_000, minutes=1), _compressible),
 }
@@ -132,11 +135,13 @@ CASES: Final = (
     Case("2 GiB in one minute", "2 GiB", 20),
     Case("one destination, 1 GiB in one minute", "1 GiB", None),
     Case("10,000 destinations, 1 KB a second each", "10,000", MANY),
+    Case("100,000 destinations, 3 events in a minute each", "100,000", MOST),
     Case("events of 1 MB", "1 MB", 20),
     Case("record batches compressed 1:10", "1:10", 20),
     Case("no S3: connections refused", "1 GiB", 20, refuse),
     Case("no S3: no answers", "1 GiB", 20, stall),
     Case("no S3, 10,000 destinations", "10,000", MANY, refuse),
+    Case("no S3, 100,000 destinations", "100,000", MOST, refuse),
 )
 
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import (
     catching_up,
+    destinations,
     formats,
     freshness,
     memory,
@@ -111,6 +112,10 @@ def _startup(servers: rig.Servers, folder: Path) -> str:
     return f"{rig.as_markdown(rows)}\n\nMedian (range) of {startup.TURNS} starts. {imports}"
 
 
+def _destinations(servers: rig.Servers, folder: Path) -> str:
+    return rig.as_markdown(destinations.rows(servers, folder))
+
+
 def _scaling(servers: rig.Servers, folder: Path) -> str:
     return rig.as_markdown(scaling.rows(servers, folder))
 
@@ -141,6 +146,7 @@ BENCHMARKS: Final[dict[str, Callable[[rig.Servers, Path], str]]] = {
     "expressions": _expressions,
     "memory": _memory,
     "startup": _startup,
+    "destinations": _destinations,
     "scaling": _scaling,
     "freshness": _freshness,
     "catching-up": _catching_up,

@@ -45,9 +45,10 @@ def worker(config: str, log_level: str, log_format: "Format") -> None:
       stream-app worker --config production.toml
       stream-app worker --log-format json 2>worker.log
     """
-    from stream_app.worker.memory import tune_malloc
+    from stream_app.worker.memory import tune_collector, tune_malloc
 
     tune_malloc()  # before there is any thread
+    tune_collector()  # before destinations are made, of which none is garbage
     from stream_app.logs import is_json, log_to_standard_error
 
     log_to_standard_error(log_level, log_format, os.environ)

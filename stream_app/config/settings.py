@@ -32,8 +32,7 @@ MEMORY_MIB_MAX: Final = 1_048_576
 RETRY_SECONDS_MAX: Final = 30 * 86_400
 ENVIRONMENT_PREFIX: Final = "STREAM_APP_"
 DESTINATIONS_MAX: Final = 100_000
-"""Of one group. One that gets no event costs some 2.5 KB and 80 us at the start, so that a worker
-with so many takes 250 MB more, and begins within 10 s."""
+"""Of one group: a worker with so many takes 100 MiB more, and begins within 10 s."""
 DESTINATIONS_DIR: Final = "destinations_dir"
 """Key of the folder with further destinations, outside of any table."""
 DESTINATIONS_TABLE: Final = "destinations"

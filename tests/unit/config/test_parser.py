@@ -308,6 +308,17 @@ def test_ids_are_unique() -> None:
     ]
 
 
+def test_entry_without_an_id_is_not_the_one_that_others_repeat() -> None:
+    nameless = '[[destinations]]\nbucket = "my-bucket"\n'
+    found = mistakes(nameless * 2 + DESTINATION * 2)
+    assert [it for it in found if "id is also" in it] == [
+        (
+            "app.toml: [[destinations]] 4 (id 'orders'): id is also that of [[destinations]] 3; "
+            "write another one"
+        )
+    ]
+
+
 def test_unknown_key_of_a_destination_names_the_nearest() -> None:
     assert mistakes(DESTINATION + 'buket = "x"') == [
         "app.toml: [[destinations]] 1 (id 'orders'): key 'buket' is unknown; did you mean bucket?"
