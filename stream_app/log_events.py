@@ -404,7 +404,7 @@ UPLOAD_FAILED: Final = LogEvent(
 )
 LATE: Final = LogEvent(
     *("late", "warning"),
-    "A window has been retried for a minute; a `retrying` receipt is published.",
+    "A window has been retried for 5 seconds; a `retrying` receipt is published.",
     "%(subject)s: late, attempt %(attempts)d: %(code)s: %(error)s",
     (*DELIVERY, "attempts", *ERROR),
     ("subject",),

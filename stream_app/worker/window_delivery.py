@@ -49,7 +49,7 @@ DESTINATION_UPLOADS_MAX: Final = 8
 PROBES_MAX: Final = 8
 """Slots for all destinations whose breaker is open."""
 _NO_BOUND: Final = contextlib.nullcontext()
-LATE_SECONDS: Final = 60.0
+LATE_SECONDS: Final = 5.0
 LOGGED_ATTEMPTS: Final = 3
 """Failed attempts that are logged one by one; later ones by `late` and `given-up`."""
 
