@@ -32,6 +32,7 @@ from benchmarks import (
     destinations,
     formats,
     freshness,
+    inspector,
     memory,
     pictures,
     rig,
@@ -139,6 +140,11 @@ def _catching_up(servers: rig.Servers, folder: Path) -> str:
     return f"{rig.as_markdown(catching_up.rows(results))}\n\n{catching_up.note(results)}"
 
 
+def _inspector(servers: rig.Servers, folder: Path) -> str:
+    result = inspector.run(servers, folder, inspector.ROUNDS, inspector.RATE)
+    return f"{rig.as_markdown(inspector.rows(result))}\n\n{inspector.note(result)}"
+
+
 BENCHMARKS: Final[dict[str, Callable[[rig.Servers, Path], str]]] = {
     "throughput": _throughput,
     "stages": _stages,
@@ -150,6 +156,7 @@ BENCHMARKS: Final[dict[str, Callable[[rig.Servers, Path], str]]] = {
     "scaling": _scaling,
     "freshness": _freshness,
     "catching-up": _catching_up,
+    "inspector": _inspector,
 }
 """By the name of their marks; each is given an empty folder and returns Markdown."""
 

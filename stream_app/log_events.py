@@ -586,3 +586,15 @@ NEEDS_RESTART: Final = LogEvent(
     "%(config)s: [%(table)s] has changed; restart the worker to use it",
     ("config", "table"),
 )
+REDELIVERY_STARTED: Final = LogEvent(
+    *("redelivery-started", "info"),
+    "Somebody has started `stream-app redeliver` on the Inspector's page.",
+    "redelivery of %(destination)s started from %(client)s: stream-app %(arguments)s",
+    ("destination", "client", "arguments"),
+)
+REDELIVERY_ENDED: Final = LogEvent(
+    *("redelivery-ended", "info"),
+    "The command that was started on the Inspector's page has ended.",
+    "redelivery of %(destination)s ended with status %(status)d",
+    ("destination", "status"),
+)

@@ -75,6 +75,29 @@ def with_config(command: _Command) -> _Command:
     )(command)
 
 
+def with_logging(command: _Command) -> _Command:
+    """Add the options `--log-level` and `--log-format` to a command."""
+    level = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        envvar="STREAM_APP_LOG_LEVEL",
+        default="info",
+        show_default=True,
+        show_envvar=True,
+        help="Minimum level of the messages that are logged.",
+    )
+    log_format = click.option(
+        "--log-format",
+        type=click.Choice(["auto", "text", "json"]),
+        envvar="STREAM_APP_LOG_FORMAT",
+        default="auto",
+        show_default=True,
+        show_envvar=True,
+        help="Lines for people, or JSON; auto: text if standard error is a terminal.",
+    )
+    return level(log_format(command))
+
+
 def load_settings(config: str) -> "Settings":
     """Return the settings of a configuration file, its folder and the environment.
 

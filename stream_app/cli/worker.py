@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream_app.cli.common import STATUS_FAILED, STATUS_WRONG, with_config
+from stream_app.cli.common import STATUS_FAILED, STATUS_WRONG, with_config, with_logging
 from stream_app.errors import ConfigurationError, StreamAppError
 
 if TYPE_CHECKING:
@@ -16,24 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    envvar="STREAM_APP_LOG_LEVEL",
-    default="info",
-    show_default=True,
-    show_envvar=True,
-    help="Minimum level of the messages that are logged.",
-)
-@click.option(
-    "--log-format",
-    type=click.Choice(["auto", "text", "json"]),
-    envvar="STREAM_APP_LOG_FORMAT",
-    default="auto",
-    show_default=True,
-    show_envvar=True,
-    help="Lines for people, or JSON; auto: text if standard error is a terminal.",
-)
+@with_logging
 @with_config
 def worker(config: str, log_level: str, log_format: "Format") -> None:
     """Run a worker until SIGTERM or Ctrl-C.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, sync_playwright
 
 from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.browser import shop
@@ -41,7 +41,7 @@ def background() -> Iterator[Background]:
     background.stop()
 
 
-StartSite = Callable[[], AbstractContextManager[Site]]
+StartSite = Callable[..., AbstractContextManager[Site]]
 
 
 @pytest.fixture(scope="session")
@@ -51,11 +51,11 @@ def start_site(
     tmp_path_factory: pytest.TempPathFactory,
     background: Background,
 ) -> StartSite:
-    """Start a site for the duration of a `with` block."""
+    """Start a site for the duration of a `with` block; options are those of its shop."""
 
     @contextmanager
-    def started() -> Iterator[Site]:
-        site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background)
+    def started(**options: Any) -> Iterator[Site]:
+        site = shop.start(kafka.address, s3, tmp_path_factory.mktemp("site"), background, **options)
         yield site
         shop.stop(site)
 
@@ -110,6 +110,15 @@ class PageErrors:
 
 
 Opener = Callable[..., Page]
+
+
+def opened_card(page: Page, id_: str) -> Locator:
+    """The card of a destination on an event's page, opened: the good ones are closed at first."""
+    card = page.locator(f'details.delivery[data-id="{id_}"]')
+    expect(card).to_be_visible()
+    if not card.evaluate("it => it.open"):
+        card.locator("summary").first.click()
+    return card
 
 
 @pytest.fixture

@@ -85,6 +85,8 @@ class Shop(Lab):
 
     window_seconds: int = WINDOW_SECONDS
     partitions: int = 2
+    give_up_after_seconds: int = 1
+    has_archive_of_everything: bool = True
     name: str = field(default_factory=lambda: f"shop-{uuid4().hex[:6]}")
 
     @property
@@ -106,7 +108,7 @@ endpoint_url = "{self.s3.endpoint_url}"
 [delivery]
 window_seconds = {self.window_seconds}
 grace_seconds = 1
-give_up_after_seconds = 1
+give_up_after_seconds = {self.give_up_after_seconds}
 
 [[destinations]]
 id = "orders-archive"
@@ -115,11 +117,7 @@ bucket = "{self.bucket}"
 prefix = "orders/"
 payload = "$event.body"
 
-[[destinations]]
-id = "everything"
-bucket = "{self.bucket}"
-prefix = "everything/"
-
+{self._everything}
 [[destinations]]
 id = "new-signups"
 pipeline = "signups"
@@ -135,6 +133,17 @@ prefix = "returns/"
 """,
             "utf-8",
         )
+
+    @property
+    def _everything(self) -> str:
+        if not self.has_archive_of_everything:
+            return ""
+        return f"""
+[[destinations]]
+id = "everything"
+bucket = "{self.bucket}"
+prefix = "everything/"
+"""
 
     async def send_now(
         self, value: bytes | None, pipeline: str | None, headers: Sequence[tuple[str, bytes]] = ()
@@ -276,9 +285,15 @@ class Site:
         return {**kept, "PYTHONPATH": str(ROOT), **self.lab.s3.environment, **more}
 
 
-def start(kafka_address: str, s3: S3Server, folder: Path, background: Background) -> Site:
+def start(
+    kafka_address: str,
+    s3: S3Server,
+    folder: Path,
+    background: Background,
+    **options: Any,
+) -> Site:
     """Start a worker and an Inspector, side by side, on topics of their own."""
-    lab = Shop(kafka_address, s3, folder)
+    lab = Shop(kafka_address, s3, folder, **options)
     background.run(lab.__aenter__())
     worker, clock = launch_clocked(lab)
     site = Site(lab, background, folder, clock)

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from stream_app.embedded.servers import KafkaServer, S3Server
 from tests.browser import shop
-from tests.browser.conftest import Opener, PageErrors
+from tests.browser.conftest import Opener, PageErrors, StartSite
 from tests.browser.shop import Background, Site, order
 
 TOKEN = "correct-horse-battery-staple"  # noqa: S105 - of this test alone
@@ -43,6 +43,46 @@ def test_a_token_opens_every_page_and_nothing_else_does(
     expect(page.locator("tr.event")).to_have_count(0)
     page.close()
     site.stop_inspector(inspector)
+
+
+def test_a_redelivery_is_run_from_the_page_where_it_is_allowed(
+    start_site: StartSite, open_page: Opener, page_errors: PageErrors, tmp_path: Path
+) -> None:
+    page_errors.allow("status of 403")
+    token = tmp_path / "token"
+    token.write_text(TOKEN, "ascii")
+    token.chmod(0o600)
+    with start_site(has_archive_of_everything=False) as site:
+        path = "/destinations/returns-desk"
+        page = open_page(f"{site.url}{path}")
+        position = site.send(order(1), "returns")
+        alarm = page.get_by_role("region", name="What is wrong")
+        expect(alarm).to_contain_text("1 window given up", timeout=BACK_MILLISECONDS_MAX)
+        # The other Inspector of this site only reads.
+        expect(alarm.get_by_role("button", name="Run it here")).to_have_count(0)
+        start = """async path => (await fetch(`/api${path}/redeliver`, {
+            method: "POST",
+            headers: {"content-type": "application/json"},
+            body: '{"failed_events": false}',
+        })).status"""
+        assert page.evaluate(start, path) == 403
+        inspector = site.start_inspector("--token-file", str(token), "--allow-redeliver")
+        page = open_page(f"{inspector.url}{path}")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_label("Token").press("Enter")
+        alarm = page.get_by_role("region", name="What is wrong")
+        site.lab.s3.create_bucket(site.lab.late_bucket)
+        alarm.get_by_role("button", name="Run it here").click()
+        alarm.get_by_role("button", name="Press again to run it").click()
+        run = page.get_by_role("region", name="Redelivery", exact=True)
+        expect(run.locator("h2")).to_have_text("Redelivery is done", timeout=BACK_MILLISECONDS_MAX)
+        expect(run.locator("pre")).to_contain_text("1 redelivered")
+        expect(page.locator(".state-box")).to_contain_text("delivering")
+        expect(alarm).to_have_count(0)
+        assert "redelivery of returns-desk started from 127.0.0.1: stream-app" in inspector.log
+        assert "redelivery of returns-desk ended with status 0" in inspector.log
+        page.goto(f"{inspector.url}{position.path}")
+        expect(page.locator("details.delivery.is-delivered")).to_have_count(1)
 
 
 def test_a_disconnected_stream_is_reported_and_resumes_without_losing_rows(

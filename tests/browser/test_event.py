@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Opener
+from tests.browser.conftest import Opener, opened_card
 from tests.browser.shop import Position, Site, order, signup
 
 DELIVERED_MILLISECONDS_MAX = 120_000
@@ -50,7 +50,10 @@ def test_nodes_copy_the_path_that_an_expression_takes(site: Site, open_page: Ope
     page = open_page(f"{site.url}{position.path}")
     tree = page.locator(".event-body [role=tree]")
     expect(tree).to_be_visible()
-    tree.locator(".node").filter(has_text="name").first.hover()
+    # Only `body` is open at first.
+    expect(tree.locator(".node")).to_have_count(8)
+    expect(tree.locator(".node").last).to_contain_text("items")
+    page.get_by_role("button", name="Expand all").click()
     wanted = {
         '"Ada"': "$event.body.user.name",
         '"author"': "$event.body.user.roles[1]",
@@ -117,14 +120,14 @@ def test_sent_is_the_objects_line_byte_for_byte(
     page = open_page(f"{site.url}{positions['among others'].path}")
     delivered(page, 2)
     for id_ in ("orders-archive", "everything"):
-        card = page.locator(f'details.delivery[data-id="{id_}"]')
+        card = opened_card(page, id_)
         expect(card.locator(".badge.from-object")).to_contain_text("read from the object, line ")
         number = int(card.locator(".badge.from-object").inner_text().rsplit(" ", 1)[1])
         card.locator(".sent-head").get_by_role("button", name="Copy the line").click()
         expect(page.locator("#status")).to_have_text("Copied the line")
         line = copied(page)
         assert card.locator(".sent pre").first.text_content() == line
-        card.get_by_role("tab", name="Response").click()
+        card.get_by_role("tab", name="Delivery report").click()
         key = card.locator("dt:text-is('Key') + dd code").inner_text()
         assert line.encode() == site.line(site.lab.bucket, key, number)
 
@@ -135,9 +138,9 @@ def test_response_is_the_receipt(
     position = positions["order"]
     page = open_page(f"{site.url}{position.path}")
     delivered(page, 2)
-    card = page.locator('details.delivery[data-id="orders-archive"]')
-    card.get_by_role("tab", name="Response").click()
-    response = card.get_by_role("tabpanel", name="Response")
+    card = opened_card(page, "orders-archive")
+    card.get_by_role("tab", name="Delivery report").click()
+    response = card.get_by_role("tabpanel", name="Delivery report")
     for term in (
         "Status",
         "Bucket",
@@ -164,7 +167,7 @@ def test_a_line_that_is_not_in_an_object_yet_is_computed_and_labeled(
     with site.window_held_open():
         position = site.send(order(6))
         page = open_page(f"{site.url}{position.path}")
-        card = page.locator('details.delivery[data-id="orders-archive"]')
+        card = opened_card(page, "orders-archive")
         expect(card.locator(".badge.from-computed")).to_have_text("computed again")
         line = card.locator(".sent pre").first.text_content() or ""
         assert json.loads(line) == order(6)["body"]
@@ -188,11 +191,15 @@ def test_skipped_and_failed_show_the_reason(
     page = open_page(f"{site.url}{positions['skipped'].path}")
     card = page.locator("details.delivery.is-skipped")
     expect(card).to_be_visible(timeout=DELIVERED_MILLISECONDS_MAX)
-    expect(card.locator(".sent")).to_contain_text("undefined")
+    expect(opened_card(page, "new-signups").locator(".sent")).to_contain_text("undefined")
     page = open_page(f"{site.url}{positions['failed'].path}")
     card = page.locator("details.delivery.is-failed")
     expect(card).to_be_visible(timeout=DELIVERED_MILLISECONDS_MAX)
-    expect(card.locator(".error-text").first).to_contain_text("TypeError")
+    errors = page.locator("main").get_by_text("TypeError")
+    expect(errors).to_have_count(1)
+    expect(page.locator(".event-error")).to_contain_text("TypeError")
+    expect(page.locator("details.delivery").first).to_have_attribute("data-id", "new-signups")
+    expect(page.locator("details.delivery[open]")).to_have_count(1)
 
 
 def test_links_lead_to_neighboring_events(site: Site, open_page: Opener) -> None:

@@ -47,7 +47,7 @@ def test_a_row_turns_from_pending_to_delivered_in_place(site: Site, page: Page) 
     with site.window_held_open():
         position = site.send(order(1))
         expect(dest(page, position)).to_have_text(
-            "0 of 2 delivered, 2 pending", timeout=LIVE_MILLISECONDS_MAX
+            "0 of 2 delivered, 2 waiting", timeout=LIVE_MILLISECONDS_MAX
         )
         expect(row(page, position)).to_contain_text("POST/orders")
         assert row(page, position).locator(".mark.is-pending").count() == 1
@@ -60,7 +60,7 @@ def test_a_row_turns_from_pending_to_delivered_in_place(site: Site, page: Page) 
     assert row(page, position).locator(".mark.is-pending").count() == 0
 
 
-def test_a_failing_bucket_is_red_and_green_after_redelivery(site: Site, page: Page) -> None:
+def test_a_failing_bucket_is_red_and_plain_after_redelivery(site: Site, page: Page) -> None:
     position = site.send(order(2), "returns")
     expect(dest(page, position)).to_have_text(
         "1 of 2 delivered, 1 failed", timeout=DELIVERED_MILLISECONDS_MAX
@@ -71,37 +71,47 @@ def test_a_failing_bucket_is_red_and_green_after_redelivery(site: Site, page: Pa
     row(page, position).locator(".row-link").click()
     expect(page.locator("details.delivery.is-failed")).to_contain_text("returns-desk")
     expect(page.locator("details.delivery.is-failed")).to_contain_text("failed")
+    expect(page.locator(".event-error")).to_contain_text("NoSuchBucket")
     page.go_back()
-    page.get_by_role("link", name="Destinations").click()
+    page.get_by_role("link", name="Destinations", exact=True).click()
     failing = page.locator("tr.destination", has_text="returns-desk")
-    expect(failing).to_contain_text("1 failed window")
-    failing.get_by_role("link").click()
+    expect(failing).to_contain_text("1 window given up")
+    expect(failing.locator(".cause")).to_contain_text("NoSuchBucket")
+    failing.locator(".row-link").click()
     command = page.locator(".command code").inner_text()
     assert command.startswith("stream-app redeliver --config ")
     site.lab.s3.create_bucket(site.lab.late_bucket)
     site.redeliver(*command.split()[2:])
     page.get_by_role("link", name="Events", exact=True).click()
     expect(dest(page, position)).to_have_text("2 of 2 delivered", timeout=LIVE_MILLISECONDS_MAX)
-    green = row(page, position).locator(".dest .mark").evaluate("n => getComputedStyle(n).color")
-    assert green == "rgb(20, 108, 55)"
+    plain = row(page, position).locator(".dest .mark").evaluate("n => getComputedStyle(n).color")
+    assert plain == "rgb(138, 148, 161)"
 
 
-def test_skipped_failed_and_delivered_differ_in_shape_color_and_text(
+def test_outcomes_differ_in_shape_and_text_and_only_failures_have_color_and_weight(
     signups: dict[int, Position], page: Page
 ) -> None:
     found = []
     for number, text in zip(
         (1, 4, 3),
-        ("2 of 2 delivered", "1 of 2 delivered, 1 skipped", "1 of 2 delivered, 1 failed"),
+        ("2 of 2 delivered", "1 of 2 delivered, 1 skipped by filter", "1 of 2 delivered, 1 failed"),
         strict=True,
     ):
         position = signups[number]
         expect(dest(page, position)).to_have_text(text, timeout=DELIVERED_MILLISECONDS_MAX)
-        mark = row(page, position).locator(".dest .mark").last
+        marks = row(page, position).locator(".dest .mark")
+        mark = marks.first if number == 3 else marks.last
         shape = mark.locator("use").get_attribute("href")
-        found.append((shape, mark.evaluate("node => getComputedStyle(node).color")))
-    assert [shape for shape, _ in found] == ["#mark-delivered", "#mark-skipped", "#mark-failed"]
-    assert len({color for _, color in found}) == 3
+        weight = "it => getComputedStyle(it.closest('strong') ?? it).fontWeight"
+        found.append(
+            (shape, mark.evaluate("it => getComputedStyle(it).color"), mark.evaluate(weight))
+        )
+    faint = "rgb(138, 148, 161)"
+    assert found == [
+        ("#mark-delivered", faint, "400"),
+        ("#mark-skipped", faint, "400"),
+        ("#mark-failed", "rgb(184, 35, 43)", "700"),
+    ]
 
 
 def test_the_tooltip_of_dest_explains_outcomes_on_hover_and_on_focus(
@@ -109,11 +119,11 @@ def test_the_tooltip_of_dest_explains_outcomes_on_hover_and_on_focus(
 ) -> None:
     position = signups[8]
     expect(dest(page, position)).to_have_text(
-        "1 of 2 delivered, 1 skipped", timeout=DELIVERED_MILLISECONDS_MAX
+        "1 of 2 delivered, 1 skipped by filter", timeout=DELIVERED_MILLISECONDS_MAX
     )
     tooltip = page.get_by_role("tooltip")
     row(page, position).locator(".dest").hover()
-    expect(tooltip).to_contain_text("1 skipped: the expression returned undefined")
+    expect(tooltip).to_contain_text("1 skipped by filter: the expression returned undefined")
     page.keyboard.press("Escape")
     expect(tooltip).to_be_hidden()
     page.locator(".row-link").first.focus()
@@ -216,7 +226,6 @@ def test_the_pipeline_filters_rows(site: Site, page: Page) -> None:
     other = site.send(order(1))
     expect(row(page, other)).to_be_visible(timeout=LIVE_MILLISECONDS_MAX)
     page.get_by_label("Pipeline").fill("signups")
-    page.get_by_label("Pipeline").press("Enter")
     expect(row(page, mine)).to_be_visible()
     expect(row(page, other)).to_have_count(0)
 
@@ -224,9 +233,11 @@ def test_the_pipeline_filters_rows(site: Site, page: Page) -> None:
 def test_a_jump_goes_to_a_position_and_back_to_newest(site: Site, page: Page) -> None:
     positions = site.send_many([order(number) for number in range(3)])
     expect(row(page, positions[-1])).to_be_visible(timeout=LIVE_MILLISECONDS_MAX)
-    jump = page.get_by_label("Jump to a time or partition@offset")
+    page.get_by_role("combobox", name="Time").select_option("custom")
+    jump = page.get_by_label("Up to")
     jump.fill(str(positions[0]))
     jump.press("Enter")
+    expect(page.locator(".live-state")).to_have_text("Not the newest")
     expect(page.locator(".list-notice")).to_contain_text(f"Events up to {positions[0]}.")
     expect(page.locator("tr.event").first).to_have_attribute("data-id", str(positions[0]))
     page.get_by_role("button", name="Go to newest").click()
@@ -239,7 +250,8 @@ def test_a_jump_goes_to_a_time(site: Site, page: Page) -> None:
     shown = row(page, position).locator("time").get_attribute("datetime")
     later = site.send(order(2))
     expect(row(page, later)).to_be_visible(timeout=LIVE_MILLISECONDS_MAX)
-    jump = page.get_by_label("Jump to a time or partition@offset")
+    page.get_by_role("combobox", name="Time").select_option("custom")
+    jump = page.get_by_label("Up to")
     jump.fill(str(shown))
     jump.press("Enter")
     expect(page.locator("tr.event").first).to_have_attribute("data-id", str(position))
@@ -276,3 +288,28 @@ def test_a_record_without_a_value_has_a_row_and_a_page(site: Site, open_page: Op
     position = site.background.run(site.lab.send_now(None, "orders"))
     page = open_page(f"{site.url}{position.path}")
     expect(page.locator(".event-body")).to_contain_text("no value")
+
+
+def test_a_row_opens_beside_the_list_where_there_is_room(site: Site, open_page: Opener) -> None:
+    positions = site.send_many([order(number) for number in range(3)])
+    page = open_page(site.url, viewport={"width": 1600, "height": 900})
+    expect(row(page, positions[0])).to_be_visible(timeout=LIVE_MILLISECONDS_MAX)
+    row(page, positions[0]).locator(".row-link").focus()
+    page.keyboard.press("Enter")
+    side = page.get_by_role("complementary", name="Event")
+    expect(side.locator("h1")).to_contain_text("POST /orders")
+    expect(side).to_contain_text(str(positions[0]))
+    expect(row(page, positions[1])).to_be_in_viewport()
+    row(page, positions[1]).locator(".row-link").click()
+    expect(side).to_contain_text(str(positions[1]))
+    assert f"event={positions[1].partition}%40{positions[1].offset}" in page.url
+    page.reload()
+    expect(side).to_contain_text(str(positions[1]))
+    expect(row(page, positions[1])).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Escape")
+    expect(side).to_be_hidden()
+    assert "event=" not in page.url
+    row(page, positions[1]).locator(".row-link").click()
+    side.get_by_role("link", name="Open the page").click()
+    expect(page.locator(".crumbs")).to_contain_text(str(positions[1]))

@@ -65,7 +65,7 @@ def check_every_page(page: Page, site: Site, position: Position) -> None:
     for summary in page.locator("summary").all():
         if summary.is_visible() and not summary.evaluate("it => it.parentNode.open"):
             summary.click()
-    for name in ("Text", "Response"):
+    for name in ("Text", "Delivery report"):
         for tab in page.get_by_role("tab", name=name).all():
             if tab.is_visible():
                 tab.click()

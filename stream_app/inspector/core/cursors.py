@@ -11,10 +11,12 @@ Pure: offsets and records in, offsets out.
 """
 
 import re
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 RUN_MIN: Final = 16
@@ -46,12 +48,26 @@ def parse_start(text: str) -> RecordPosition | int:
     if match is not None:
         return RecordPosition(int(match[1]), int(match[2]))
     try:
-        time = datetime.fromisoformat(text.strip())
-        seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        return parse_time(text)
     except ValueError as error:
         raise ValueError(
             f"'{text[:100]}' is not a position; write partition@offset (0@4242), or a time as "
             "2026-11-25T12:00:00Z"
+        ) from error
+
+
+def parse_time(text: str) -> int:
+    """Return a time in ms since 1970; without a zone it is in UTC.
+
+    Raises:
+        ValueError: The text is not a time; the message says what to write.
+    """
+    try:
+        time = datetime.fromisoformat(text.strip())
+        seconds = (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except ValueError as error:
+        raise ValueError(
+            f"'{text[:100]}' is not a time; write one as 2026-11-25T12:00:00Z"
         ) from error
     return max(0, round(seconds * 1000))
 
@@ -158,11 +174,18 @@ class ReverseMerge:
         begins: First offset of each partition's log.
         positions: Start offsets, by partition; records below them are returned.
         run: Offsets of each partition to read at first; the number doubles with each read.
+        within: Ascending runs of offsets, by partition: others are passed over. None: all are read.
     """
 
     def __init__(
-        self, begins: Sequence[int], positions: Sequence[int], *, run: int = RUN_MIN
+        self,
+        begins: Sequence[int],
+        positions: Sequence[int],
+        *,
+        run: int = RUN_MIN,
+        within: Mapping[int, Sequence[Run]] | None = None,
     ) -> None:
+        self._within = within
         self._partitions = [
             _PartitionState(begin, max(begin, position), max(begin, position), min(run, RUN_MAX))
             for begin, position in zip(begins, positions, strict=True)
@@ -180,11 +203,24 @@ class ReverseMerge:
 
     def missing(self) -> dict[int, Run]:
         """Return the runs, by partition, that must be read before the next record is known."""
-        return {
-            partition: Run(max(it.begin, it.read_from - it.run), it.read_from)
-            for partition, it in enumerate(self._partitions)
-            if it.must_read
-        }
+        found = {}
+        for partition, it in enumerate(self._partitions):
+            run = self._next_run(partition, it) if it.must_read else None
+            if run is not None:
+                found[partition] = run
+        return found
+
+    def _next_run(self, partition: int, state: _PartitionState) -> Run | None:
+        """Return the run to read next; None, and the partition is at its end, if there is none."""
+        if self._within is None:
+            return Run(max(state.begin, state.read_from - state.run), state.read_from)
+        runs = self._within.get(partition, ())
+        below = bisect_left(runs, state.read_from, key=itemgetter(0))
+        if below and runs[below - 1].end > state.begin:
+            end = min(runs[below - 1].end, state.read_from)
+            return Run(max(state.begin, runs[below - 1].first, end - state.run), end)
+        state.read_from = state.position = state.begin
+        return None
 
     def add(
         self,

@@ -8,6 +8,7 @@ import binascii
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from operator import index
 from typing import Any, Final
 
@@ -164,10 +165,33 @@ def policy_document(
     }
 
 
-def redeliver_command(config: str, destination: str) -> str:
-    """Return the command that delivers the windows of a destination that were given up."""
+def redeliver_arguments(config: str, destination: str, *, failed_events: bool) -> list[str]:
+    """Return the arguments of `stream-app` that deliver what failed of a destination.
+
+    Args:
+        config: Name of the configuration.
+        destination: Id of the destination.
+        failed_events: Deliver failed events; otherwise windows that were given up.
+    """
+    events = ["--failed-events"] if failed_events else []
     source = [] if config == ENVIRONMENT else ["--config", config]
-    return shlex.join(["stream-app", "redeliver", *source, "--destination", destination])
+    return ["redeliver", *source, *events, "--destination", destination]
+
+
+def redeliver_command(config: str, destination: str, *, failed_events: bool = False) -> str:
+    """Return the command that delivers what failed of a destination."""
+    arguments = redeliver_arguments(config, destination, failed_events=failed_events)
+    return shlex.join(["stream-app", *arguments])
+
+
+def settings_document(destination: Destination) -> dict[str, Any]:
+    """Return the settings of a destination by name, without those that are not set.
+
+    The external ID is a secret between the owner of the role and the operator.
+    """
+    names = [it.name for it in fields(destination) if it.name != "external_id"]
+    settings = {name: getattr(destination, name) for name in names}
+    return {name: it for name, it in settings.items() if it is not None}
 
 
 def _unmatched(key: bytes | None, configured: Mapping[str, Destination]) -> str:

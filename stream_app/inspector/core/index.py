@@ -319,17 +319,25 @@ class Index:
             self._evict(self._entries.popleft())
         return entry
 
-    def outcomes(self, event: Event) -> dict[str, EventOutcome]:
-        """Return the outcome of an event at each destination that matches it, by id."""
+    def outcomes(self, event: Event, only: str | None = None) -> dict[str, EventOutcome]:
+        """Return the outcome of an event at each destination that matches it, by id.
+
+        Args:
+            event: The event.
+            only: The one destination to look at; None: all.
+        """
         found: dict[str, EventOutcome] = {}
         keys = {None, event.key}
         for key in keys:
             for id_, runs in self._runs.get((event.partition, key), {}).items():
-                entries = runs.covering(event.offset)
+                entries = runs.covering(event.offset) if only in {None, id_} else []
                 if any(entry.answers is None for entry in entries):
                     found[id_] = _outcome(entries, event.offset)
         if missing := [
-            id_ for key in keys for id_ in self._configured.get(key, ()) if id_ not in found
+            id_
+            for key in keys
+            for id_ in self._configured.get(key, ())
+            if id_ not in found and only in {None, id_}
         ]:
             status = self._without_receipt(event)
             found |= dict.fromkeys(missing, EventOutcome(status, reason=REASONS[status]))
@@ -363,6 +371,10 @@ class Index:
     def of_destination(self, destination: str) -> Sequence[Entry]:
         """Return a destination's receipts, the oldest first."""
         return self._of_destination.get(destination, ())
+
+    def entries(self, destination: str | None = None) -> tuple[Entry, ...]:
+        """Return the receipts of a destination, or all, the oldest first."""
+        return tuple(self._entries if destination is None else self.of_destination(destination))
 
     def _without_receipt(self, event: Event) -> EventStatus:
         """Return the status of an event that no receipt covers: pending, or unknown."""

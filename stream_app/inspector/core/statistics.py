@@ -3,11 +3,12 @@
 Pure: receipts in, figures out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from stream_app.core.receipt import Status
-from stream_app.inspector.core.index import Entry, effective_receipt
+from stream_app.core.receipt import Source, Status
+from stream_app.inspector.core.error_groups import cause_of, commonest_error
+from stream_app.inspector.core.index import Entry, effective_receipt, receipt_lists
 from stream_app.inspector.core.rows import iso_milliseconds, iso_or_none
 from stream_app.text import percent
 
@@ -43,8 +44,49 @@ def freshness_seconds(entry: Entry) -> float | None:
     return max(0.0, at - entry.window_end) if entry.is_final and at is not None else None
 
 
-def window_row(entry: Entry) -> dict[str, Any]:
-    """Return the table row of a window."""
+def answers_by_window(entries: Iterable[Entry]) -> dict[Source, list[Entry]]:
+    """Return the receipts of failed events that were redelivered, by window."""
+    found: dict[Source, list[Entry]] = {}
+    for it in entries:
+        if it.answers is not None and it.is_final:
+            found.setdefault(it.source, []).append(it)
+    return found
+
+
+def redelivered_offsets(answers: Mapping[Source, Iterable[Entry]]) -> dict[Source, set[int]]:
+    """Return the offsets of failed events that were redelivered and did not fail again."""
+    return {
+        source: {
+            offset
+            for it in of_window
+            for offset in (it.answers or frozenset()) - receipt_lists(it.value).failed.keys()
+        }
+        for source, of_window in answers.items()
+    }
+
+
+def last_failed_event(
+    effective: Iterable[Entry], redelivered: Mapping[Source, set[int]]
+) -> str | None:
+    """Return the newest event whose payload could not be computed: `partition@offset`."""
+    for it in effective:
+        if it.failed:
+            offsets = receipt_lists(it.value).failed.keys() - redelivered.get(it.source, set())
+            if offsets:
+                return f"{it.source.partition}@{max(offsets)}"
+    return None
+
+
+def window_row(entry: Entry, answers: Iterable[Entry] = ()) -> dict[str, Any]:
+    """Return the table row of a window; `answers` deliver some of its failed events."""
+    cause = None if entry.error is None else cause_of(entry.error)
+    counts = entry.counts
+    objects = int(entry.is_final and entry.key is not None)
+    for it in answers:
+        counts["delivered"] += it.delivered
+        counts["skipped"] += it.skipped
+        counts["failed"] = max(0, counts["failed"] - it.delivered - it.skipped)
+        objects += int(it.key is not None)
     return {
         "partition": entry.source.partition,
         "first_offset": entry.source.first_offset,
@@ -52,11 +94,13 @@ def window_row(entry: Entry) -> dict[str, Any]:
         "start": iso_milliseconds(entry.window_start),
         "end": iso_milliseconds(entry.window_end),
         "status": str(entry.status),
-        "counts": entry.counts,
+        "counts": counts,
+        "objects": objects,
         "key": entry.key,
         "size": entry.size,
         "freshness_seconds": freshness_seconds(entry),
-        "error": entry.error,
+        "error": cause and cause.text,
+        "waits_for": cause and cause.waits_for,
     }
 
 
@@ -84,6 +128,7 @@ def destination_summary(
     effective = effective_receipts(entries)
     failed = failed_windows(effective)
     retrying = [it for it in effective if it.status is Status.RETRYING]
+    undelivered = [it for it in (*failed, *retrying) if it.matched]
     minutes, freshness, start = _minutes(effective, entries, now)
     stored = [it for it in effective if it.is_final and it.key is not None]
     totals = {it: sum(minutes[it]) for it in FIGURES}
@@ -95,15 +140,21 @@ def destination_summary(
         state = "retrying"
     if failed:
         state = "failed"
-    since = min((it.published_at or it.window_end for it in retrying), default=None)
+    since = min((it.closed_at or it.window_end for it in retrying), default=None)
+    oldest = min(undelivered, key=lambda it: it.window_start, default=None)
     return {
         "id": id_,
         "pipeline": pipeline,
         "bucket": bucket,
         "prefix": prefix,
         "state": state,
+        "cause": _cause(state, failed, retrying, effective),
         "retrying_since": iso_or_none(since),
         "failed_windows": len(failed),
+        "retrying_windows": len(retrying),
+        "retrying_events": sum(it.undelivered for it in retrying),
+        "oldest_undelivered": oldest and _position(oldest),
+        "is_refused": bool(effective and effective[0].undelivered),
         "minutes": {"start": iso_milliseconds(start), **minutes, "freshness_seconds": freshness},
         "totals": totals,
         "failing": percent(totals["failed"], sum(totals[it] for it in OUTCOMES)),
@@ -111,6 +162,26 @@ def destination_summary(
             max((it.stored_at or it.published_at or it.window_end for it in stored), default=None)
         ),
         "configured": configured,
+    }
+
+
+def _cause(
+    state: str, failed: Sequence[Entry], retrying: Sequence[Entry], effective: Sequence[Entry]
+) -> str | None:
+    """Return in one line why a destination does not deliver; None if it does."""
+    if state == "degraded":
+        return next((it for it in map(commonest_error, effective) if it is not None), None)
+    # The windows behind the one that is tried quote its error.
+    late = [*failed[:1], *reversed(retrying)]
+    errors = [it.error for it in late if it.error is not None]
+    return cause_of(errors[0]).text if errors else None
+
+
+def _position(entry: Entry) -> dict[str, Any]:
+    return {
+        "start": iso_milliseconds(entry.window_start),
+        "partition": entry.source.partition,
+        "first_offset": entry.source.first_offset,
     }
 
 

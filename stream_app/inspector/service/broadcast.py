@@ -10,11 +10,13 @@ second, the others are counted.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from stream_app.inspector.core.event_filter import EventFilter
 from stream_app.inspector.core.index import Entry, Event, Index
-from stream_app.inspector.core.rows import TextSearch, event_row
+from stream_app.inspector.core.rows import event_row
 from stream_app.inspector.core.sse import (
+    MESSAGE_ROWS_MAX,
     SCANNED_RECORDS_MAX,
     Mailbox,
     message,
@@ -31,27 +33,16 @@ PING_SECONDS: Final = 15.0
 QUEUED_RECORDS_MAX: Final = 5_000
 """Records queued for the next round; the oldest beyond are counted only."""
 QUEUED_RECORD_BYTES_MAX: Final = 16 * 1024 * 1024
+BLOCKING_RECORDS_MAX: Final = 200
+"""Records whose outcomes are computed before other tasks get the event loop."""
 QUEUED_RECEIPTS_MAX: Final = 5_000
 """Receipts queued for the next round; the oldest beyond are dropped."""
-
-
-class Filter(NamedTuple):
-    """Filter of the events that a page shows."""
-
-    search: str = ""
-    pipeline: str | None = None
-
-    def compiled(self) -> TextSearch | None:
-        """Return the search for this filter; None: every event matches."""
-        if not self.search and self.pipeline is None:
-            return None
-        return TextSearch(self.search, self.pipeline)
 
 
 class Subscriber:
     """Subscription of one open page."""
 
-    def __init__(self, event_filter: Filter) -> None:
+    def __init__(self, event_filter: EventFilter) -> None:
         self.filter = event_filter
         self._mailbox = Mailbox()
         self._has_mail = asyncio.Event()
@@ -112,7 +103,7 @@ class Broadcaster:
         """Number of open pages."""
         return len(self._subscribers)
 
-    def subscribe(self, event_filter: Filter) -> Subscriber:
+    def subscribe(self, event_filter: EventFilter) -> Subscriber:
         """Return a new subscriber; end it with `unsubscribe`.
 
         Raises:
@@ -194,11 +185,14 @@ class Broadcaster:
                     it.put(text)
 
     async def _rows(
-        self, records: Sequence[Any], omitted: int, event_filter: Filter, scanned_max: int
+        self, records: Sequence[Any], omitted: int, event_filter: EventFilter, scanned_max: int
     ) -> bytes | None:
+        rows_max = scanned_max if event_filter.by_outcome else MESSAGE_ROWS_MAX
         chosen, more = await asyncio.to_thread(
-            newest, records, event_filter.compiled(), scanned_max=scanned_max
+            newest, records, event_filter.compiled(), rows_max=rows_max, scanned_max=scanned_max
         )
+        if event_filter.by_outcome:
+            chosen = await self._with_outcome(chosen, event_filter)
         if not chosen and not more and not omitted:
             return None
         # The event loop changes the index, so it is read there and not in a thread.
@@ -207,3 +201,16 @@ class Broadcaster:
         ]
         rows = await asyncio.to_thread(lambda: list(map(event_row, chosen, dests)))
         return message("rows", {"rows": rows, "more": more + omitted})
+
+    async def _with_outcome(self, records: Sequence[Any], event_filter: EventFilter) -> list[Any]:
+        """Return the first records whose outcome matches, as many as a message has."""
+        chosen: list[Any] = []
+        for number, it in enumerate(records, 1):
+            event = Event(it.partition, it.offset, it.key)
+            if event_filter.takes(self._index.outcomes(event, event_filter.destination)):
+                chosen.append(it)
+                if len(chosen) == MESSAGE_ROWS_MAX:
+                    break
+            if number % BLOCKING_RECORDS_MAX == 0:
+                await asyncio.sleep(0)
+        return chosen

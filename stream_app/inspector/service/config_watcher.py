@@ -7,6 +7,7 @@ configuration stays in effect.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -40,6 +41,8 @@ class ConfigWatcher:
         self._source = ConfigSource(path, environment)
         self._on_change = on_change
         self.settings = self._source.load()
+        self.taken_at = time.time()
+        """When the files as they are now were taken, in seconds since 1970."""
         self.destinations: Mapping[str, Destination] = _by_id(self.settings)
         self.mistakes: tuple[str, ...] = ()
         """Why the files as they are now are not taken; none if they are."""
@@ -82,6 +85,7 @@ class ConfigWatcher:
                 logger.error("configuration not reloaded, the previous one stays: %s", mistake)  # noqa: TRY400
             return
         self.mistakes = ()
+        self.taken_at = time.time()
         if settings.destinations != self.settings.destinations:
             self.settings = settings
             self.destinations = _by_id(settings)

@@ -4,6 +4,7 @@ Every request is bounded in rows, records and time. Of a record that was read on
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -18,6 +19,7 @@ from stream_app.inspector.core.cursors import (
     Run,
     format_cursor,
     format_window_cursor,
+    shares,
 )
 from stream_app.inspector.core.index import Entry
 from stream_app.inspector.core.rows import LineCounter, TextSearch, event_row
@@ -41,6 +43,8 @@ COUNTED_MAX: Final = 200_000
 COUNT_SECONDS_MAX: Final = 5.0
 """Time to determine a line number."""
 WINDOW_ROWS_MAX: Final = 100
+BLOCKING_SECONDS_MAX: Final = 0.02
+"""Time of computing outcomes before other requests get the event loop."""
 
 
 class NotFoundError(StreamAppError):
@@ -63,6 +67,15 @@ class Page:
     searched_to_ms: int | None = None
     complete: bool = True
     """False: the search stopped at a bound, and older events can match."""
+
+
+class Selection(NamedTuple):
+    """Selection of events by what receipts say of them."""
+
+    takes: Callable[[int, Item], bool]
+    """Returns whether an event of a partition is selected; called in the event loop."""
+    within: Mapping[int, Sequence[Run]] | None
+    """Runs of offsets that hold every selected event; None: all."""
 
 
 class Found(NamedTuple):
@@ -99,6 +112,8 @@ class EventLog:
         limit: int,
         begin: RecordPosition | int | Sequence[int] | None,
         search: TextSearch | None,
+        since_ms: int | None = None,
+        selection: Selection | None = None,
     ) -> Page:
         """Return the newest events up to a position.
 
@@ -107,6 +122,8 @@ class EventLog:
             begin: An event, which is included; a time in ms; the positions of a cursor; None: the
                 end of the log.
             search: Search that events must match; None: every event matches.
+            since_ms: Time of the oldest event, in ms since 1970; None: the log's oldest.
+            selection: Selection by outcome; None: of every outcome.
 
         Raises:
             InvalidRequestError: There is no such position.
@@ -117,12 +134,17 @@ class EventLog:
         page = Page()
         async with self._readers.borrow() as reader:
             begins = await reader.begins()
-            run = (
-                FIRST_RUN
-                if search is not None
-                else min(FIRST_RUN, 2 * limit // reader.partitions + 1)
+            positions = await self._start(reader, begins, begin)
+            if since_ms is not None:
+                begins = list(map(max, begins, await reader.positions_at(since_ms - 1)))
+            is_filtered = search is not None or selection is not None
+            few = 2 * limit // reader.partitions + 1
+            back = ReverseMerge(
+                begins,
+                positions,
+                run=FIRST_RUN if is_filtered else min(FIRST_RUN, few),
+                within=None if selection is None else selection.within,
             )
-            back = ReverseMerge(begins, await self._start(reader, begins, begin), run=run)
             while len(page.items) < limit and not back.at_end:
                 late = asyncio.get_running_loop().time() > deadline
                 if page.searched >= SEARCHED_MAX or late:
@@ -130,7 +152,7 @@ class EventLog:
                     break
                 missing = back.missing()
                 if missing:
-                    await _fill(reader, back, missing, search)
+                    await _fill(reader, back, missing, search, selection)
                 elif (newest := back.pop()) is not None:
                     page.searched += 1
                     page.searched_to_ms = newest[1].time_ms
@@ -138,6 +160,27 @@ class EventLog:
                         page.items.append(newest)
         page.cursor = None if back.at_end else format_cursor(back.positions)
         return page
+
+    async def newest_keys(self, events: int) -> list[bytes | None]:
+        """Return the keys of the newest events, as many of each partition.
+
+        Raises:
+            BusyError: Too many requests read Kafka.
+            SetupError: Kafka cannot be read.
+        """
+        keys: list[bytes | None] = []
+
+        async def take(_: int, records: Sequence[Any]) -> None:
+            keys.extend(it.key for it in records)
+
+        async with self._readers.borrow() as reader:
+            begins, ends = await reader.begins(), await reader.ends()
+            sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+            given = shares(sizes, events)
+            await reader.read_runs(
+                {it: Run(end - given[it], end) for it, end in enumerate(ends)}, take
+            )
+        return keys
 
     async def event(self, position: RecordPosition) -> Found:
         """Return an event and its neighbors.
@@ -315,19 +358,38 @@ class _WindowPage:
 
 
 async def _fill(
-    reader: Reader, back: ReverseMerge, missing: Mapping[int, Run], search: TextSearch | None
+    reader: Reader,
+    back: ReverseMerge,
+    missing: Mapping[int, Run],
+    search: TextSearch | None,
+    selection: Selection | None,
 ) -> None:
     items: dict[int, list[Item]] = {}
 
     async def take(partition: int, records: Sequence[Any]) -> None:
         # Parsing long events takes long, so it does not block the event loop.
         found = await asyncio.to_thread(_items, records, search)
+        if selection is not None:
+            found = await _selected(partition, found, selection)
         items.setdefault(partition, []).extend(found)
 
     began = asyncio.get_running_loop().time()
     await reader.read_runs(missing, take)
     was_slow = asyncio.get_running_loop().time() - began > SLOW_READ_SECONDS
     back.add(missing, items, was_slow=was_slow)
+
+
+async def _selected(partition: int, items: Sequence[Item], selection: Selection) -> list[Item]:
+    """Return the items without the rows of those that are not selected."""
+    selected = []
+    yield_at = time.monotonic() + BLOCKING_SECONDS_MAX
+    for it in items:
+        takes = it.row is not None and selection.takes(partition, it)
+        selected.append(it if takes else it._replace(row=None))
+        if time.monotonic() > yield_at:
+            await asyncio.sleep(0)
+            yield_at = time.monotonic() + BLOCKING_SECONDS_MAX
+    return selected
 
 
 def _items(records: Sequence[Any], search: TextSearch | None) -> list[Item]:

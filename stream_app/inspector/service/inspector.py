@@ -17,8 +17,11 @@ from stream_app.inspector.service.config_watcher import ConfigWatcher
 from stream_app.inspector.service.consumer_pool import ConsumerPool
 from stream_app.inspector.service.evaluator import Evaluator
 from stream_app.inspector.service.event_log import EventLog
+from stream_app.inspector.service.redelivery import RedeliveryRuns
 from stream_app.inspector.service.sent_lines import SentLines
+from stream_app.inspector.service.summaries import SummaryCache
 from stream_app.inspector.service.topic_followers import EventsFollower, ReceiptsFollower
+from stream_app.inspector.service.unmatched_sample import UnmatchedSample
 from stream_app.kafka.topics import require_topics
 
 SETTLED_SECONDS_MIN: Final = 180
@@ -34,6 +37,7 @@ class InspectorService:
     Args:
         config: Name of the configuration file.
         environment: Environment variables, which override the file.
+        can_redeliver: Whether people may run `stream-app redeliver` from the page.
         receipts_max: Receipts in the index at most.
         bytes_max: Memory of the index at most.
 
@@ -47,6 +51,7 @@ class InspectorService:
         config: str,
         environment: Mapping[str, str],
         *,
+        can_redeliver: bool = False,
         receipts_max: int = INDEXED_RECEIPTS_MAX,
         bytes_max: int = INDEX_BYTES_MAX,
     ) -> None:
@@ -64,6 +69,8 @@ class InspectorService:
             receipts_max=receipts_max,
             bytes_max=bytes_max,
         )
+        self.redelivery = RedeliveryRuns(environment, is_allowed=can_redeliver)
+        self.summaries = SummaryCache(self.index, self.config)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -87,6 +94,9 @@ class InspectorService:
             readers = ConsumerPool(kafka, lambda: self.events.partitions)
             stack.push_async_callback(readers.aclose)
             self.log = EventLog(readers)
+            self.unmatched = UnmatchedSample(self.log, self.config)
+            stack.push_async_callback(self.unmatched.aclose)
+            stack.push_async_callback(self.redelivery.aclose)
             self.evaluator = Evaluator(self.config)
             self.sent_lines = SentLines(self.config, self.log, self.evaluator)
             stack.push_async_callback(self.sent_lines.aclose)

@@ -2,8 +2,18 @@
 
 import { get, onResponse, post } from "./lib/api.js";
 import { announce, el, fill, icon, visible } from "./lib/dom.js";
-import { bytes, clock, count, number } from "./lib/format.js";
+import {
+  browserZone,
+  bytes,
+  clock,
+  count,
+  isUtc,
+  number,
+  setUtc,
+  zoneName,
+} from "./lib/format.js";
 import { remember, remembered } from "./lib/storage.js";
+import { HealthStrip } from "./parts/health.js";
 import { shortcutsDialog, shortcutsEnabled } from "./parts/shortcuts.js";
 import * as tooltip from "./parts/tooltip.js";
 import { DestinationView } from "./views/destination.js";
@@ -14,7 +24,7 @@ import { loginForm } from "./views/login.js";
 import { WindowView } from "./views/window.js";
 
 const ABOUT_SECONDS = 15;
-const PIPELINES_SUGGESTED_MAX = 500;
+const CHOICES_SECONDS = 60;
 
 const byId = (id) => document.getElementById(id);
 
@@ -74,6 +84,7 @@ const context = {
     show({ isReturn: false, keepsFocus: replace });
   },
   showTitle,
+  showZone,
   streamDisconnected(seconds, retry) {
     const button = el(
       "button",
@@ -107,6 +118,11 @@ const context = {
 };
 
 const events = new EventsView(context);
+
+const strip = new HealthStrip(byId("health"), {
+  onHealth: (health) => events.showCounts(health),
+  isWanted: () => !needsToken,
+});
 
 /** The text with a full stop. */
 function sentence(text) {
@@ -152,6 +168,7 @@ function loginView() {
     byId("logout-button").hidden = false;
     banners.clear("api");
     loadAbout();
+    loadChoices();
     if (location.pathname === "/login") context.navigate("/", { replace: true });
     else show({ isReturn: false });
   });
@@ -224,7 +241,7 @@ async function loadAbout() {
       `${visible(about.events_topic)}: ${count(about.events_partitions, "partition")}, windows of ${about.window_seconds} s`,
     ),
     about.can_read_objects ? null : el("span", {}, "objects cannot be read: lines are recomputed"),
-    el("span", {}, `times in ${timeZone()}; keys, logs and receipts in UTC`),
+    el("span", {}, `times in ${zoneName()}; keys, logs and receipts in UTC`),
     el("span", {}, `group ${visible(about.group)}`),
     el("span", {}, `stream-app ${visible(about.version)}`),
   );
@@ -240,27 +257,32 @@ function showConfiguration(mistakes) {
     );
 }
 
-/** The browser's time zone: "Europe/Berlin, UTC+1". */
-function timeZone() {
-  const { timeZone: name } = Intl.DateTimeFormat().resolvedOptions();
-  const offset = -new Date().getTimezoneOffset();
-  if (offset === 0) return name === "UTC" ? "UTC" : `${name}, UTC`;
-  const minutes = Math.abs(offset) % 60;
-  const hours = `${offset < 0 ? "−" : "+"}${Math.floor(Math.abs(offset) / 60)}`;
-  return `${name}, UTC${hours}${minutes === 0 ? "" : `:${minutes}`}`;
-}
-
-async function loadPipelines() {
+async function loadChoices() {
   try {
-    const { destinations } = await get("/api/destinations");
-    const names = new Set(
-      destinations.map(({ pipeline }) => pipeline).filter((name) => name !== null),
-    );
-    events.suggestPipelines([...names].sort().slice(0, PIPELINES_SUGGESTED_MAX));
+    events.suggest(await get("/api/choices"));
   } catch (error) {
-    // The input takes any name without suggestions, too.
+    // The inputs take any name without suggestions, too.
     if (error.status === undefined) throw error;
   }
+}
+
+/** Show the zone of the times; the button switches it. */
+function showZone() {
+  const button = byId("zone-button");
+  const other = isUtc() ? `those of ${browserZone()}` : "UTC";
+  button.textContent = zoneName();
+  button.setAttribute("aria-label", `Times in ${zoneName()}; show ${other}`);
+  button.title = `Times in ${zoneName()}; show ${other} (z)`;
+}
+
+function switchZone() {
+  setUtc(!isUtc());
+  showZone();
+  announce(`Times in ${zoneName()}`);
+  strip.show();
+  loadAbout();
+  if (view === events) events.reload();
+  else show({ isReturn: true, keepsFocus: true });
 }
 
 const THEMES = ["system", "light", "dark"];
@@ -323,6 +345,7 @@ function onKeydown(event) {
     e: () => document.querySelector("[data-section=events]").click(),
     d: () => document.querySelector("[data-section=destinations]").click(),
     t: nextTheme,
+    z: switchZone,
     "?": () => shortcuts.showModal(),
   }[event.key];
   if (action === undefined) return;
@@ -345,6 +368,7 @@ function start() {
   addEventListener("popstate", () => show({ isReturn: true }));
   byId("shortcuts-button").addEventListener("click", () => shortcuts.showModal());
   byId("theme-button").addEventListener("click", nextTheme);
+  byId("zone-button").addEventListener("click", switchZone);
   byId("logout-button").addEventListener("click", async () => {
     await post("/api/logout", {});
     remember("stream-app-token", null);
@@ -360,8 +384,13 @@ function start() {
   tooltip.keepWhileHovered();
   byId("logout-button").hidden = remembered("stream-app-token") === null;
   showTheme();
+  showZone();
   show({ isReturn: false, isFirst: true });
-  loadAbout().then(loadPipelines);
+  strip.start();
+  loadAbout().then(loadChoices);
+  setInterval(() => {
+    if (!document.hidden && !needsToken && view === events) loadChoices();
+  }, CHOICES_SECONDS * 1000);
   setInterval(() => {
     if (!document.hidden && !needsToken) loadAbout();
   }, ABOUT_SECONDS * 1000);

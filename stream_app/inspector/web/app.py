@@ -15,6 +15,7 @@ from stream_app.errors import SetupError
 from stream_app.inspector.core.auth import TokenAuth
 from stream_app.inspector.service.inspector import InspectorService
 from stream_app.inspector.web.json_api import Api, filter_of
+from stream_app.inspector.web.metrics import ProcessMetrics
 from stream_app.inspector.web.middleware import AuthMiddleware, error_response, json_response
 
 BODY_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -87,6 +88,7 @@ def application(
         assets: Files of the page, by name.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
+    ProcessMetrics(service).register(app)
     AuthMiddleware(auth).register(app)
     Api(service).register(app)
     _Pages(service, assets).register(app)
@@ -109,7 +111,15 @@ class _Pages:
         app.on_shutdown.append(self._close)
 
     async def _health(self, _: web.Request) -> web.StreamResponse:
-        return json_response({"status": "ok"})
+        service = self._service
+        return json_response(
+            {
+                "status": "ok",
+                "kafka_readable": service.kafka_error is None,
+                "receipts_loaded": service.receipts.loaded.is_set(),
+                "configuration_taken": not service.config.mistakes,
+            }
+        )
 
     async def _no_route(self, request: web.Request) -> web.StreamResponse:
         return error_response(HTTPStatus.NOT_FOUND, f"the API has no route {request.path}")

@@ -7,19 +7,19 @@ untrusted input.
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Final
 
-import orjson
 from aiohttp import web
 
 from stream_app import __version__
 from stream_app.errors import ConfigurationError
 from stream_app.inspector.core.cursors import (
+    Item,
     RecordPosition,
     parse_cursor,
     parse_start,
+    parse_time,
     parse_window_cursor,
 )
 from stream_app.inspector.core.documents import (
@@ -31,18 +31,21 @@ from stream_app.inspector.core.documents import (
     parse_events,
     policy_document,
     receipt_document,
+    redeliver_arguments,
     redeliver_command,
+    settings_document,
 )
-from stream_app.inspector.core.index import Entry, Event, EventOutcome, EventStatus
+from stream_app.inspector.core.event_filter import OUTCOMES, EventFilter, runs_with
+from stream_app.inspector.core.health import choices_document, health_document
+from stream_app.inspector.core.index import Event, EventOutcome, EventStatus
 from stream_app.inspector.core.rows import event_row, iso_milliseconds, iso_or_none
-from stream_app.inspector.core.statistics import (
-    destination_summary,
-    effective_receipts,
-    failed_windows,
-    window_row,
+from stream_app.inspector.service.event_log import (
+    BLOCKING_SECONDS_MAX,
+    SEARCHED_MAX,
+    InvalidRequestError,
+    NotFoundError,
+    Selection,
 )
-from stream_app.inspector.service.broadcast import Filter
-from stream_app.inspector.service.event_log import SEARCHED_MAX, InvalidRequestError, NotFoundError
 from stream_app.inspector.service.inspector import InspectorService
 from stream_app.inspector.web.middleware import json_response, read_json
 from stream_app.s3.bucket_policy import by_bucket
@@ -59,15 +62,11 @@ NUMBERED_DESTINATIONS_MAX: Final = 50
 NUMBERING_RECORDS_MAX: Final = 5_000
 """Records that are read for these numbers."""
 NUMBERING_SECONDS_MAX: Final = 1.0
-LISTED_DESTINATIONS_MAX: Final = 10_000
-"""Destinations of one response."""
-SUMMARIES_SECONDS: Final = 2.0
-"""Time for which the response about all destinations is cached."""
-BLOCKING_SECONDS_MAX: Final = 0.02
-"""Time of computing outcomes before other requests get the event loop."""
 SHOWN_MISTAKES_MAX: Final = 3
 """Mistakes of the configuration in one response, and characters of each."""
 SHOWN_MISTAKE_LENGTH_MAX: Final = 500
+LATE_OR_FAILED: Final = (EventStatus.FAILED, EventStatus.RETRYING)
+"""Outcomes with errors."""
 EVENT: Final = r"/api/events/{partition:\d{1,9}}/{offset:\d{1,18}}"
 
 
@@ -82,13 +81,13 @@ class Api:
         self._service = service
         self._index = service.index
         self._config = service.config
-        self._summaries_lock = asyncio.Lock()
-        self._summaries_at = 0.0
-        self._summaries = b""
 
     def register(self, application: web.Application) -> None:
         """Add the routes."""
         application.router.add_get("/api/about", self._about)
+        application.router.add_get("/api/health", self._health)
+        application.router.add_get("/api/choices", self._choices)
+        application.router.add_get("/api/errors", self._errors)
         application.router.add_get("/api/events", self._events)
         application.router.add_get(EVENT, self._event)
         application.router.add_get(EVENT + "/sent/{id}", self._sent)
@@ -96,6 +95,8 @@ class Api:
         application.router.add_get("/api/destinations", self._all_destinations)
         application.router.add_get("/api/destinations/{id}", self._one_destination)
         application.router.add_get("/api/destinations/{id}/policy", self._policy)
+        application.router.add_post("/api/destinations/{id}/redeliver", self._redeliver)
+        application.router.add_get("/api/redelivery", self._redelivery)
         application.router.add_get(
             r"/api/windows/{id}/{partition:\d{1,9}}/{offset:\d{1,18}}", self._window
         )
@@ -114,10 +115,7 @@ class Api:
                 "grace_seconds": settings.delivery.grace_seconds,
                 "destinations": len(self._config.destinations),
                 "configuration": self._config.settings.name,
-                "configuration_mistakes": [
-                    it[:SHOWN_MISTAKE_LENGTH_MAX]
-                    for it in self._config.mistakes[:SHOWN_MISTAKES_MAX]
-                ],
+                "configuration_mistakes": self._shown_mistakes(),
                 "receipts": {
                     "held": index.receipt_count,
                     "held_max": self._service.receipts_max,
@@ -142,12 +140,17 @@ class Api:
                 begin = parse_cursor(query["cursor"], self._service.events.partitions)
             elif "at" in query:
                 begin = parse_start(query["at"])
+            since_ms = parse_time(query["since"]) if "since" in query else None
         except ValueError as error:
             raise InvalidRequestError(str(error)) from error
         event_filter = filter_of(request)
         await self._service.wait_until_loaded()
         page = await self._service.log.page(
-            limit=_limit(query.get("limit", "")), begin=begin, search=event_filter.compiled()
+            limit=_limit(query.get("limit", "")),
+            begin=begin,
+            since_ms=since_ms,
+            search=event_filter.compiled(),
+            selection=await self._selection(event_filter),
         )
         rows = []
         for partition, item in page.items:
@@ -163,6 +166,18 @@ class Api:
                 "complete": page.complete,
             }
         )
+
+    async def _selection(self, event_filter: EventFilter) -> Selection | None:
+        if not event_filter.by_outcome:
+            return None
+        index, only = self._index, event_filter.destination
+
+        def takes(partition: int, item: Item) -> bool:
+            event = Event(partition, item.offset, item.key)
+            return event_filter.takes(index.outcomes(event, only))
+
+        entries = index.entries(only)
+        return Selection(takes, await asyncio.to_thread(runs_with, event_filter.outcome, entries))
 
     async def _outcomes(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -234,35 +249,60 @@ class Api:
         sent = await self._service.sent_lines.line(record, id_, outcome)
         return json_response(sent.document())
 
+    async def _health(self, _: web.Request) -> web.StreamResponse:
+        await self._service.wait_until_loaded()
+        summaries = await self._service.summaries.get()
+        document = health_document(
+            summaries.briefs, await self._service.unmatched.get(), self._shown_mistakes()
+        )
+        return json_response(
+            document
+            | {
+                "configuration_taken": iso_milliseconds(self._config.taken_at),
+                "kafka": self._service.kafka_error,
+                "now": iso_milliseconds(time.time()),
+            }
+        )
+
+    async def _choices(self, _: web.Request) -> web.StreamResponse:
+        await self._service.wait_until_loaded()
+        summaries = await self._service.summaries.get()
+        return json_response(await asyncio.to_thread(choices_document, summaries.briefs))
+
+    async def _errors(self, request: web.Request) -> web.StreamResponse:
+        event_filter = filter_of(request)
+        await self._service.wait_until_loaded()
+        wanted = event_filter.outcome
+        status = EventStatus(wanted) if wanted in LATE_OR_FAILED else None
+        errors = await self._service.summaries.errors(status, event_filter.destination)
+        return json_response({"errors": errors})
+
     async def _all_destinations(self, _: web.Request) -> web.StreamResponse:
         await self._service.wait_until_loaded()
-        # Summaries of many destinations take a while, and many pages request them: all share one.
-        async with self._summaries_lock:
-            now = time.time()
-            if now - self._summaries_at > SUMMARIES_SECONDS or now < self._summaries_at:
-                receipts = [self._receipts_of(it) for it in self._index.destinations()]
-                self._summaries = await asyncio.to_thread(
-                    _summaries, receipts[:LISTED_DESTINATIONS_MAX], self._index.oldest_at, now
-                )
-                self._summaries_at = now
-        return web.Response(body=self._summaries, content_type="application/json")
+        summaries = await self._service.summaries.get()
+        return web.Response(body=summaries.document, content_type="application/json")
 
     async def _one_destination(self, request: web.Request) -> web.StreamResponse:
         id_ = request.match_info["id"]
         await self._service.wait_until_loaded()
-        receipts = self._receipts_of(id_)
+        receipts = self._service.summaries.receipts_of(id_)
         destination = self._config.destinations.get(id_)
         if destination is None and not receipts.entries:
             raise NotFoundError(
                 f"destination '{id_}' is not in {self._config.settings.name}, and no receipt in "
                 "memory is for it"
             )
-        document = await asyncio.to_thread(receipts.details, time.time())
+        name = self._config.settings.name
+        document = await asyncio.to_thread(
+            receipts.details, time.time(), windows_max=SHOWN_WINDOWS_MAX
+        )
         return json_response(
             document
             | {
                 "payload": None if destination is None else destination.payload,
-                "redeliver": redeliver_command(self._config.settings.name, id_),
+                "settings": None if destination is None else settings_document(destination),
+                "redeliver": redeliver_command(name, id_),
+                "redeliver_failed_events": redeliver_command(name, id_, failed_events=True),
             }
         )
 
@@ -279,6 +319,23 @@ class Api:
         except ConfigurationError as error:
             raise InvalidRequestError("; ".join(error.mistakes)) from error
         return json_response(document)
+
+    async def _redeliver(self, request: web.Request) -> web.StreamResponse:
+        id_ = request.match_info["id"]
+        document = await read_json(request)
+        failed_events = document.get("failed_events") if isinstance(document, dict) else None
+        if not isinstance(failed_events, bool):
+            raise InvalidRequestError('write {"failed_events": true}, or false for windows')
+        if id_ not in self._config.destinations:
+            raise NotFoundError(f"destination '{id_}' is not in {self._config.settings.name}")
+        arguments = redeliver_arguments(
+            self._config.settings.name, id_, failed_events=failed_events
+        )
+        self._service.redelivery.start(id_, arguments, request.remote or "unknown")
+        return json_response(self._service.redelivery.document())
+
+    async def _redelivery(self, _: web.Request) -> web.StreamResponse:
+        return json_response(self._service.redelivery.document())
 
     async def _window(self, request: web.Request) -> web.StreamResponse:
         position, id_ = _position(request), request.match_info["id"]
@@ -343,79 +400,29 @@ class Api:
         trial = await self._service.evaluator.trial(text, event.encode(), None, time.time())
         return json_response(trial)
 
-    def _receipts_of(self, id_: str) -> "_DestinationReceipts":
-        destination = self._config.destinations.get(id_)
-        entries = tuple(self._index.of_destination(id_))
-        if destination is not None:
-            return _DestinationReceipts(
-                id_,
-                destination.pipeline,
-                destination.bucket,
-                destination.prefix,
-                entries,
-                is_configured=True,
-            )
-        last = entries[-1] if entries else None
-        return _DestinationReceipts(
-            id_,
-            last.pipeline if last else None,
-            last.bucket if last else None,
-            None,
-            entries,
-            is_configured=False,
-        )
+    def _shown_mistakes(self) -> list[str]:
+        mistakes = self._config.mistakes[:SHOWN_MISTAKES_MAX]
+        return [it[:SHOWN_MISTAKE_LENGTH_MAX] for it in mistakes]
 
 
-@dataclass(frozen=True, slots=True)
-class _DestinationReceipts:
-    """Receipts of one destination, to be summarized in any thread."""
-
-    id: str
-    pipeline: str | None
-    bucket: str | None
-    prefix: str | None
-    entries: tuple[Entry, ...]
-    is_configured: bool
-
-    def summary(self, now: float) -> dict[str, Any]:
-        return destination_summary(
-            self.id,
-            self.pipeline,
-            self.bucket,
-            self.prefix,
-            entries=self.entries,
-            now=now,
-            configured=self.is_configured,
-        )
-
-    def details(self, now: float) -> dict[str, Any]:
-        effective = effective_receipts(self.entries)
-        return self.summary(now) | {
-            "windows": [window_row(it) for it in effective[:SHOWN_WINDOWS_MAX]],
-            "failed": [window_row(it) for it in failed_windows(effective)[:SHOWN_WINDOWS_MAX]],
-        }
-
-
-def filter_of(request: web.Request) -> Filter:
+def filter_of(request: web.Request) -> EventFilter:
     """Return the filter of a request's query.
 
     Raises:
-        InvalidRequestError: A text is too long.
+        InvalidRequestError: A text is too long, or there is no such outcome.
     """
-    search, pipeline = request.query.get("search", ""), request.query.get("pipeline")
-    if max(len(search), len(pipeline or "")) > SEARCH_LENGTH_MAX:
+    query = request.query
+    search, outcome = query.get("search", ""), query.get("outcome")
+    pipeline, destination = query.get("pipeline"), query.get("destination")
+    if max(map(len, (search, pipeline or "", destination or ""))) > SEARCH_LENGTH_MAX:
         raise InvalidRequestError(
-            f"search and pipeline have at most {SEARCH_LENGTH_MAX} characters"
+            f"search, pipeline and destination have at most {SEARCH_LENGTH_MAX} characters"
         )
-    return Filter(search, pipeline)
-
-
-def _summaries(receipts: Sequence[_DestinationReceipts], oldest: float | None, now: float) -> bytes:
-    document = {
-        "destinations": [it.summary(now) for it in receipts],
-        "since": iso_or_none(oldest),
-    }
-    return orjson.dumps(document)
+    if outcome is not None and outcome not in OUTCOMES:
+        raise InvalidRequestError(
+            f"outcome is '{outcome[:SEARCH_LENGTH_MAX]}'; write {', '.join(OUTCOMES)}"
+        )
+    return EventFilter(search, pipeline, outcome, destination)
 
 
 def _limit(text: str) -> int:

@@ -6,7 +6,7 @@
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -27,11 +27,25 @@ from stream_app.inspector.core.auth import (
 )
 from stream_app.inspector.service.event_log import InvalidRequestError, NotFoundError
 from stream_app.inspector.service.limiter import BusyError
+from stream_app.inspector.service.redelivery import (
+    RedeliveryForbiddenError,
+    RedeliveryRunningError,
+)
 
 API_PREFIX: Final = "/api/"
 LOGIN: Final = "/api/login"
 LOGOUT: Final = "/api/logout"
 LOGIN_BYTES_MAX: Final = 16 * 1024
+
+STATUSES: Final[Mapping[type[Exception], HTTPStatus]] = {
+    InvalidRequestError: HTTPStatus.BAD_REQUEST,
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    RedeliveryForbiddenError: HTTPStatus.FORBIDDEN,
+    RedeliveryRunningError: HTTPStatus.CONFLICT,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    SetupError: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""Status of the response to each error that a route raises."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -189,12 +203,9 @@ async def _translate_errors(request: web.Request, handler: Handler) -> web.Strea
     """Turn exceptions of a route into error responses."""
     try:
         return await handler(request)
-    except InvalidRequestError as error:
-        return error_response(HTTPStatus.BAD_REQUEST, str(error))
-    except NotFoundError as error:
-        return error_response(HTTPStatus.NOT_FOUND, str(error))
-    except (BusyError, SetupError) as error:
-        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+    except tuple(STATUSES) as error:
+        status = next(it for kind, it in STATUSES.items() if isinstance(error, kind))
+        return error_response(status, str(error))
     except web.HTTPException as error:
         if not _route(request).startswith(API_PREFIX):
             raise

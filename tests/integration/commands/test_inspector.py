@@ -18,7 +18,8 @@ from aiokafka.errors import KafkaError
 
 from stream_app.embedded.servers import KafkaServer, S3Server
 from stream_app.inspector.core.auth import SECURITY_HEADERS
-from stream_app.inspector.service.broadcast import Filter, Subscriber
+from stream_app.inspector.core.event_filter import EventFilter
+from stream_app.inspector.service.broadcast import Subscriber
 from tests.chaos.harness import Lab, in_a_loop
 from tests.chaos.oracle import Target, text_of
 from tests.chaos.s3_proxy import Fault
@@ -726,7 +727,7 @@ async def test_number_of_pages_is_bounded_and_a_slot_is_released(inspected: Insp
 
 @in_a_loop
 async def test_page_that_reads_nothing_is_behind() -> None:
-    subscriber = Subscriber(Filter())
+    subscriber = Subscriber(EventFilter())
     for number in range(100):
         subscriber.put(b"%d" % number)
     messages = subscriber.messages()

@@ -1,11 +1,13 @@
 """The command `stream-app inspector`."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import zipfile
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from stream_app.embedded.servers import KafkaServer
+from stream_app.inspector.web.metrics import METRICS
 from tests.chaos.harness import ROOT
 
 TOKEN = "a-token-of-twenty-characters"  # noqa: S105 - of these tests
@@ -89,7 +92,8 @@ def test_inspector_prints_its_address_and_ends_in_order(
     configuration: Path, how: signal.Signals
 ) -> None:
     with running("--config", str(configuration), "--port", "0") as (process, address):
-        assert get(f"{address}health") == (200, '{"status":"ok"}')
+        status, health = get(f"{address}health")
+        assert (status, json.loads(health)["status"]) == (200, "ok")
         assert get(f"{address}api/events")[0] == 200
         # A page that follows the events does not delay the end.
         port = int(address.rstrip("/").rpartition(":")[2])
@@ -99,6 +103,41 @@ def test_inspector_prints_its_address_and_ends_in_order(
             process.send_signal(how)
             output, error = process.communicate(timeout=SECONDS_MAX)
     assert (process.returncode, output, error) == (0, "", "")
+
+
+def test_process_has_metrics_and_logs_in_json(configuration: Path) -> None:
+    text = configuration.read_text("utf-8")
+    arguments = ("--config", str(configuration), "--port", "0", "--log-format", "json")
+    with running(*arguments) as (process, address):
+        assert get(f"{address}api/events")[0] == 200
+        assert get(f"{address}api/nothing")[0] == 404
+        configuration.write_text(f'{text}\nbuckt = "x"\n', "utf-8")
+        deadline = time.monotonic() + SECONDS_MAX
+        while json.loads(get(f"{address}health")[1])["configuration_taken"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        health = json.loads(get(f"{address}health")[1])
+        assert health == {
+            "status": "ok",
+            "kafka_readable": True,
+            "receipts_loaded": True,
+            "configuration_taken": False,
+        }
+        status, metrics = get(f"{address}metrics")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=SECONDS_MAX)
+    assert status == 200
+    for line in (
+        "stream_app_inspector_receipts 0.0",
+        "stream_app_inspector_kafka_readable 1.0",
+        "stream_app_inspector_configuration_taken 0.0",
+        'stream_app_inspector_requests_total{status="404"} 1.0',
+    ):
+        assert line in metrics.splitlines(), metrics
+    for name, _ in METRICS:
+        assert f"# TYPE stream_app_inspector_{name} gauge" in metrics
+    (line,) = log.splitlines()
+    assert "did you mean bucket?" in json.loads(line)["message"]
 
 
 def test_taken_port_is_reported_with_a_remedy(configuration: Path) -> None:
@@ -121,6 +160,12 @@ def test_address_of_another_machine_is_reported(configuration: Path, tmp_path: P
     )
     assert done.returncode == 1
     assert "192.0.2.1 is not an address to listen on" in done.stderr
+
+
+def test_redelivery_from_the_page_needs_a_token() -> None:
+    done = run("inspector", "--allow-redeliver")
+    assert done.returncode == 2
+    assert "add --token-file FILE, or leave it out" in done.stderr
 
 
 def test_other_machines_need_a_token() -> None:

@@ -188,6 +188,14 @@ export function breadcrumbs(links, current, ...more) {
   );
 }
 
+/** Keep the height of a node in a property of the page's style; sticky heads lie below it. */
+export function measured(node, property) {
+  new ResizeObserver(() => {
+    document.documentElement.style.setProperty(property, `${node.offsetHeight}px`);
+  }).observe(node);
+  return node;
+}
+
 let tabsCount = 0;
 
 /** Tabs (WAI-ARIA pattern) of `[["Tree", () => node], …]`; a panel is built when first shown. */

@@ -15,9 +15,15 @@ const OUTCOMES = [
 
 const NAMES = OUTCOMES.map(([name]) => name);
 
+/** How the page names an outcome, where that is not its name in the API. */
+const TEXTS = { pending: "waiting", skipped: "skipped by filter" };
+
+/** Name of an outcome for readers. */
+export const textOf = (name) => TEXTS[name] ?? name;
+
 /** Mark of an outcome or state, followed by its name. */
 export function outcome(name) {
-  return el("span", { class: `outcome is-${known(name)}` }, mark(name), name);
+  return el("span", { class: `outcome is-${known(name)}` }, mark(name), textOf(name));
 }
 
 /** The mark alone; a text must accompany it. */
@@ -28,51 +34,70 @@ export function mark(name) {
 const STATES = new Set([...NAMES, "quiet"]);
 const known = (name) => (STATES.has(name) ? name : "unknown");
 
-/** Text of a Dest. cell: "1 of 3 delivered, 2 pending". */
+/** Text of a Outcome cell: "1 of 3 delivered, 2 pending". */
 export function destText(dest) {
-  if (dest.matched === 0) return "no matching destination";
+  if (dest.matched === 0) return "no destination takes it";
   const rest = NAMES.filter((name) => name !== "delivered" && dest[name] > 0).map(
-    (name) => `${number(dest[name])} ${name}`,
+    (name) => `${number(dest[name])} ${textOf(name)}`,
   );
   return [`${number(dest.delivered)} of ${number(dest.matched)} delivered`, ...rest].join(", ");
 }
 
-/** The worst outcome, for the color of the count. */
-function worst(dest) {
-  if (dest.matched === 0) return "quiet";
-  return ["failed", "retrying", "unknown", "pending"].find((name) => dest[name] > 0) ?? "delivered";
-}
+/** Outcomes that are loud: the others are in order, or not known yet. */
+const LOUD = ["failed", "retrying"];
 
-/** Content of a Dest. cell: `1/3` and a mark for each outcome present. */
+/**
+ * Content of a Outcome cell: what failed or is retried in words; what is pending as a mark; a plain
+ * `3/3` where nothing is wrong.
+ */
 export function destContent(dest) {
   if (dest.matched === 0)
     return [
-      el("span", { class: "dest-none", "aria-hidden": "true" }, "–"),
+      el("span", { class: "dest-none is-retrying", "aria-hidden": "true" }, "no destination"),
       visuallyHidden(destText(dest)),
     ];
-  const state = worst(dest);
-  const marks = NAMES.filter(
-    (name) => dest[name] > 0 && (name !== "delivered" || state === "delivered"),
-  ).map((name) => [
-    mark(name),
-    name !== "delivered" && dest[name] > 1
-      ? el("span", { class: `mark-count is-${name}` }, number(dest[name]))
-      : null,
-  ]);
+  const loud = LOUD.filter((name) => dest[name] > 0);
+  const faint = ["pending", "unknown", "skipped"].filter((name) => dest[name] > 0);
+  const isDelivered = loud.length === 0 && dest.pending === 0 && dest.unknown === 0;
   return [
     el(
       "span",
-      { class: "dest-count", "aria-hidden": "true" },
-      `${number(dest.delivered)}/${number(dest.matched)}`,
+      { class: "dest-marks", "aria-hidden": "true" },
+      loud.map((name) =>
+        el("strong", { class: `is-${name}` }, mark(name), `${number(dest[name])} ${name}`),
+      ),
+      isDelivered && dest.delivered > 0
+        ? [mark("delivered"), el("span", {}, `${number(dest.delivered)}/${number(dest.matched)}`)]
+        : null,
+      faint.map((name) => [
+        mark(name),
+        dest[name] > 1 ? el("span", { class: `mark-count is-${name}` }, number(dest[name])) : null,
+      ]),
     ),
-    el("span", { class: "dest-marks", "aria-hidden": "true" }, marks),
     visuallyHidden(destText(dest)),
   ];
 }
 
-/** Tooltip of a Dest. cell: a line for each outcome. */
+/** Legend of the marks. */
+export function legend() {
+  return el(
+    "details",
+    { class: "legend", open: matchMedia("(min-width: 901px)").matches },
+    el("summary", {}, "Legend"),
+    el(
+      "ul",
+      {},
+      OUTCOMES.map(([name, explanation]) =>
+        el("li", { title: explanation }, mark(name), el("span", {}, textOf(name))),
+      ),
+      el("li", {}, "3/3: delivered to all 3 destinations"),
+    ),
+  );
+}
+
+/** Tooltip of a Outcome cell: a line for each outcome. */
 export function destTooltip(dest) {
-  if (dest.matched === 0) return [el("p", {}, "No matching destination.")];
+  if (dest.matched === 0) return [el("p", {}, "No destination takes it.")];
   return [
     el(
       "p",
@@ -84,7 +109,7 @@ export function destTooltip(dest) {
         "p",
         { class: "tooltip-line" },
         mark(name),
-        el("strong", {}, `${number(dest[name])} ${name}`),
+        el("strong", {}, `${number(dest[name])} ${textOf(name)}`),
         `: ${explanation}`,
       ),
     ),

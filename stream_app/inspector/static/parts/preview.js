@@ -18,7 +18,7 @@ export function previewForm({ payload, event = "", signal }) {
   const expression = el("textarea", {
     id: `${id}-expression`,
     class: "code",
-    rows: Math.min(12, Math.max(3, (payload ?? "").trim().split("\n").length)),
+    rows: Math.min(24, Math.max(10, (payload ?? "").trim().split("\n").length)),
     spellcheck: "false",
     autocapitalize: "off",
     value: payload?.trim() ?? "$event",
@@ -53,7 +53,7 @@ export function previewForm({ payload, event = "", signal }) {
     el("label", { for: pasted.id }, "The event as JSON"),
     pasted,
   );
-  const result = el("div", { class: "preview-result", "aria-live": "polite" });
+  const result = el("div", { class: "preview-result", "aria-live": "polite", tabindex: "-1" });
   const button = el("button", { type: "submit", class: "primary" }, "Try");
   const showFields = () => {
     positionField.hidden = !byPosition.input.checked;
@@ -62,7 +62,7 @@ export function previewForm({ payload, event = "", signal }) {
   byPosition.input.addEventListener("change", showFields);
   byText.input.addEventListener("change", showFields);
   const submit = async (submitted) => {
-    submitted.preventDefault();
+    submitted?.preventDefault();
     const request = requestOf({
       expression: expression.value,
       position: byPosition.input.checked ? position.value : null,
@@ -76,8 +76,8 @@ export function previewForm({ payload, event = "", signal }) {
     try {
       const preview = await post("/api/try", request, { signal });
       fill(result, resultContent(preview));
-      result.scrollIntoView({ block: "nearest" });
-      announce(`Preview: ${preview.outcome}`);
+      if (submitted !== null) result.scrollIntoView({ block: "nearest" });
+      announce(`Preview: ${OUTCOME_TEXTS[preview.outcome] ?? preview.outcome}`);
     } catch (error) {
       if (signal.aborted) return;
       if (error.status === undefined) throw error;
@@ -99,7 +99,7 @@ export function previewForm({ payload, event = "", signal }) {
     },
     el(
       "div",
-      { class: "preview-field" },
+      { class: "preview-field editor" },
       el(
         "label",
         { for: expression.id },
@@ -111,6 +111,7 @@ export function previewForm({ payload, event = "", signal }) {
       ),
       expression,
     ),
+    el("h3", { class: "preview-title" }, "Preview"),
     el(
       "fieldset",
       { class: "choices" },
@@ -128,6 +129,7 @@ export function previewForm({ payload, event = "", signal }) {
     ),
     result,
   );
+  if (event !== "") submit(null);
   return form;
 }
 
@@ -150,10 +152,22 @@ function requestOf({ expression, position, text }) {
   return { expression, partition: Number(match[1]), offset: Number(match[2]) };
 }
 
+const OUTCOME_TEXTS = {
+  delivered: "would be delivered",
+  skipped: "would be skipped",
+  failed: "would fail",
+};
+
 const PATHS = {
   fast: "copied from the bytes of the event",
   engine: "evaluated by the JavaScript engine",
 };
+
+function previewOutcome(name) {
+  const node = outcome(name);
+  node.lastChild.textContent = OUTCOME_TEXTS[name] ?? name;
+  return node;
+}
 
 function resultContent(preview) {
   const facts = [
@@ -166,8 +180,7 @@ function resultContent(preview) {
     el(
       "div",
       { class: "sent-head" },
-      el("span", { class: "badge from-computed" }, "preview"),
-      outcome(preview.outcome),
+      previewOutcome(preview.outcome),
       el("span", { class: "note" }, facts.filter(Boolean).join(", ")),
       preview.line === null
         ? null

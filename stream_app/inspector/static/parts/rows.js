@@ -1,12 +1,15 @@
 /** Bounded list of events: rows and gaps, newest first. */
 
 import { el, fill, visible } from "../lib/dom.js";
-import { clock, count, utc } from "../lib/format.js";
+import { clock, count, utc, zoneName } from "../lib/format.js";
 import { canChange, destContent, destTooltip, isSame } from "./outcomes.js";
 import { tooltipFor } from "./tooltip.js";
 
 /** Most rows on the page; the oldest are dropped, or the newest when older ones are loaded. */
 export const ROWS_MAX = 2_000;
+
+/** Class of a method: those that read, those that write, and the one that deletes. */
+const METHODS = { GET: "reads", HEAD: "reads", OPTIONS: "reads", DELETE: "deletes" };
 
 export const idOf = (row) => `${row.partition}@${row.offset}`;
 
@@ -23,10 +26,10 @@ export function eventContent(row) {
     return [
       el(
         "span",
-        { class: `method ${row.method === "GET" || row.method === "HEAD" ? "reads" : "writes"}` },
+        { class: `method ${METHODS[row.method] ?? "writes"}` },
         visible(row.method),
       ),
-      el("span", { class: "path" }, visible(row.path ?? "")),
+      el("span", { class: "path", title: visible(row.path ?? "") }, visible(row.path ?? "")),
       el("span", { class: "summary after" }, visible(row.summary)),
     ];
   }
@@ -70,17 +73,17 @@ const template = el(
   "tr",
   { role: "row", class: "event" },
   cell("time", el("a", { class: "row-link", href: "/", tabindex: "-1" }, el("time", {}))),
+  cell("dest"),
   cell("pipeline"),
   cell("content"),
-  cell("dest"),
   cell("position"),
 );
 
 const COLUMNS = [
-  ["Time", "Local time; UTC on hover"],
+  ["Time", "In the zone of the page; UTC on hover"],
+  ["Outcome", "At the destinations that the event matches", "dest"],
   ["Pipeline"],
   ["Event"],
-  ["Dest.", "Destinations: delivered / matched", "dest"],
   ["Position", "partition@offset", "position"],
 ];
 
@@ -89,6 +92,7 @@ export class RowList {
   #entries = new Map(); // id -> {row, node}
   #gaps = new WeakMap(); // node -> {count, cursor}
   #body;
+  #timeHead;
 
   /** Whether old rows were dropped since the caller last reset it. */
   trimmed = false;
@@ -98,6 +102,7 @@ export class RowList {
     const { node, body } = table("Events, newest first", COLUMNS, "events");
     this.node = node;
     this.#body = body;
+    this.#timeHead = node.querySelector("th");
     this.onGap = onGap;
     body.addEventListener("focusin", (event) => this.#moveTabStop(event.target));
     body.addEventListener("keydown", (event) => this.#onKeydown(event));
@@ -137,6 +142,7 @@ export class RowList {
   }
 
   clear() {
+    this.#timeHead.textContent = `Time, ${zoneName()}`;
     this.#entries.clear();
     this.#body.replaceChildren();
   }
@@ -216,7 +222,7 @@ export class RowList {
     return ids.map((id) => this.#entries.get(id)?.row).filter((row) => row !== undefined);
   }
 
-  /** Update the Dest. cell of a row. */
+  /** Update the Outcome cell of a row. */
   update(id, dest) {
     const entry = this.#entries.get(id);
     if (entry === undefined || isSame(entry.row.dest, dest)) return;
@@ -251,7 +257,7 @@ export class RowList {
     const id = idOf(row);
     const node = template.cloneNode(true);
     node.dataset.id = id;
-    const [time, pipeline, content, dest, position] = node.children;
+    const [time, dest, pipeline, content, position] = node.children;
     const link = time.firstChild;
     link.setAttribute("href", `/events/${Number(row.partition)}/${Number(row.offset)}`);
     link.setAttribute("aria-label", `${clock(row.time)}, ${visible(titleOf(row))}`);

@@ -8,6 +8,7 @@ const SHORTCUTS = [
   ["p", "Pause, resume"],
   ["e", "Events"],
   ["d", "Destinations"],
+  ["z", "Switch the zone of times: UTC, local"],
   ["t", "Switch the theme: system, light, dark"],
   ["↑ ↓ Home End", "Move in a list or tree"],
   ["Enter", "Open a row or node"],

@@ -41,8 +41,9 @@ export class Tree {
   #current = null;
   #pathText = el("code", { class: "path-text" });
 
-  constructor(text, { rootPath = "$event", label = "Event" } = {}) {
+  constructor(text, { rootPath = "$event", label = "Event", opensAt = null } = {}) {
     this.#text = text;
+    this.opensAt = opensAt;
     this.label = label;
     this.#list = el("div", { role: "tree", class: "tree", "aria-label": label });
     this.#list.addEventListener("click", (event) => this.#onClick(event));
@@ -197,8 +198,17 @@ export class Tree {
       // The first level is always open: a single closed row would show nothing.
       if (containers.length === 0 || (rows > 1 && rows + more > ROWS_INITIAL_MAX)) return;
       rows += more;
-      level = containers.flatMap((row) => this.#open(row));
+      level = this.#differing(containers.flatMap((row) => this.#open(row)));
     }
+  }
+
+  /** Of the members of the root only the one that differs between events is opened, if it is there. */
+  #differing(rows) {
+    const found = rows.filter((row) => {
+      const { level, value } = this.#rows.get(row);
+      return level === 2 && value.key === this.opensAt && value.count > 0;
+    });
+    return found.length > 0 ? found : rows;
   }
 
   /** Open a container; return the new rows. */

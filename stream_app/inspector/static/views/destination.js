@@ -1,16 +1,21 @@
-/** Page of one destination: last hour, failed windows, expression, bucket policy, windows. */
+/** Page of one destination: what is wrong and what to do, windows, errors, hour, expression. */
 
 import { get } from "../lib/api.js";
-import { breadcrumbs, copyButton, el, fill, terms, visible } from "../lib/dom.js";
-import { ago, bytes, clock, count, duration, number, time, utc } from "../lib/format.js";
-import { SERIES, chart, minutesTable } from "../parts/charts.js";
+import { breadcrumbs, el, fill, tabs, terms, visible, visibleBlock } from "../lib/dom.js";
+import { ago, bytes, clock, count, duration, number, time, utc, zoneName } from "../lib/format.js";
+import { hourChart, minutesTable } from "../parts/charts.js";
+import { errorTable } from "../parts/error-groups.js";
 import { policySection } from "../parts/policy.js";
 import { previewForm } from "../parts/preview.js";
+import { RedeliveryPart } from "../parts/redelivery.js";
 import { folded, status, windowPath } from "../parts/receipt.js";
 import { cell, table } from "../parts/rows.js";
-import { stateOf } from "./destinations.js";
+import { eventsPath, stateOf } from "./destinations.js";
 
-const REFRESH_SECONDS = 10;
+const REFRESH_SECONDS = 5;
+
+/** Windows that are shown at first. */
+const WINDOWS_FIRST = 8;
 
 /** The page `/destinations/ID`. */
 export class DestinationView {
@@ -21,11 +26,16 @@ export class DestinationView {
   #event = "";
   #parts = null;
   #opened = new Set();
+  #redelivery;
 
   constructor(context, { id }) {
     this.context = context;
     this.id = id;
     this.title = id;
+    this.#redelivery = new RedeliveryPart(id, {
+      signal: this.#left.signal,
+      onEnd: () => this.#load(),
+    });
     this.node = el(
       "div",
       { class: "view destination-view" },
@@ -44,13 +54,17 @@ export class DestinationView {
   }
 
   async #load() {
+    clearTimeout(this.#timer);
     try {
       const it = await get(
         `/api/destinations/${encodeURIComponent(this.id)}`,
         {},
         { signal: this.#left.signal },
       );
-      if (this.#parts === null) this.#build(it);
+      if (this.#parts === null) {
+        await this.#redelivery.load();
+        this.#build(it);
+      }
       this.#show(it);
     } catch (error) {
       if (this.#left.signal.aborted || error.status === 401) return;
@@ -66,12 +80,11 @@ export class DestinationView {
 
   #refresh() {
     // Content that is hovered or focused is not replaced: the refresh waits.
+    const { charts, alarm, errors, windows } = this.#parts;
     const isBusy =
       document.hidden ||
-      this.#parts.charts.matches(":hover") ||
-      [this.#parts.alarm, this.#parts.live, this.#parts.windows].some((part) =>
-        part.contains(document.activeElement),
-      );
+      charts.matches(":hover") ||
+      [charts, alarm, errors, windows].some((part) => part.contains(document.activeElement));
     if (isBusy) this.#timer = setTimeout(() => this.#refresh(), 2000);
     else this.#load();
   }
@@ -81,12 +94,18 @@ export class DestinationView {
     const box = (className) => el("div", { class: className });
     this.#parts = {
       state: box("state-box"),
-      charts: box("charts"),
       alarm: box("alarm-part"),
-      live: box("live-part"),
-      fixed: box("fixed-part columns"),
       windows: box("windows-part"),
+      errors: box("errors-part"),
+      charts: box("charts"),
     };
+    const event = this.#event === "" ? (it.last_failed ?? "") : this.#event;
+    const preview = el(
+      "section",
+      { class: "panel", id: "preview", "aria-label": "Expression" },
+      el("h2", {}, "Expression"),
+      previewForm({ payload: it.payload, event, signal: this.#left.signal }),
+    );
     fill(
       this.node,
       breadcrumbs([["/destinations", "Destinations"]], this.id),
@@ -97,114 +116,109 @@ export class DestinationView {
         this.#parts.state,
       ),
       this.#parts.alarm,
-      el("section", { "aria-label": "Last hour" }, el("h2", {}, "Last hour"), this.#parts.charts),
-      this.#parts.live,
-      this.#parts.fixed,
+      this.#redelivery.node,
       this.#parts.windows,
-    );
-    fill(
-      this.#parts.fixed,
-      el(
-        "section",
-        { class: "panel", id: "preview", "aria-label": "Expression" },
-        el("h2", {}, "Expression"),
-        previewForm({ payload: it.payload, event: this.#event, signal: this.#left.signal }),
-      ),
-      it.configured ? policySection(this.id, { signal: this.#left.signal }) : null,
+      this.#parts.errors,
+      el("section", { "aria-label": "Last hour" }, el("h2", {}, "Last hour"), this.#parts.charts),
+      preview,
+      it.configured
+        ? el(
+            "section",
+            { class: "panel", "aria-label": "Policy and settings" },
+            tabs("Policy and settings", [
+              ["Settings", () => settings(it.settings)],
+              ["Bucket policy", () => policySection(this.id, { signal: this.#left.signal })],
+            ]),
+          )
+        : null,
     );
     this.context.showTitle(this);
     if (this.#event !== "")
-      requestAnimationFrame(() => this.#parts.fixed.querySelector("textarea").focus());
+      requestAnimationFrame(() => {
+        preview.scrollIntoView({ block: "start" });
+        preview.querySelector("textarea").focus({ preventScroll: true });
+      });
   }
 
   #show(it) {
-    fill(this.#parts.state, stateOf(it));
-    fill(
-      this.#parts.charts,
-      el(
-        "div",
-        { class: "chart-grid" },
-        SERIES.map((series) => chart(it.minutes, series)),
-      ),
-      this.#numbers(it.minutes),
-    );
-    fill(
-      this.#parts.live,
-      terms(
-        [
-          [
-            "Pipeline",
-            it.pipeline === null ? "every pipeline" : el("code", {}, visible(it.pipeline)),
-          ],
-          ["Bucket", el("code", {}, visible(it.bucket ?? "?"))],
-          ["Prefix", it.prefix ? el("code", {}, visible(it.prefix)) : "none"],
-          [
-            "Retrying since",
-            it.retrying_since &&
-              el(
-                "span",
-                {},
-                time(it.retrying_since, { milliseconds: false }),
-                `, ${ago(it.retrying_since)}`,
-              ),
-          ],
-          [
-            "Last object",
-            it.last_object &&
-              el(
-                "span",
-                {},
-                time(it.last_object, { milliseconds: false }),
-                `, ${ago(it.last_object)}`,
-              ),
-          ],
-          ["Configured", it.configured ? null : "no: known from receipts only"],
-        ],
-        "terms across",
-      ),
-    );
-    fill(this.#parts.alarm, it.failed.length > 0 ? this.#failed(it) : null);
+    fill(this.#parts.state, stateOf(it), facts(it));
+    fill(this.#parts.alarm, this.#alarm(it));
+    const more = it.windows.slice(WINDOWS_FIRST);
     fill(
       this.#parts.windows,
       el("h2", {}, "Windows"),
       it.windows.length > 0
-        ? windows(it.id, it.windows, "Windows, newest first")
+        ? windows(it.id, it.windows.slice(0, WINDOWS_FIRST), "Windows, newest first")
         : el("p", { class: "note" }, "No receipt in memory."),
+      more.length > 0
+        ? this.#remembered("windows", `${number(more.length)} older`, () =>
+            windows(it.id, more, "Older windows"),
+          )
+        : null,
+    );
+    fill(
+      this.#parts.errors,
+      it.errors.length > 0
+        ? [el("h2", {}, "Errors by text, in the receipts in memory"), errorTable(it.errors)]
+        : null,
+    );
+    fill(
+      this.#parts.charts,
+      hourChart(it.minutes),
+      this.#remembered("numbers", "Numbers as a table", () => minutesTable(it.minutes)),
     );
   }
 
-  #numbers(minutes) {
-    return this.#remembered("numbers", "Numbers as a table", () => minutesTable(minutes));
-  }
-
-  /** Panel of failed windows, with the command to redeliver them. */
-  #failed(it) {
-    const total = it.failed_windows;
+  /** Panel with the cause, since when, and the command that delivers what failed. */
+  #alarm(it) {
+    const { failed_windows: given, retrying_windows: late, totals } = it;
+    const isDegraded = it.state === "degraded" || (given > 0 && it.last_failed !== null);
+    if (given === 0 && late === 0 && !isDegraded) return null;
     return el(
       "section",
-      { class: "panel alarm", "aria-label": "Failed windows" },
-      el(
-        "h2",
-        {},
-        `${count(total, "failed window")} ${total === 1 ? "waits" : "wait"} for redelivery`,
-      ),
-      el("p", { class: "error-text" }, visible(it.failed[0].error ?? "")),
-      el(
-        "p",
-        {},
-        "The events are still in Kafka. After the cause is fixed, this command delivers each of them once, under the original keys:",
-      ),
-      el(
-        "div",
-        { class: "command" },
-        el("code", {}, visible(it.redeliver)),
-        copyButton("Copy", it.redeliver, { noun: "the command", small: true }),
-      ),
-      this.#remembered(
-        "failed",
-        `Show ${total > it.failed.length ? `the newest ${number(it.failed.length)}` : "them"}`,
-        () => windows(it.id, it.failed, "Failed windows"),
-      ),
+      { class: "panel alarm", "aria-label": "What is wrong" },
+      el("h2", {}, visible(it.cause ?? "Events fail")),
+      late > 0
+        ? el(
+            "p",
+            {},
+            "Retrying since ",
+            time(it.retrying_since, { milliseconds: false }),
+            `, for ${ago(it.retrying_since).replace(" ago", "")}: ${count(late, "window")} with ${count(it.retrying_events, "event")} ${late === 1 ? "waits" : "wait"}. The worker goes on by itself when the cause is fixed. `,
+            el("a", { href: eventsPath(it.id, "retrying") }, "Show the events"),
+          )
+        : null,
+      given > 0
+        ? [
+            el(
+              "p",
+              {},
+              `${count(given, "window")} given up. The events are still in Kafka. After the cause is fixed, this command delivers each of them once, under the original keys: `,
+            ),
+            this.#redelivery.command(it.redeliver, { failedEvents: false }),
+          ]
+        : null,
+      it.last_failed !== null
+        ? [
+            el(
+              "p",
+              {},
+              `${number(totals.failed)} events failed in the last hour. `,
+              el("a", { href: eventsPath(it.id, "failed") }, "Show the events"),
+              ". After the expression is fixed, this command delivers those that it has a payload for:",
+            ),
+            this.#redelivery.command(it.redeliver_failed_events, { failedEvents: true }),
+          ]
+        : null,
+      given > 0
+        ? this.#remembered(
+            "failed",
+            given > it.failed.length
+              ? `The newest ${number(it.failed.length)} windows given up`
+              : "Windows given up",
+            () => windows(it.id, it.failed, "Windows given up"),
+          )
+        : null,
     );
   }
 
@@ -219,25 +233,66 @@ export class DestinationView {
   }
 }
 
+/** Where its objects are, and when the last one was stored. */
+function facts(it) {
+  const place = `s3://${it.bucket ?? "?"}/${it.prefix ?? ""}`;
+  return el(
+    "span",
+    { class: "facts" },
+    it.pipeline === null
+      ? "every pipeline"
+      : ["pipeline ", el("code", {}, visible(it.pipeline))],
+    " → ",
+    el("code", {}, visible(place)),
+    it.last_object === null
+      ? null
+      : el(
+          "span",
+          { title: utc(it.last_object) },
+          ` · last object ${ago(it.last_object)}`,
+        ),
+    it.configured ? null : " · not configured: known from receipts only",
+  );
+}
+
+/** Settings of the destination, as the configuration has them. */
+function settings(pairs) {
+  return terms(
+    Object.entries(pairs).map(([name, value]) => [
+      name,
+      value === null
+        ? null
+        : el(
+            "code",
+            { class: "expression" },
+            visibleBlock(typeof value === "string" ? value : JSON.stringify(value)),
+          ),
+    ]),
+  );
+}
+
 const COLUMNS = [
   ["Window"],
   ["Status"],
-  ["Events", "delivered / matched", "number"],
-  ["Skipped", null, "number"],
+  ["Delivered", "Of the events that matched", "number"],
   ["Failed", null, "number"],
-  ["Size", "compressed", "number"],
+  ["Skipped", null, "number"],
+  ["Size", "Compressed", "number"],
   ["Freshness", "From the end of the window until its object was stored", "number"],
   ["Offsets"],
 ];
 
 function windows(id, rows, label) {
-  const { node, body } = table(label, COLUMNS, "windows");
+  const columns = [[`Window, ${zoneName()}`], ...COLUMNS.slice(1)];
+  const { node, body } = table(label, columns, "windows");
   body.append(...rows.map((it) => windowRow(id, it)));
   return node;
 }
 
 function windowRow(id, it) {
   const { counts } = it;
+  // Of a window that was given up no event is delivered.
+  const failed = counts.failed + (it.status === "failed" ? counts.undelivered : 0);
   const named = (index, ...content) =>
     cell(
       "number",
@@ -254,30 +309,36 @@ function windowRow(id, it) {
         { class: "row-link", href: windowPath(id, it), title: `${utc(it.start)} – ${utc(it.end)}` },
         clock(it.start, { milliseconds: false }),
       ),
-      el(
-        "span",
-        { class: "under" },
-        ` to ${clock(it.end, { milliseconds: false, date: "never" })}`,
-      ),
+      el("span", { class: "to" }, ` to ${clock(it.end, { milliseconds: false, date: "never" })}`),
     ),
     cell(
       "status",
-      status(it.status),
-      it.error ? el("span", { class: "under error-text" }, visible(it.error)) : null,
-    ),
-    named(
-      2,
-      `${number(counts.delivered)}/${number(counts.matched)}`,
-      counts.undelivered > 0
-        ? el("span", { class: "under" }, `${number(counts.undelivered)} not delivered`)
+      isWaiting(it) ? waiting(it.waits_for) : windowStatus(it),
+      it.error && !isWaiting(it)
+        ? el("span", { class: "error-text", title: visible(it.error) }, visible(it.error))
         : null,
     ),
-    named(3, number(counts.skipped)),
-    named(4, number(counts.failed)),
+    named(2, `${number(counts.delivered)}/${number(counts.matched)}`),
+    named(3, failed === 0 ? "0" : el("strong", { class: "is-failed" }, number(failed))),
+    named(4, number(counts.skipped)),
     named(5, bytes(it.size)),
     named(6, duration(it.freshness_seconds)),
     cell("position", offsetsOf(it)),
   );
 }
+
+/** Status of a window; one with failed events is not plainly delivered. */
+function windowStatus(it) {
+  const node = status(it.status);
+  if (it.objects > 1) node.append(`, ${count(it.objects, "object")}`);
+  return node;
+}
+
+/** Whether it was not tried: another window of the destination fails first. */
+const isWaiting = (it) => it.status === "retrying" && it.waits_for !== null;
+
+/** "waiting behind the window of 16:24:40 UTC in partition 3" */
+const waiting = (window) =>
+  el("span", { class: "outcome is-pending" }, `waiting behind ${visible(window)}`);
 
 const offsetsOf = (it) => `${it.partition}@${it.first_offset} … ${it.end_offset - 1}`;

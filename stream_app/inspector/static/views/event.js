@@ -36,6 +36,18 @@ const POLL_SECONDS_FAILED = 5;
 /** Most destinations open at first; their lines are loaded at once. */
 const OPEN_INITIAL_MAX = 3;
 
+/** Worst first; those after `GOOD_FROM` are closed at first, unless there is nothing else. */
+const ORDER = ["failed", "retrying", "unknown", "pending", "skipped", "delivered"];
+const GOOD_FROM = ORDER.indexOf("skipped");
+
+const rankOf = (it) => ORDER.indexOf(it.outcome);
+
+const byUrgency = (one, other) =>
+  rankOf(one) - rankOf(other) || (one.id < other.id ? -1 : 1);
+
+/** Destinations named beside an error. */
+const ERROR_DESTINATIONS_MAX = 5;
+
 /** Destinations added by one click. */
 const DESTINATIONS_PER_CLICK = 50;
 
@@ -45,6 +57,7 @@ export class EventView {
   #left = new AbortController();
   #timer = 0;
   #dest;
+  #errors;
   #destinations;
 
   constructor(context, { partition, offset }) {
@@ -87,6 +100,7 @@ export class EventView {
     this.title = `${titleOf(row)} · ${this.position}`;
     this.context.showTitle(this);
     this.#dest = el("span", { class: "dest big" }, destContent(row.dest));
+    this.#errors = el("div", { class: "event-errors" });
     this.#destinations = el("div", { class: "deliveries" });
     fill(
       this.node,
@@ -115,22 +129,30 @@ export class EventView {
         ],
         "terms across",
       ),
-      event.headers.length > 0 ? headers(event.headers) : null,
+      event.unmatched
+        ? el(
+            "p",
+            { class: "panel alarm" },
+            visible(`${event.unmatched}. `),
+            el("a", { href: "/?outcome=unmatched" }, "Show all such events"),
+          )
+        : null,
+      this.#errors,
       el(
         "div",
-        { class: "columns" },
-        el(
-          "section",
-          { class: "panel event-body", "aria-label": "The event" },
-          el("h2", {}, "Event"),
-          eventContent(event),
-        ),
+        { class: "columns event-columns" },
         el(
           "section",
           { class: "event-deliveries", "aria-label": "Destinations" },
           this.#heading(event),
-          event.unmatched ? el("p", { class: "note" }, visible(event.unmatched)) : null,
           this.#destinations,
+        ),
+        el(
+          "section",
+          { class: "event-body", "aria-label": "The event" },
+          el("h2", {}, "Event"),
+          eventContent(event),
+          event.headers.length > 0 ? headers(event.headers) : null,
         ),
       ),
     );
@@ -143,7 +165,7 @@ export class EventView {
     return el(
       "h2",
       {},
-      all === 0 ? "No matching destination" : `${count(all, "destination")}${shown}`,
+      all === 0 ? "No destination" : `${count(all, "destination")}${shown}`,
     );
   }
 
@@ -157,10 +179,14 @@ export class EventView {
     const focused = this.#destinations.contains(document.activeElement)
       ? document.activeElement.closest("details.delivery")?.dataset.id
       : undefined;
-    const waiting = event.destinations.map((it, index) => ({
+    const sorted = event.destinations.toSorted(byUrgency);
+    const isOpenFirst = (it, index) =>
+      index === 0 || (index < OPEN_INITIAL_MAX && rankOf(it) < GOOD_FROM);
+    const waiting = sorted.map((it, index) => ({
       it,
-      isOpen: isFirst ? index < OPEN_INITIAL_MAX : open.has(it.id),
+      isOpen: isFirst ? isOpenFirst(it, index) : open.has(it.id),
     }));
+    fill(this.#errors, errorsOf(sorted));
     fill(this.#destinations);
     const showMore = () => {
       const chunk = waiting.splice(0, DESTINATIONS_PER_CLICK);
@@ -196,7 +222,6 @@ export class EventView {
       summary,
       () => [
         it.reason ? el("p", { class: "reason" }, visible(it.reason)) : null,
-        it.error ? el("p", { class: "error-text" }, visible(it.error)) : null,
         terms([
           ["Destination", el("a", { href: destinationPath(it.id) }, visible(it.id))],
           [
@@ -224,9 +249,9 @@ export class EventView {
               ),
           ],
         ]),
-        tabs(`${it.id}: sent and response`, [
+        tabs(`${it.id}: sent line and receipt`, [
           ["Sent", () => this.#sent(it)],
-          ["Response", () => responseContent(it)],
+          ["Delivery report", () => responseContent(it)],
         ]),
       ],
       { open, className: `fold delivery is-${it.outcome}` },
@@ -249,7 +274,7 @@ export class EventView {
     const node = el("div", { class: "sent" }, el("p", { class: "loading" }, "Loading the line…"));
     const path = `${this.path}/sent/${encodeURIComponent(it.id)}`;
     get(path, {}, { signal: this.#left.signal })
-      .then((sent) => fill(node, sentContent(sent)))
+      .then((sent) => fill(node, sentContent(sent, it)))
       .catch((error) => {
         if (this.#left.signal.aborted) return;
         fill(node, el("p", { class: "error-text" }, visible(error.message)));
@@ -289,7 +314,7 @@ export class EventView {
     } catch (error) {
       if (this.#left.signal.aborted || error.status === 401) return;
       if (error.status === undefined) throw error;
-      // The row keeps its old Dest., so that the next poll sees a change again.
+      // The row keeps its old outcomes, so that the next poll sees a change again.
       this.#poll(row);
       return;
     }
@@ -298,6 +323,31 @@ export class EventView {
     this.#showDestinations(event);
     this.#poll(event.row);
   }
+}
+
+/** Each error once, with the destinations that have it. */
+function errorsOf(destinations) {
+  const errors = new Map();
+  for (const { id, error } of destinations) {
+    if (!error) continue;
+    if (!errors.has(error)) errors.set(error, []);
+    errors.get(error).push(id);
+  }
+  return [...errors].map(([error, ids]) =>
+    el(
+      "p",
+      { class: "panel alarm event-error" },
+      el("strong", { class: "error-text" }, visible(error)),
+      " ",
+      ids.slice(0, ERROR_DESTINATIONS_MAX).map((id, index) => [
+        index === 0 ? "at " : ", ",
+        el("a", { href: destinationPath(id) }, visible(id)),
+      ]),
+      ids.length > ERROR_DESTINATIONS_MAX
+        ? ` and ${number(ids.length - ERROR_DESTINATIONS_MAX)} more`
+        : null,
+    ),
+  );
 }
 
 function neighbor(position, label) {
@@ -332,20 +382,26 @@ function eventContent(event) {
     return el(
       "div",
       {},
-      event.why ? el("p", { class: "note" }, visible(event.why)) : null,
+      // The errors of the destinations say it.
+      event.why && !event.destinations.some(({ error }) => error)
+        ? el("p", { class: "note" }, visible(event.why))
+        : null,
       tabs("View as", [raw], { extra: copyEvent }),
     );
   }
   return tabs(
     "View as",
-    [["Tree", () => treeOrText(event.text, { rootPath: "$event", label: "The event" })], raw],
+    [["Tree", () => treeOrText(event.text, { rootPath: "$event", label: "The event", opensAt: "body" })], raw],
     { extra: copyEvent },
   );
 }
 
-function sentContent(sent) {
-  if (sent.line === null)
-    return el("p", { class: "note" }, visible(sent.why ?? "Nothing was sent."));
+function sentContent(sent, { error }) {
+  // The error stands above all destinations.
+  if (sent.line === null) {
+    const why = error ? null : sent.why;
+    return el("p", { class: "note" }, visible(why ?? "Nothing was sent."));
+  }
   const isRead = sent.from === "object";
   const from = isRead
     ? `read from the object${sent.number ? `, line ${number(sent.number)}` : ""}`
@@ -375,7 +431,7 @@ function responseContent(it) {
   return el(
     "div",
     { class: "response" },
-    el("p", { class: "note" }, "Receipt of the event's window: it covers all events of the window."),
+    el("p", { class: "note" }, "The delivery report (receipt) of the event's window covers all events of the window."),
     receiptTerms(it.receipt, { line: it.line }),
     fullReceipt(it.receipt),
     otherReceipts(it.receipts, it.receipt),

@@ -2,12 +2,15 @@
 
 import { get } from "../lib/api.js";
 import { announce, el, fill, icon, visible } from "../lib/dom.js";
-import { clock, count, number } from "../lib/format.js";
+import { clock, count, isUtc, number, parseTime, setUtc } from "../lib/format.js";
 import { Stream } from "../lib/stream.js";
-import { Filters } from "../parts/filters.js";
+import { Filters, NO_QUERY } from "../parts/filters.js";
+import { ErrorGroups } from "../parts/error-groups.js";
+import { legend } from "../parts/outcomes.js";
 import { OutcomeLoader } from "../parts/outcome-loader.js";
 import { PendingRows } from "../parts/pending-rows.js";
 import { RowList, idOf, rowsText } from "../parts/rows.js";
+import { SidePanel } from "./side-panel.js";
 
 /** Rows of one request. */
 const ROWS_PER_REQUEST = 100;
@@ -27,6 +30,9 @@ const UPDATE_MILLISECONDS = 250;
 /** Longest wait for the stream before the first rows are loaded. */
 const OPEN_SECONDS_MAX = 4;
 
+/** Pause before a list by outcome is selected again after receipts. */
+const SELECT_MILLISECONDS = 1_500;
+
 /** Most runs of receipts kept for rows that are still pending. */
 const RUNS_KEPT_MAX = 2_000;
 
@@ -35,7 +41,7 @@ export class EventsView {
   title = "Events";
   section = "events";
 
-  #query = { search: "", pipeline: "", at: "" };
+  #query = NO_QUERY;
   #pending = new PendingRows();
   #list = new RowList({ onGap: (gap) => this.#readGap(gap) });
   #stream = null;
@@ -43,6 +49,7 @@ export class EventsView {
   #loaded = false;
   /** Whether the first request failed; a reconnection repeats it. */
   #hasFailed = false;
+  #hasKafkaError = false;
   /** Whether the newest events are not in the list: after a jump, or dropped for older ones. */
   #detached = false;
   #cursor = null;
@@ -52,12 +59,17 @@ export class EventsView {
   #reading = null;
   #loader = new OutcomeLoader(this.#list, () => this.#stream !== null);
   #runs = [];
+  /** Time of the oldest event, fixed when the list is loaded. */
+  #since = "";
+  #selectTimer = 0;
   #pointerMovedAt = 0;
   #flushTimer = 0;
   #scrollTop = 0;
   #observer;
   // Elements.
+  #side;
   #filters;
+  #errors;
   #pause;
   #state;
   #notice;
@@ -77,11 +89,13 @@ export class EventsView {
 
   /** Show the list of a query; a return to the same query continues where it was left. */
   enter(query, { isReturn }) {
-    const wanted = {
-      search: query.get("search") ?? "",
-      pipeline: query.get("pipeline") ?? "",
-      at: query.get("at") ?? "",
-    };
+    const wanted = Object.fromEntries(
+      Object.keys(NO_QUERY).map((name) => [name, query.get(name) ?? ""]),
+    );
+    if (query.has("zone")) setUtc(query.get("zone") === "utc");
+    this.context.showZone();
+    const side = query.get("event");
+    if (side !== null && SidePanel.hasRoom) this.#side.open(side);
     const isSame = this.#loaded && isSameQuery(wanted, this.#query);
     addEventListener("scroll", this.#onScroll, { passive: true });
     document.addEventListener("visibilitychange", this.#onVisible);
@@ -96,16 +110,28 @@ export class EventsView {
   }
 
   get #isFiltered() {
-    return this.#query.search !== "" || this.#query.pipeline !== "";
+    return this.#byOutcome || this.#query.search !== "" || this.#query.pipeline !== "";
+  }
+
+  /** Whether receipts decide which events are in the list. */
+  get #byOutcome() {
+    return this.#query.outcome !== "" || this.#query.destination !== "";
+  }
+
+  /** The filter as parameters of the API; `since` as it was when the list was loaded. */
+  get #parameters() {
+    const { search, pipeline, outcome, destination } = this.#query;
+    return { search, pipeline, outcome, destination };
   }
 
   /** The address of the list, with its query. */
   get address() {
-    return addressOf(this.#query);
+    return addressOf(this.#query, this.#side.id);
   }
 
   leave() {
     this.#loading = null;
+    this.#side.leave();
     this.#scrollTop = scrollY;
     if (scrollY <= TOP_PIXELS) {
       this.#list.keepNewest(ROWS_KEPT_ON_LEAVE);
@@ -121,6 +147,8 @@ export class EventsView {
     this.#stream = null;
     clearTimeout(this.#flushTimer);
     this.#flushTimer = 0;
+    clearTimeout(this.#selectTimer);
+    this.#selectTimer = 0;
   }
 
   // ------------------------------------------------------------------ elements
@@ -137,6 +165,9 @@ export class EventsView {
       (wanted) => this.#go(wanted),
       el("span", { class: "live" }, this.#state, this.#pause),
     );
+    this.#errors = new ErrorGroups();
+    this.#side = new SidePanel(this.context, { onClose: (id) => this.#onSideClosed(id) });
+    this.#list.node.addEventListener("click", (event) => this.#onRowClick(event));
     this.#notice = el("div", { class: "list-notice", hidden: true });
     this.#pill = el("button", {
       type: "button",
@@ -157,14 +188,46 @@ export class EventsView {
       { class: "view events-view" },
       el("h1", { class: "visually-hidden", tabindex: "-1" }, "Events"),
       this.#filters.node,
+      this.#errors.node,
       this.#notice,
+      legend(),
       el("div", { class: "pill-place" }, this.#pill),
-      this.#list.node,
-      this.#foot,
-      this.#sentinel,
+      el(
+        "div",
+        { class: "split" },
+        el("div", { class: "split-list" }, this.#list.node, this.#foot, this.#sentinel),
+        this.#side.node,
+      ),
     );
     this.#showState("connecting");
     this.#showPause();
+  }
+
+  /** Open a row at the side where there is room: the list stays. */
+  #onRowClick(event) {
+    const link = event.target.closest(".row-link");
+    const isPlain = !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0;
+    if (link === null || !isPlain || !SidePanel.hasRoom) return;
+    event.preventDefault();
+    this.#openSide(link.closest("tr").dataset.id);
+  }
+
+  #openSide(id) {
+    this.#list.nodeOf(this.#side.id)?.classList.remove("is-open");
+    this.#list.nodeOf(id)?.classList.add("is-open");
+    this.#side.open(id);
+    this.#showAddress();
+  }
+
+  #onSideClosed(id) {
+    const node = this.#list.nodeOf(id);
+    node?.classList.remove("is-open");
+    node?.querySelector(".row-link").focus({ preventScroll: true });
+    this.#showAddress();
+  }
+
+  #showAddress() {
+    history.replaceState({}, "", this.address);
   }
 
   focusSearch() {
@@ -183,9 +246,20 @@ export class EventsView {
     this.#showPill();
   }
 
-  /** Suggest pipelines in the filter. */
-  suggestPipelines(names) {
+  /** Suggest names in the filters. */
+  suggest(names) {
     this.#filters.suggest(names);
+  }
+
+  /** Show the number of events of each outcome in the filter. */
+  showCounts({ totals, unmatched }) {
+    this.#filters.count({ ...totals, unmatched: unmatched?.events });
+  }
+
+  /** Show all times again, in another zone. */
+  reload() {
+    this.context.navigate(this.address, { replace: true });
+    this.#load();
   }
 
   #showPause() {
@@ -200,7 +274,14 @@ export class EventsView {
     }
     this.#pause.classList.toggle("is-paused", this.#paused);
     if (this.#stream !== null && this.#state.dataset.state !== "disconnected")
-      this.#showState(this.#paused ? "paused" : "live");
+      this.#showState(this.#liveState);
+  }
+
+  /** Whether new events are shown, as the reader knows it. */
+  get #liveState() {
+    if (this.#hasKafkaError) return "kafka";
+    if (this.#paused) return "paused";
+    return this.#detached ? "detached" : "live";
   }
 
   #showState(state) {
@@ -208,6 +289,8 @@ export class EventsView {
       live: "Live",
       paused: "Paused",
       disconnected: "Reconnecting",
+      detached: "Not the newest",
+      kafka: "Kafka is away",
       connecting: "Connecting",
     }[state];
     if (this.#state.dataset.state === state) return;
@@ -226,11 +309,14 @@ export class EventsView {
   #showNotice() {
     const { at } = this.#query;
     this.#notice.hidden = !this.#detached;
+    if (["live", "detached"].includes(this.#state.dataset.state)) this.#showState(this.#liveState);
     if (!this.#detached) return;
     const text =
       at === ""
         ? "The newest events were removed to make room for older ones."
-        : `Events up to ${at.includes("@") ? at : clock(at)}.`;
+        : at.includes("@")
+          ? `Events up to ${at}.`
+          : `Events before ${clock(at)}.`;
     fill(
       this.#notice,
       el("span", {}, text),
@@ -254,7 +340,9 @@ export class EventsView {
       sentences.push(`Searched ${count(this.#searched.count, "event")}${range}.`);
     }
     if (this.#complete && this.#list.size > 0 && this.#reading === null)
-      sentences.push("Kafka retains no older ones.");
+      sentences.push(
+        this.#since === "" ? "Kafka retains no older ones." : `None before ${clock(this.#since)}.`,
+      );
     const canContinue = this.#loaded && !this.#complete && this.#reading === null;
     fill(
       this.#foot,
@@ -271,6 +359,7 @@ export class EventsView {
   }
 
   get #emptyText() {
+    if (this.#query.since !== "") return "No events in this time range.";
     return this.#query.at === ""
       ? "No events yet. New events appear here."
       : "No events up to this time.";
@@ -282,14 +371,20 @@ export class EventsView {
   #go(change) {
     const wanted = { ...this.#query, ...change };
     if (isSameQuery(wanted, this.#query)) return;
-    this.context.navigate(addressOf(wanted), { replace: wanted.at === this.#query.at });
+    // Typing makes no history; every other choice can be taken back.
+    const isTyped = ["search", "pipeline", "destination"].some(
+      (name) => wanted[name] !== this.#query[name],
+    );
+    this.context.navigate(addressOf(wanted), { replace: isTyped });
   }
 
   async #load() {
     this.#reading?.abort();
     this.#reading = null;
-    const { at } = this.#query;
+    const { at, since } = this.#query;
+    this.#since = parseTime(since) ?? since;
     this.#filters.show(this.#query);
+    this.#errors.show(this.#query);
     this.#loaded = false;
     this.#hasFailed = false;
     this.#detached = at !== "";
@@ -303,6 +398,7 @@ export class EventsView {
     scrollTo(0, 0);
     this.#showNotice();
     this.#showPause();
+    this.#showState("connecting");
     const loading = {};
     this.#loading = loading;
     // First the stream, then the rows: events in between come twice rather than never.
@@ -315,11 +411,10 @@ export class EventsView {
     const reading = new AbortController();
     this.#reading = reading;
     this.#showFoot();
-    const { search, pipeline } = this.#query;
     try {
       const response = await get(
         "/api/events",
-        { limit: ROWS_PER_REQUEST, search, pipeline, ...where },
+        { limit: ROWS_PER_REQUEST, ...this.#parameters, since: this.#since, ...where },
         { signal: reading.signal },
       );
       if (this.#reading !== reading) return;
@@ -360,6 +455,7 @@ export class EventsView {
     };
     const isFirst = !this.#loaded;
     this.#loaded = true;
+    this.#list.nodeOf(this.#side.id)?.classList.add("is-open");
     this.#loader.load(this.#list.within(this.#runs));
     this.#runs = [];
     this.#showFoot();
@@ -389,7 +485,7 @@ export class EventsView {
     if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
     // A search with few matches would read the whole log unasked.
     const isSparse =
-      this.#query.search !== "" &&
+      this.#isFiltered &&
       this.#searched !== null &&
       this.#searched.count > 50 * Math.max(1, this.#list.size);
     if (!isSparse && this.#list.size > 0) this.#readOlder();
@@ -400,13 +496,12 @@ export class EventsView {
     const above = this.#list.above(gap);
     const button = gap.querySelector("button");
     button.disabled = true;
-    const { search, pipeline } = this.#query;
     const where = cursor === null ? { at: above === null ? "" : idOf(above) } : { cursor };
     try {
       const response = await get("/api/events", {
         limit: ROWS_PER_REQUEST,
-        search,
-        pipeline,
+        ...this.#parameters,
+        since: this.#since,
         ...where,
       });
       if (!gap.isConnected) return;
@@ -437,10 +532,9 @@ export class EventsView {
   /** Open the stream; resolves when it is open, has failed, or is late. */
   #connect() {
     this.#stream?.close();
-    const { search, pipeline } = this.#query;
     return new Promise((done) => {
       setTimeout(done, OPEN_SECONDS_MAX * 1000);
-      this.#stream = new Stream({ search, pipeline }, this.#handlers(done));
+      this.#stream = new Stream(this.#parameters, this.#handlers(done));
     });
   }
 
@@ -449,7 +543,7 @@ export class EventsView {
     return {
       open: (isAgain) => {
         this.context.banners.clear("stream");
-        this.#showState(this.#paused ? "paused" : "live");
+        this.#showState(this.#liveState);
         done();
         if (isAgain) this.#catchUp();
       },
@@ -462,6 +556,8 @@ export class EventsView {
       receipts: ({ runs }) => this.#onReceipts(runs),
       behind: () => this.#catchUp(),
       kafka: ({ error }) => {
+        this.#hasKafkaError = error !== null;
+        this.#showState(this.#liveState);
         this.context.showKafka(error);
         if (error === null) this.#catchUp();
       },
@@ -531,10 +627,13 @@ export class EventsView {
     this.#loader.load(this.#list.changeable());
     // A detached list does not show the newest rows.
     if (this.#detached) return;
-    const { search, pipeline } = this.#query;
     let response;
     try {
-      response = await get("/api/events", { limit: ROWS_PER_REQUEST, search, pipeline });
+      response = await get("/api/events", {
+        limit: ROWS_PER_REQUEST,
+        ...this.#parameters,
+        since: this.#since,
+      });
     } catch (error) {
       if (error.status === undefined) throw error;
       // A banner shows the error; the next connection catches up.
@@ -552,6 +651,34 @@ export class EventsView {
     if (!this.#pending.isEmpty || !this.#loaded)
       this.#runs = [...this.#runs, ...runs].slice(-RUNS_KEPT_MAX);
     this.#loader.load(this.#list.within(runs));
+    if (this.#byOutcome && this.#selectTimer === 0)
+      this.#selectTimer = setTimeout(() => this.#selectAgain(), SELECT_MILLISECONDS);
+  }
+
+  /** Load the first rows again: receipts have changed which events are in the list. */
+  async #selectAgain() {
+    this.#selectTimer = 0;
+    const isElsewhere = scrollY > TOP_PIXELS || this.#list.hasFocus || document.hidden;
+    if (this.#stream === null || !this.#loaded || this.#paused || this.#detached || isElsewhere)
+      return;
+    const loading = this.#loading;
+    try {
+      const response = await get("/api/events", {
+        limit: ROWS_PER_REQUEST,
+        ...this.#parameters,
+        since: this.#since,
+      });
+      const ids = response.rows.map(idOf);
+      if (this.#loading !== loading || this.#list.size > ROWS_PER_REQUEST) return;
+      if (ids.length === this.#list.size && ids.every((id) => this.#list.has(id))) return;
+      this.#list.clear();
+      this.#pending.clear();
+      this.#searched = null;
+      this.#showOlder(response);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      // A banner shows the error; the next receipts try again.
+    }
   }
 
   // ------------------------------------------------------------------ scrolling and visibility
@@ -568,7 +695,9 @@ export class EventsView {
 
 const isSameQuery = (one, other) => Object.keys(one).every((name) => one[name] === other[name]);
 
-function addressOf(query) {
+function addressOf(query, event = null) {
   const kept = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== ""));
+  if (query.since !== "" || query.at !== "") kept.set("zone", isUtc() ? "utc" : "local");
+  if (event !== null) kept.set("event", event);
   return kept.size === 0 ? "/" : `/?${kept}`;
 }

@@ -20,7 +20,7 @@ const ROWS_MAX = 2_000;
 const COLUMNS = [
   ["Line", "Line of the object", "number"],
   ["Outcome"],
-  ["Time", "Local time; UTC on hover"],
+  ["Time", "In the zone of the page; UTC on hover"],
   ["Event"],
   ["Position", "partition@offset", "position"],
 ];
@@ -121,8 +121,8 @@ export class WindowView {
         ),
         el(
           "section",
-          { class: "panel", "aria-label": "Receipt" },
-          el("h2", {}, "Receipt"),
+          { class: "panel", "aria-label": "Delivery report" },
+          el("h2", {}, "Delivery report (receipt)"),
           receiptTerms(it.receipt, { withWindow: false }),
           fullReceipt(it.receipt),
           otherReceipts(it.receipts, it.receipt),

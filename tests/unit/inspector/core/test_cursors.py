@@ -13,6 +13,7 @@ from stream_app.inspector.core.cursors import (
     format_window_cursor,
     parse_cursor,
     parse_start,
+    parse_time,
     parse_window_cursor,
     shares,
 )
@@ -179,3 +180,36 @@ def test_pages_of_any_size_hold_every_record_once_in_the_same_order() -> None:
     for number, log in enumerate(logs):
         assert [it for partition, it in whole if partition == number] == sorted(log, reverse=True)
     assert read(1) == read(7) == whole
+
+
+def test_merge_reads_only_within_runs() -> None:
+    within = {0: [Run(10, 12), Run(50, 90)]}
+    back = ReverseMerge([5, 0], [100, 40], run=30, within=within)
+    assert back.missing() == {0: Run(60, 90)}, "partition 1 has no runs"
+    back.add({0: Run(60, 90)}, {0: [Item(1, 60, None, {})]})
+    assert back.pop() == (0, Item(1, 60, None, {}))
+    assert back.missing() == {0: Run(50, 60)}
+    back.add({0: Run(50, 60)}, {})
+    assert back.missing() == {0: Run(10, 12)}
+    back.add({0: Run(10, 12)}, {0: [Item(2, 11, None, {})]})
+    assert not back.at_end
+    assert back.pop() == (0, Item(2, 11, None, {}))
+    assert back.missing() == {}
+    assert back.at_end
+    assert back.positions == [5, 0]
+
+
+def test_merge_begins_within_a_run_and_ends_at_the_begin_of_the_log() -> None:
+    back = ReverseMerge([20], [30], run=100, within={0: [Run(0, 15), Run(18, 60)]})
+    assert back.missing() == {0: Run(20, 30)}
+    back.add({0: Run(20, 30)}, {})
+    assert back.missing() == {}
+    assert back.at_end
+
+
+def test_time_is_parsed_in_utc_unless_it_names_a_zone() -> None:
+    assert parse_time("1970-01-01T00:00:01") == 1_000
+    assert parse_time(" 1970-01-01T01:00:00+01:00 ") == 0
+    assert parse_time("1960-01-01") == 0
+    with pytest.raises(ValueError, match="'0@4' is not a time; write one as 2026-"):
+        parse_time("0@4")

@@ -28,6 +28,7 @@ from stream_app.inspector.core.documents import (
     policy_document,
     receipt_document,
     redeliver_command,
+    settings_document,
 )
 from stream_app.inspector.core.index import Entry, Event, EventOutcome, EventStatus
 from stream_app.inspector.core.rows import LineCounter
@@ -288,6 +289,17 @@ def test_command_can_be_copied_whatever_the_name() -> None:
         "stream-app redeliver --config 'my file.toml' --destination orders"
     )
     assert redeliver_command(ENVIRONMENT, "orders") == "stream-app redeliver --destination orders"
+    assert redeliver_command("a.toml", "orders", failed_events=True) == (
+        "stream-app redeliver --config a.toml --failed-events --destination orders"
+    )
+
+
+def test_settings_are_those_of_the_destination_without_what_only_its_owner_may_know() -> None:
+    found = settings_document(replace(ARCHIVE, role_arn="arn", external_id="confidential"))
+    assert found["payload"] == "$event.body"
+    assert found["role_arn"] == "arn"
+    assert "external_id" not in found
+    assert "acl" not in found
 
 
 def test_rows_of_a_window_have_outcomes_and_lines() -> None:

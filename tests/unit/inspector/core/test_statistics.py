@@ -1,14 +1,18 @@
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from stream_app.core.receipt import Receipt, Status
+from stream_app.core.receipt import Problem, Receipt, Status
 from stream_app.inspector.core.index import Entry
 from stream_app.inspector.core.statistics import (
+    answers_by_window,
     destination_summary,
     effective_receipts,
     failed_windows,
     freshness_seconds,
+    last_failed_event,
+    redelivered_offsets,
     window_row,
 )
 from tests.unit.inspector.core.messages import index, publish, receipt
@@ -94,7 +98,7 @@ def test_late_window_makes_it_retrying_since() -> None:
         receipt(10, 20, status=Status.RETRYING, start=MINUTE + 60),
     )
     assert found["state"] == "retrying"
-    assert found["retrying_since"] == "2026-11-24T16:32:03.000Z"
+    assert found["retrying_since"] == "2026-11-24T16:32:02.000Z", "its first attempt"
     assert found["totals"]["failed"] == 0
     assert found["last_object"] is None
     assert summary(receipt(status=Status.RETRYING), receipt())["state"] == "delivering"
@@ -144,6 +148,55 @@ def test_window_is_a_row() -> None:
     assert row["error"] == "AccessDenied: Access Denied"
     assert (row["start"], row["end"]) == ("2026-11-24T16:31:00.000Z", "2026-11-24T16:32:00.000Z")
     assert (row["size"], row["freshness_seconds"]) == (None, None)
+
+
+def test_row_of_a_window_counts_its_redelivered_events_as_delivered() -> None:
+    window = receipt(0, 10, failed=[3, 4, 5])
+    first = receipt(0, 10, status=Status.REDELIVERED, answers=(3, 4, 5), failed=[5])
+    empty = receipt(0, 10, status=Status.EMPTY, answers=(5,), skipped=[(5, 5)])
+    found = entries(window, first, receipt(0, 10, status=Status.RETRYING, answers=(5,)))
+    (effective,) = effective_receipts(found)
+    answers = answers_by_window(found)
+    assert [len(it) for it in answers.values()] == [1]
+    row = window_row(effective, answers[effective.source])
+    assert (row["counts"]["delivered"], row["counts"]["failed"], row["objects"]) == (9, 1, 2)
+    redelivered = redelivered_offsets(answers)
+    assert redelivered == {effective.source: {3, 4}}
+    assert last_failed_event([effective], redelivered) == "0@5"
+    found = entries(window, first, empty)
+    answers = answers_by_window(found)
+    row = window_row(effective, answers[effective.source])
+    assert (row["counts"]["skipped"], row["counts"]["failed"], row["objects"]) == (1, 0, 2)
+    assert last_failed_event([effective, *entries(receipt())], redelivered_offsets(answers)) is None
+
+
+def test_row_of_a_window_that_was_not_tried_names_the_one_that_was() -> None:
+    behind = "waits behind the window of 16:24:40 UTC in partition 3: Reduce"
+    problem = Problem("SlowDown", behind, retryable=True)
+    (entry,) = entries(replace(receipt(0, 10, status=Status.RETRYING), problem=problem))
+    row = window_row(entry)
+    assert row["error"] == "SlowDown: Reduce"
+    assert row["waits_for"] == "the window of 16:24:40 UTC in partition 3"
+
+
+def test_summary_has_the_cause_and_the_oldest_window_that_is_not_delivered() -> None:
+    found = summary(receipt(0, 10), receipt(10, 20, status=Status.RETRYING, start=MINUTE + 60))
+    assert found["cause"] == "AccessDenied: Access Denied"
+    assert found["oldest_undelivered"] == {
+        "start": "2026-11-24T16:32:00.000Z", "partition": 0, "first_offset": 10
+    }  # fmt: skip
+    assert (found["retrying_windows"], found["retrying_events"]) == (1, 10)
+    assert found["is_refused"]
+    assert summary(receipt(failed=[1]))["cause"] == "TypeError: 1"
+    good = summary(receipt())
+    assert (good["cause"], good["oldest_undelivered"], good["is_refused"]) == (None, None, False)
+    # The receipt of failed events is not listed: it was too long.
+    unlisted = receipt(0, 10, failed=[1])
+    short = unlisted.shortened(len(unlisted.message(MINUTE).value) - 20)
+    assert short is not None
+    assert (summary(short)["state"], summary(short)["cause"]) == ("degraded", None)
+    late = replace(receipt(0, 10, status=Status.RETRYING), problem=None)
+    assert summary(late)["cause"] is None
 
 
 def test_freshness_is_never_negative() -> None:
