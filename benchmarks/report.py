@@ -34,6 +34,7 @@ from benchmarks import (
     freshness,
     inspector,
     memory,
+    objects,
     pictures,
     rig,
     scaling,
@@ -97,6 +98,10 @@ def _expressions(servers: rig.Servers, folder: Path) -> str:
     return ran.stdout.strip()
 
 
+def _objects(servers: rig.Servers, folder: Path) -> str:
+    return objects.text(servers, folder, objects.DESTINATIONS, objects.TURNS)
+
+
 def _memory(servers: rig.Servers, folder: Path) -> str:
     bench = memory.Bench(servers, folder)
     peaks = [bench.measure(case, memory.OUTAGE_SECONDS) for case in memory.CASES]
@@ -150,6 +155,7 @@ BENCHMARKS: Final[dict[str, Callable[[rig.Servers, Path], str]]] = {
     "stages": _stages,
     "formats": _formats,
     "expressions": _expressions,
+    "objects": _objects,
     "memory": _memory,
     "startup": _startup,
     "destinations": _destinations,

@@ -143,7 +143,20 @@ async def fill(
     await create_topic(address, load.topic, load.partitions)
     if values is None:
         values = events(min(distinct, load.events))
-    begin = (int(time.time()) // MINUTE - load.minutes - 1) * MINUTE
+    await write(address, load, values, batch_bytes=batch_bytes, compression=compression)
+
+
+async def write(
+    address: str,
+    load: Load,
+    values: Sequence[bytes],
+    *,
+    minutes_before: int = 0,
+    batch_bytes: int = BATCH_BYTES,
+    compression: str | None = None,
+) -> None:
+    """Write a backlog into its topic, so many minutes before the last one that is over."""
+    begin = (int(time.time()) // MINUTE - load.minutes - 1 - minutes_before) * MINUTE
     producer = AIOKafkaProducer(
         bootstrap_servers=address,
         max_batch_size=batch_bytes,

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import expressions, report, rig, stages, throughput
+from benchmarks import expressions, objects, report, rig, stages, throughput
 from benchmarks.expressions import (
     ALL_ENGINE,
     ALL_FAST,
@@ -97,6 +97,30 @@ def test_difference_from_what_is_written_by_hand_ends_the_benchmark(other: bytes
 def test_skipped_event_is_no_null() -> None:
     with pytest.raises(click.ClickException, match=r"event 0: ours, by hand \(b'null', None\)"):
         verify([("null", lambda _: None)], batch(SIZES[0]))
+
+
+def test_objects_are_delivered_and_give_the_rows_of_the_document(
+    kafka: KafkaServer, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    measured = objects.text(rig.Servers(kafka, s3), tmp_path, 20, 1)
+    for begin, texts in (("| an object with ", 1), ("| the PUT alone ", 1)):
+        head, *printed = rows(measured, begin)
+        shown_head, *shown = rows(block("objects"), begin)
+        assert shown_head == head
+        assert [row[:texts] for row in shown] == [row[:texts] for row in printed]
+
+
+@pytest.mark.parametrize(("cpu_us", "rate"), [(500.0, 900.0), (500.1, 899.9)])
+def test_figures_of_objects_are_medians_beside_their_targets(cpu_us: float, rate: float) -> None:
+    costs = [
+        objects.Cost(5_000, cpu, per_second, 1.0, 1.0, 1.0)
+        for cpu, per_second in ((cpu_us, rate), (1.0, 1.0), (9e9, 9e9))
+    ]
+    _, of_cpu, of_rate, *_ = objects.rows(costs)
+    verdict = "reached" if cpu_us == objects.CPU_US_WANTED else "missed"
+    assert of_cpu[-1] == of_rate[-1] == verdict
 
 
 def block(name: str) -> str:
