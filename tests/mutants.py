@@ -1179,8 +1179,9 @@ MUTANTS: Final = (
     Mutant(
         "a crash while stopping ends with status 0",
         "stream_app/worker/faust_app.py",
-        "        self._status = 1  #",
-        "        self._status = int(self._ending is None)  #",
+        "        self.status = 2 if isinstance(reason, InstanceFencedError) else 1\n",
+        "        if self._ending is None:\n"
+        "            self.status = 2 if isinstance(reason, InstanceFencedError) else 1\n",
         WORKER,
     ),
     Mutant(
