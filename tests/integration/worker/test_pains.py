@@ -20,7 +20,7 @@ from tests.chaos.harness import (
     in_a_loop,
     wait_until,
 )
-from tests.chaos.oracle import Target
+from tests.chaos.oracle import NOT_FINAL, Published, Target
 from tests.chaos.s3_proxy import Fault, Request
 from tests.integration.worker.test_monitoring import address_of, scraped, total
 from tests.integration.worker.test_streaming import WINDOW_SECONDS, Streams
@@ -61,18 +61,23 @@ async def send_one_window(lab: Lab) -> None:
     await send_numbers(lab, range(20), int(time.time()) // MINUTE * MINUTE - MINUTE)
 
 
+async def final_receipts(lab: Lab) -> list[Published]:
+    """Return the receipts but those of seconds between two attempts, which a busy machine makes."""
+    return [it for it in await lab.read_receipts() if it.value["status"] != NOT_FINAL]
+
+
 async def require_waiting(lab: Lab) -> None:
-    """Fail unless the window's end is recorded, and nothing passed it or speaks of it."""
+    """Fail unless the window's end is recorded, and nothing passed it or says what became of it."""
     commit = (await lab.commits())[0]
     assert commit.offset == 0
     assert commit.closings
-    assert await lab.read_receipts() == []
+    assert await final_receipts(lab) == []
 
 
 async def require_delivered_once(lab: Lab) -> None:
     """Fail unless the window is delivered by a later attempt, once, and committed beyond."""
     await lab.settled()
-    (receipt,) = await lab.read_receipts()
+    (receipt,) = await final_receipts(lab)
     assert receipt.value["status"] == "delivered"
     assert receipt.value["attempts"] > 1
     assert await asyncio.to_thread(numbers, lab) == list(range(20))

@@ -1,6 +1,7 @@
 """Upgrade from the version before, and the way back: one worker begins, another version goes on."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -8,11 +9,13 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from stream_app.embedded.servers import KafkaServer, S3Server
-from tests.chaos.harness import SETTLED_SECONDS_MAX, Lab, Worker, in_a_loop, wait_until
+from tests.chaos.harness import SETTLED_SECONDS_MAX, TARGETS, Lab, Worker, in_a_loop, wait_until
 from tests.chaos.s3_proxy import Fault, Request
 from tests.formats.versions import unpacked
 
 EVENTS: Final = 60
+KNOWN_BEFORE: Final = tuple(replace(it, settings="") for it in TARGETS)
+"""Destinations without a setting that 0.1.0 does not have."""
 ACCEPTING: Final = {"STREAM_APP_KAFKA_ACCEPT_UNMARKED_COMMITS": "true"}
 
 
@@ -65,7 +68,7 @@ async def until_group_is_empty(lab: Lab) -> None:
 async def test_windows_that_0_1_has_recorded_are_delivered_under_their_names(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path, before: Mapping[str, str]
 ) -> None:
-    async with Lab(kafka.address, s3, tmp_path, partitions=2) as lab:
+    async with Lab(kafka.address, s3, tmp_path, partitions=2, targets=KNOWN_BEFORE) as lab:
         old = lab.launch_worker(environment=before)
         await half_delivered(lab, old)
         old.kill()
@@ -87,7 +90,7 @@ async def test_windows_that_0_1_has_recorded_are_delivered_under_their_names(
 async def test_0_1_refuses_the_commits_of_this_version_and_loses_nothing(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path, before: Mapping[str, str]
 ) -> None:
-    async with Lab(kafka.address, s3, tmp_path, partitions=2) as lab:
+    async with Lab(kafka.address, s3, tmp_path, partitions=2, targets=KNOWN_BEFORE) as lab:
         new = lab.launch_worker()
         await half_delivered(lab, new)
         new.kill()
