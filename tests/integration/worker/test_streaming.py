@@ -157,6 +157,19 @@ async def killed_before(lab: Streams, worker: Worker, which: Callable[[Request],
     lab.proxy.heal()
 
 
+async def killed_after_the_last_request(lab: Streams, worker: Worker) -> None:
+    """Close the window, and kill its worker when S3 has completed the upload."""
+
+    async def kill(request: Request) -> None:
+        if request.is_complete:
+            worker.kill()
+
+    lab.proxy.after = kill
+    lab.close_window()
+    await wait_until(lambda: not worker.running, SECONDS_MAX, "a crash after the last request")
+    lab.proxy.heal()
+
+
 @in_a_loop
 async def test_large_object_leaves_in_parts_while_its_window_is_open(
     kafka: KafkaServer, s3: S3Server, tmp_path: Path
@@ -208,14 +221,7 @@ async def test_large_object_of_zstd_leaves_in_parts_and_is_found_again_after_a_c
         await lab.load.send(10_000, bulk_bytes=3_000)
         await lab.leaves(parts=2)
 
-        async def kill(request: Request) -> None:
-            if request.is_complete:
-                worker.kill()
-
-        lab.proxy.after = kill
-        lab.close_window()
-        await wait_until(lambda: not worker.running, SECONDS_MAX, "a crash after the last request")
-        lab.proxy.heal()
+        await killed_after_the_last_request(lab, worker)
         await lab.start()
         receipt = await lab.delivered()
         assert receipt.value["already_existed"]
@@ -265,14 +271,7 @@ async def test_killed_between_the_last_request_and_the_receipt(lab: Streams) -> 
     await lab.fill()
     await lab.leaves()
 
-    async def kill(request: Request) -> None:
-        if request.is_complete:
-            worker.kill()
-
-    lab.proxy.after = kill
-    lab.close_window()
-    await wait_until(lambda: not worker.running, SECONDS_MAX, "a crash after the last request")
-    lab.proxy.heal()
+    await killed_after_the_last_request(lab, worker)
     (key,) = await asyncio.to_thread(lab.keys)
     assert await lab.read_receipts() == []
     await lab.start()
